@@ -1,0 +1,368 @@
+"""Write a catalogue as a 1A bundle: data files, validation folder, flag (engine-contracts 3.1, 3.2, 7.1).
+
+    <root>/data/layer1/1A/<dataset>/<tokens>/part-00000.parquet
+    <root>/data/layer1/1A/validation/manifest_fingerprint=<mf>/{MANIFEST.json, ..., index.json, _passed.flag}
+
+The flag is the SHA-256 of the validation files' bytes in path order, as the law says. Two mends: `index.json`
+carries the SHA-256 of each file, and a framed digest (lengths and names included) so that nothing can move
+between files; and `egress_checksums.json`, which the flag covers, lists the SHA-256 of every data file, so
+that a changed data file is found. The bundle holds no clock, path or user name: the same catalogue gives the
+same bytes.
+
+The caller stages: the bundle is written into a folder that nobody reads yet (`store` publishes it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seg1b.catalogue.outlets import OutletCatalogue
+from seg1b.catalogue.shares import CountryShares
+from seg1b.catalogue.synthesise import SYNTHESIS_REVISION, Synthesis
+from seg1b.catalogue.tables import (
+    OUTLET_CATALOGUE,
+    SCHEMAS,
+    Lineage,
+    evidence_tables,
+    outlet_rows,
+    site_sequence_rows,
+    slices,
+)
+from seg1b.errors import StoreError
+from seg1b.kernels.streams import encode_u64
+from seg1b.policy.digest import canonical
+from seg1b.policy.models import CountrySharesPolicy
+from seg1b.store.digest import (
+    arrow_partition_digest,
+    frame,
+    logical_schema,
+    partition_digest,
+    readable_json,
+    sha256_bytes,
+    sha256_file,
+    table_digest,
+)
+
+FLAG_NAME: Final = "_passed.flag"
+INDEX_NAME: Final = "index.json"
+VALIDATION_FOLDER: Final = "data/layer1/1A/validation"
+PART_NAME: Final = "part-00000.parquet"
+
+_NO_COMMIT = bytes(32)
+_ARTIFACTS: Final = {
+    "MANIFEST.json": "manifest",
+    "parameter_hash_resolved.json": "parameter_hash_resolved",
+    "manifest_fingerprint_resolved.json": "manifest_fingerprint_resolved",
+    "rng_accounting.json": "rng_accounting",
+    "s9_summary.json": "s9_summary",
+    "egress_checksums.json": "egress_checksums",
+    INDEX_NAME: "index",
+}
+"""The minimum set of 3.2 (but the flag), file name -> artifact_id."""
+
+
+@dataclass(frozen=True)
+class DatasetDigest:
+    """One dataset: its folder, rows, logical digest, and (path, SHA-256, bytes) of each file, POSIX and
+    relative.
+    """
+
+    folder: str
+    rows: int
+    logical_sha256_hex: str
+    files: tuple[tuple[str, str, int], ...]
+
+
+def write_synthesis(
+    root: Path,
+    synthesis: Synthesis,
+    shares: CountryShares,
+    shares_policy: CountrySharesPolicy,
+    world_digest: str,
+) -> Lineage:
+    """Write a synthesised catalogue with all its evidence into the new or empty folder `root`; returns its
+    identity.
+
+    Raises StoreError E_BUNDLE_EXISTS when the folder holds anything.
+    """
+    parameters = {
+        "catalogue.synthesis.yaml": sha256_bytes(canonical(synthesis.policy)),
+        "s2.country_shares.yaml": sha256_bytes(canonical(shares_policy)),
+    }
+    artefacts = {
+        "country_shares": shares.digest,
+        "run_seed": sha256_bytes(encode_u64(synthesis.seed)),
+        "synthesis_revision": sha256_bytes(encode_u64(SYNTHESIS_REVISION)),
+        "world": world_digest,
+    }
+    lineage = _lineage(synthesis.seed, parameters, artefacts)
+    _prepare(root)
+    datasets = _write_outlets(root, synthesis.catalogue, lineage)
+    for name, table in evidence_tables(synthesis, lineage).items():
+        datasets[name] = _write_dataset(root, name, [table], lineage, _logical_digest(table))
+    summary = {
+        "kind": "synthesis",
+        "checks": _synthesis_checks(synthesis),
+        "counts_equal_quotas": bool(np.array_equal(synthesis.catalogue.sites_per_country(), synthesis.quota)),
+        "blocks_that_needed_help": {
+            kind: sum(i.kind == kind for i in synthesis.incidents)
+            for kind in ("swapped", "share_exceeded", "quota_exceeded")
+        },
+    }
+    rng = {
+        "generator": "philox2x64-10",
+        "namespace": "seg1b/rng/v2",
+        "seed": synthesis.seed,
+        "blocks": synthesis.rng_blocks,
+        "blocks_total": sum(synthesis.rng_blocks.values()),
+    }
+    _write_validation(root, lineage, parameters, artefacts, datasets, synthesis.catalogue, summary, rng)
+    return lineage
+
+
+def write_user_catalogue(root: Path, catalogue: OutletCatalogue) -> Lineage:
+    """Wrap a user's catalogue into a bundle without 1A evidence (the guard is `not_applicable`); returns its
+    identity.
+
+    The fingerprint depends on the outlets alone, not on the file they came from. Raises StoreError
+    E_BUNDLE_EXISTS.
+    """
+    parameters: dict[str, str] = {}
+    artefacts = {"user_catalogue": pairs_digest(catalogue)}
+    lineage = _lineage(catalogue.seed, parameters, artefacts)
+    _prepare(root)
+    datasets = _write_outlets(root, catalogue, lineage)
+    summary = {
+        "kind": "user_catalogue",
+        "checks": {"contract_checked_row_by_row": True},
+        "guard": "not_applicable: no candidate sets, memberships or dispersions came with the catalogue",
+    }
+    rng: dict[str, Any] = {
+        "generator": None,
+        "blocks": {},
+        "blocks_total": 0,
+        "note": "no random number was drawn",
+    }
+    _write_validation(root, lineage, parameters, artefacts, datasets, catalogue, summary, rng)
+    return lineage
+
+
+def pairs_digest(catalogue: OutletCatalogue) -> str:
+    """Logical digest of what an outlet catalogue means: its pairs, whatever the row-per-outlet files look
+    like.
+    """
+    iso = np.array(catalogue.iso)
+    columns = {
+        "merchant_id": pa.array(catalogue.merchant_id),
+        "legal_country_iso": pa.array(iso[catalogue.country].tolist(), pa.string()),
+        "home_country_iso": pa.array(iso[catalogue.home_country].tolist(), pa.string()),
+        "n_sites": pa.array(catalogue.n_sites),
+        "raw_nb_outlet_draw": pa.array(catalogue.raw_outlet_draw),
+    }
+    schema = logical_schema(pa.table(columns).schema)
+    return table_digest(schema, [("", catalogue.pair_count, partition_digest(columns))])
+
+
+def framed_digest(files: Iterable[tuple[str, str, int]]) -> str:
+    """SHA-256 over frame(path), size and SHA-256 of (path, hex, bytes) in path order: names and boundaries
+    count.
+    """
+    hasher = hashlib.sha256(b"seg1b/framed/1")
+    for path, sha256_hex, size_bytes in sorted(files):
+        hasher.update(frame(path) + encode_u64(size_bytes) + bytes.fromhex(sha256_hex))
+    return hasher.hexdigest()
+
+
+def flag_digest(contents: Mapping[str, bytes]) -> str:
+    """The flag law: SHA-256 over the raw bytes of the indexed files in ASCII order of their paths."""
+    return hashlib.sha256(b"".join(contents[path] for path in sorted(contents))).hexdigest()
+
+
+def parameter_hash(parameters: Mapping[str, str]) -> str:
+    """Engine-contracts 2.2: SHA-256 over T(name) in name order, T = SHA-256(frame(name) || digest of its
+    content).
+    """
+    return hashlib.sha256(_artefact_terms(parameters)).hexdigest()
+
+
+def manifest_fingerprint(artefacts: Mapping[str, str], parameter_hash_hex: str) -> str:
+    """Engine-contracts 2.2, over artefacts and parameters; no commit id belongs to a packaged product (32
+    zero bytes).
+
+    Mend: the seed is an artefact, so that catalogues of different seeds never share a fingerprint.
+    """
+    return hashlib.sha256(
+        _artefact_terms(artefacts) + _NO_COMMIT + bytes.fromhex(parameter_hash_hex)
+    ).hexdigest()
+
+
+def _artefact_terms(digests: Mapping[str, str]) -> bytes:
+    return b"".join(
+        hashlib.sha256(frame(name) + bytes.fromhex(digests[name])).digest() for name in sorted(digests)
+    )
+
+
+def _lineage(seed: int, parameters: Mapping[str, str], artefacts: Mapping[str, str]) -> Lineage:
+    parameter_hash_hex = parameter_hash(parameters)
+    return Lineage(
+        seed, parameter_hash_hex, manifest_fingerprint({**artefacts, **parameters}, parameter_hash_hex)
+    )
+
+
+def _prepare(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    if any(root.iterdir()):
+        raise StoreError(
+            "E_BUNDLE_EXISTS",
+            "a bundle is written into a new or empty folder only: nothing is ever overwritten",
+            where=str(root),
+            next_step="name another folder",
+        )
+
+
+# Data files
+
+
+def _write_outlets(root: Path, catalogue: OutletCatalogue, lineage: Lineage) -> dict[str, DatasetDigest]:
+    digest = pairs_digest(catalogue)
+    rows = (outlet_rows(catalogue, part, lineage) for part in slices(catalogue))
+    sequence = (site_sequence_rows(catalogue, part) for part in slices(catalogue))
+    return {
+        OUTLET_CATALOGUE: _write_dataset(root, OUTLET_CATALOGUE, rows, lineage, digest),
+        "s3_site_sequence": _write_dataset(root, "s3_site_sequence", sequence, lineage, digest),
+    }
+
+
+def _write_dataset(
+    root: Path, dataset: str, tables: Iterable[pa.Table], lineage: Lineage, logical_digest: str
+) -> DatasetDigest:
+    """One Parquet file, one row group per table."""
+    folder = lineage.partition(dataset)
+    path = root / folder / PART_NAME
+    path.parent.mkdir(parents=True)
+    rows = 0
+    with pq.ParquetWriter(
+        path, SCHEMAS[dataset], compression="zstd", compression_level=3, store_schema=False
+    ) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            rows += table.num_rows
+    entry = (f"{folder}/{PART_NAME}", sha256_file(path), path.stat().st_size)
+    return DatasetDigest(folder, rows, logical_digest, (entry,))
+
+
+def _logical_digest(table: pa.Table) -> str:
+    """Digest of a small table; lists of words count as the words joined by a bar."""
+    columns = {name: _flat(table.column(name)) for name in table.column_names}
+    flat = pa.table(columns)
+    partitions = [("", flat.num_rows, arrow_partition_digest(flat))] if flat.num_rows else []
+    return table_digest(logical_schema(flat.schema), partitions)
+
+
+def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not pa.types.is_list(column.type):
+        return column
+    return pa.chunked_array([pa.array(["|".join(words) for words in column.to_pylist()], pa.string())])
+
+
+# Validation folder
+
+
+def _write_validation(
+    root: Path,
+    lineage: Lineage,
+    parameters: Mapping[str, str],
+    artefacts: Mapping[str, str],
+    datasets: Mapping[str, DatasetDigest],
+    catalogue: OutletCatalogue,
+    summary: Mapping[str, Any],
+    rng: Mapping[str, Any],
+) -> None:
+    identity = {
+        "manifest_fingerprint": lineage.manifest_fingerprint,
+        "parameter_hash": lineage.parameter_hash,
+        "seed": lineage.seed,
+    }
+    totals = {
+        "merchants": int(catalogue.merchant_start.size),
+        "pairs": catalogue.pair_count,
+        "outlets": catalogue.site_count,
+        "active_countries": int((catalogue.sites_per_country() > 0).sum()),
+    }
+    documents = {
+        "MANIFEST.json": {
+            **identity,
+            "bundle": "1A",
+            "format_version": 1,
+            "kind": summary["kind"],
+            "datasets": {name: {"folder": d.folder, "rows": d.rows} for name, d in datasets.items()},
+        },
+        "parameter_hash_resolved.json": {
+            "parameter_hash": lineage.parameter_hash,
+            "artifacts": dict(parameters),
+        },
+        "manifest_fingerprint_resolved.json": {
+            "manifest_fingerprint": lineage.manifest_fingerprint,
+            "parameter_hash": lineage.parameter_hash,
+            "git_commit_hex": _NO_COMMIT.hex(),
+            "artifacts": {**artefacts, **parameters},
+        },
+        "rng_accounting.json": dict(rng),
+        "s9_summary.json": {**identity, **summary, "totals": totals, "decision": "PASS"},
+        "egress_checksums.json": {**identity, **egress_checksums(datasets)},
+    }
+    contents = {name: readable_json(document) for name, document in documents.items()}
+    contents[INDEX_NAME] = readable_json(list(_index_rows(contents)))
+    folder = root / VALIDATION_FOLDER / f"manifest_fingerprint={lineage.manifest_fingerprint}"
+    folder.mkdir(parents=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    (folder / FLAG_NAME).write_bytes(f"sha256_hex = {flag_digest(contents)}\n".encode("ascii"))
+
+
+def egress_checksums(datasets: Mapping[str, DatasetDigest]) -> dict[str, Any]:
+    """Digests of all data files, by file, framed over all, and logical by dataset."""
+    files = [entry for dataset in datasets.values() for entry in dataset.files]
+    return {
+        "files": [{"path": p, "sha256_hex": digest, "size_bytes": size} for p, digest, size in sorted(files)],
+        "framed_sha256_hex": framed_digest(files),
+        "datasets": {
+            name: {"rows": d.rows, "logical_sha256_hex": d.logical_sha256_hex} for name, d in datasets.items()
+        },
+    }
+
+
+def _index_rows(contents: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:
+    """Rows of index.json; its own row cannot hold its own digest and holds the framed one of the others
+    instead.
+    """
+    others = framed_digest((name, sha256_bytes(content), len(content)) for name, content in contents.items())
+    for name in sorted([*contents, INDEX_NAME]):
+        own = name == INDEX_NAME
+        yield {
+            "artifact_id": _ARTIFACTS[name],
+            "kind": "summary",
+            "path": name,
+            "mime": "application/json",
+            "notes": f"framed_sha256_hex = {others}" if own else None,
+            "sha256_hex": None if own else sha256_bytes(contents[name]),
+        }
+
+
+def _synthesis_checks(synthesis: Synthesis) -> dict[str, bool]:
+    """What the synthesiser proved about itself before anything was written."""
+    member_sites, rows = synthesis.member_sites, synthesis.candidates
+    return {
+        "outlets_equal_draws": synthesis.catalogue.site_count == int(synthesis.plan.size.sum()),
+        "realised_within_members_within_candidates": not bool(
+            ((member_sites > 0) & ~rows.is_member & (rows.rank > 0)).any()
+        ),
+    }

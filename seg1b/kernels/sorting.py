@@ -1,0 +1,92 @@
+"""Fast exact sorts of the many short and few long lists of sites that pairs have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seg1b.kernels.jit import njit
+
+INSERTION_MAX = 40
+
+
+@njit
+def sort_ascending(values: Any, scratch: Any) -> None:
+    """Sort int32 or int64 values in place; `scratch` has the same type and at least the same length.
+
+    Insertion sort for short lists, radix sort from the lowest digit for long ones: O(n).
+    """
+    n = len(values)
+    if n <= INSERTION_MAX:
+        for i in range(1, n):
+            value = values[i]
+            j = i - 1
+            while j >= 0 and values[j] > value:
+                values[j + 1] = values[j]
+                j -= 1
+            values[j + 1] = value
+        return
+    smallest, largest = values[0], values[0]
+    for i in range(n):
+        smallest, largest = min(smallest, values[i]), max(largest, values[i])
+    digit_bits = np.int64(8) if n < 4096 else np.int64(11)
+    mask = (np.int64(1) << digit_bits) - 1
+    spread = np.int64(largest) - np.int64(smallest)
+    place = np.empty(mask + 1, np.int64)
+    shift = np.int64(0)
+    while (spread >> shift) > 0:
+        place[:] = 0
+        for i in range(n):
+            place[((np.int64(values[i]) - smallest) >> shift) & mask] += 1
+        before = np.int64(0)
+        for d in range(len(place)):
+            here = place[d]
+            place[d] = before
+            before += here
+        for i in range(n):
+            digit = ((np.int64(values[i]) - smallest) >> shift) & mask
+            scratch[place[digit]] = values[i]
+            place[digit] += 1
+        for i in range(n):
+            values[i] = scratch[i]
+        shift += digit_bits
+
+
+@njit
+def order_uniform_keys(key: Any, order: Any, key_scratch: Any, order_scratch: Any) -> None:
+    """Sort uint64 keys in place, the permutation to `order` (int32[n]); equal keys keep their order.
+
+    Made for keys uniform on [0, 2^64): one scatter by the top bits leaves about one key a bucket, an
+    insertion sort over the whole list finishes. Exact for any keys, fast for uniform ones.
+    """
+    n = len(key)
+    for i in range(n):
+        order[i] = i
+    if n > INSERTION_MAX:
+        bits = np.uint64(1)
+        while (np.int64(2) << np.int64(bits)) < n and bits < np.uint64(22):
+            bits += np.uint64(1)
+        shift = np.uint64(64) - bits
+        place = np.zeros((np.int64(1) << np.int64(bits)) + 1, np.int64)
+        for i in range(n):
+            place[np.int64(key[i] >> shift) + 1] += 1
+        for d in range(1, len(place)):
+            place[d] += place[d - 1]
+        for i in range(n):
+            b = np.int64(key[i] >> shift)
+            key_scratch[place[b]] = key[i]
+            order_scratch[place[b]] = i
+            place[b] += 1
+        for i in range(n):
+            key[i] = key_scratch[i]
+            order[i] = order_scratch[i]
+    for i in range(1, n):
+        value, index = key[i], order[i]
+        j = i - 1
+        while j >= 0 and key[j] > value:
+            key[j + 1] = key[j]
+            order[j + 1] = order[j]
+            j -= 1
+        key[j + 1] = value
+        order[j + 1] = index

@@ -1,0 +1,297 @@
+"""The certificate: facts of all seeds, the grade, and a folder that a stranger can check without the store.
+
+`cert_id` is the digest of the facts; timings and run ids are not facts, so certifying the same identity again finds
+the same certificate. The folder holds copies, never links into the store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg1b.lanes.identity import SeedFacts, software
+from seg1b.lanes.seed_tasks import Finish, Preparation
+from seg1b.lanes.world_stage import WorldStage
+from seg1b.policy.load import POLICY_FILES, Policies, default_policies, gates_hash, parameter_hash
+from seg1b.report.page import SitePoints, write_report
+from seg1b.scoring.gates import GateReport, counter_key
+from seg1b.scoring.grading import CertificationGrade, StabilityRow, certification_grade, stability
+from seg1b.scoring.score import Score, score_pooled
+from seg1b.scoring.values import plain
+from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
+from seg1b.store.digest import canonical_json, readable_json, sha256_bytes
+from seg1b.store.staging import StagedFolder
+from seg1b.store.store import Store
+from seg1b.world.bundle import World
+
+FORMAT = 1
+CERTIFICATE = "certificate.json"
+TELEMETRY = "telemetry.json"
+FILES = "files.json"
+FLAG = "_passed.flag"
+NOT_FACTS = ("cert_id", "run_id")
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A certificate before it is published, with the scores behind it."""
+
+    document: dict[str, Any]
+    scores: dict[int, Score]
+    pooled: Score
+    stability: tuple[StabilityRow, ...]
+
+
+def seed_hashes(policies: Policies, world_digest: str, facts: SeedFacts) -> dict[str, str]:
+    """The digests that a seed's validation bundle states."""
+    return {
+        "parameter_hash": parameter_hash(policies),
+        "gates_hash": gates_hash(policies),
+        "world_digest": world_digest,
+        "catalogue_digest": facts.catalogue_digest,
+    }
+
+
+def assemble(
+    stage: WorldStage,
+    policies: Policies,
+    identity: Mapping[str, Any],
+    preparations: Sequence[Preparation],
+    finishes: Sequence[Finish],
+    run_ids: Mapping[int, str],
+) -> Assembled:
+    """Grade all seeds together and write down every fact."""
+    scores = {finish.seed: finish.score for finish in finishes}
+    shared = identity["catalogue_origin"] == "user"
+    broken = [finish.seed for finish in finishes if not all(check["passed"] for check in finish.checks)]
+    pooled = score_pooled(list(scores.values()), stage.context, shared_catalogue=shared)
+    rows, grade = grade_scores(scores, pooled, policies, shared, broken)
+    by_seed = {p.identity.seed: p for p in preparations}
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "product": "seg1b",
+        "grade": grade.grade,
+        "reasons_against_b": list(grade.reasons_against_b),
+        "reasons_against_b_plus": list(grade.reasons_against_b_plus),
+        "identity": dict(identity),
+        "world": world_facts(stage),
+        "denylist": list(policies.requirements.denylist_country_iso) if policies.requirements.enabled else [],
+        "baseline": policies.gates.baseline.model_dump(mode="json"),
+        "gates_are_the_packaged_ones": gates_hash(policies) == gates_hash(default_policies()),
+        "seeds": [seed_facts(f, by_seed[f.seed], run_ids[f.seed]) for f in finishes],
+        "pooled": {"status": pooled.status, **report_facts(pooled.report), "metrics": metrics_of(pooled)},
+        "cv": {row.name: row.cv for row in rows},
+        "stability": plain(rows),
+        "country_shares": share_facts(stage, [p.sites_per_country for p in preparations]),
+    }
+    document["cert_id"] = certificate_id(document)
+    return Assembled(document, scores, pooled, tuple(rows))
+
+
+def grade_scores(
+    scores: Mapping[int, Score], pooled: Score, policies: Policies, shared_catalogue: bool, broken: Sequence[int]
+) -> tuple[list[StabilityRow], CertificationGrade]:
+    """Stability across seeds and the grade; a seed whose replay differs vetoes both grades."""
+    note = None
+    if shared_catalogue:
+        note = "all seeds share the user's catalogue"
+    elif policies.synthesis.countries.shock_sigma == 0.0:
+        note = "shock_sigma is 0: every seed has the same country quotas"
+    rows = stability(
+        {seed: score.core.metrics for seed, score in scores.items()}, policies.gates.cv, country_note=note
+    )
+    reports: dict[int, GateReport] = {seed: score.report for seed, score in scores.items()}
+    grade = certification_grade(
+        reports,
+        pooled.report,
+        rows,
+        list(policies.certification.seeds),
+        vetoes=[f"seed {seed}: the replay differs from what was published" for seed in broken],
+    )
+    return rows, grade
+
+
+def certificate_id(document: Mapping[str, Any]) -> str:
+    """Digest of a certificate's facts (hex64)."""
+    return sha256_bytes(canonical_json(_facts_only(document)))
+
+
+def _facts_only(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _facts_only(item) for name, item in value.items() if name not in NOT_FACTS}
+    if isinstance(value, list | tuple):
+        return [_facts_only(item) for item in value]
+    return value
+
+
+def metrics_of(score: Score) -> dict[str, float | None]:
+    """Every metric of a score by name: core, regions, counter-metrics."""
+    core = {name: metric.value for name, metric in score.core.metrics.items()}
+    regions = {f"region_share.{name}": metric.value for name, metric in score.core.region_shares.items()}
+    counters = {counter_key(value.name, value.surface): value.metric.value for value in score.counters}
+    return {**core, **regions, **counters}
+
+
+def report_facts(report: GateReport) -> dict[str, Any]:
+    """Gates and counter-metrics as the certificate lists them."""
+    counters = []
+    for row in report.counters:
+        entry = plain(row)
+        entry["pass"] = entry.pop("passed")
+        counters.append(entry)
+    return {"gates": plain(report.gates), "counter_metrics": counters}
+
+
+def seed_facts(finish: Finish, preparation: Preparation, run_id: str) -> dict[str, Any]:
+    """One seed's entry."""
+    score = finish.score
+    return {
+        "seed": finish.seed,
+        "status": score.status,
+        "run_id": run_id,
+        "site_locations": f"seeds/{finish.seed}/site_locations",
+        "logical_digest": finish.logical_digests["site_locations"],
+        "logical_digests": finish.logical_digests,
+        "catalogue_digest": preparation.facts.catalogue_digest,
+        "manifest_fingerprint": preparation.facts.manifest_fingerprint,
+        "sites": len(score.measurement),
+        "validation_passed": finish.passed,
+        "checks": finish.checks,
+        "guard": {
+            "status": preparation.guard["status"],
+            "grade": preparation.guard["grade"],
+            "metrics": {name: metric["value"] for name, metric in preparation.guard["metrics"].items()},
+            "realised_ratio_median": preparation.guard["realised_ratio_median"],
+        },
+        "denied": preparation.requirements["denied"],
+        "metrics": metrics_of(score),
+        **report_facts(score.report),
+        "collapse_sentinel": plain(score.sentinel),
+    }
+
+
+def world_facts(stage: WorldStage) -> dict[str, Any]:
+    """What the world is, for readers of the certificate."""
+    countries = stage.world.countries
+    excluded = {
+        iso: reason
+        for iso, reason, eligible in zip(
+            countries.iso, countries.exclusion_reason, countries.eligible.tolist(), strict=True
+        )
+        if not eligible
+    }
+    return {
+        "digest": stage.world.digest,
+        "resolution_arcsec": stage.world.grid.resolution_arcsec,
+        "tiles": int(stage.world.index.tiles.sum()),
+        "countries": len(countries),
+        "eligible_countries": int(countries.eligible.sum()),
+        "not_eligible": excluded,
+        "population_surface": [surface.name for surface in stage.context.surfaces],
+        "attribution": stage.attribution,
+    }
+
+
+def share_facts(stage: WorldStage, counts: Sequence[Any]) -> dict[str, dict[str, float | None]]:
+    """Prior against certified share per country, and the design weight prior / share that undoes the distortion."""
+    total = sum(int(count.sum()) for count in counts)
+    facts = {}
+    for index, iso in enumerate(stage.world.iso):
+        sites = sum(int(count[index]) for count in counts)
+        prior = float(stage.shares.prior[index])
+        if sites == 0 and prior == 0.0:
+            continue
+        share = sites / total
+        facts[iso] = {
+            "prior": prior,
+            "share": share,
+            "design_weight": prior / share if share > 0.0 else None,
+        }
+    return facts
+
+
+# -- the folder ----------------------------------------------------------------------------------------------------
+
+
+def publish(
+    store: Store,
+    stage: WorldStage,
+    policies: Policies,
+    world: World,
+    assembled: Assembled,
+    preparations: Sequence[Preparation],
+    telemetry: Mapping[str, Any],
+) -> tuple[Path, bool]:
+    """Publish the certification's folder; (path, whether an identical one was there, which then stays as it is)."""
+    document = assembled.document
+    cert_id = str(document["cert_id"])
+    if store.certifications.has(cert_id):
+        return store.certifications.path(cert_id), True
+    with store.certifications.publish(cert_id) as folder:
+        folder.add_json(CERTIFICATE, document)
+        for file in POLICY_FILES:
+            model = getattr(policies, file.attribute)
+            folder.add_json(f"config/{file.path.removesuffix('.yaml')}.json", model.model_dump(mode="json"))
+        folder.add_json("world.json", {"digest": world.digest, "provenance": world.provenance})
+        folder.add_bytes("ATTRIBUTION.txt", (stage.attribution + "\n").encode())
+        for preparation in preparations:
+            _add_seed(store, folder, preparation)
+        points = {p.identity.seed: read_points(store, stage, p) for p in preparations}
+        write_report(folder.add_bytes, document, assembled.scores, assembled.pooled, points, world)
+        listing = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(folder.files.items())}
+        folder.add_json(FILES, {"format": FORMAT, "files": listing})
+        if document["grade"] != "below_B":
+            digest = sha256_bytes(readable_json({"format": FORMAT, "files": listing}))
+            folder.add_bytes(FLAG, f"sha256_hex = {digest}\n".encode())
+        folder.add_json(TELEMETRY, {**software(), **telemetry})
+    return store.certifications.path(cert_id), False
+
+
+def _add_seed(store: Store, folder: StagedFolder, preparation: Preparation) -> None:
+    keys, seed = preparation.identity.keys, preparation.identity.seed
+    root = f"seeds/{seed}"
+    store.copy_into(folder, "s8", keys["S8"], root, table="site_locations")
+    for state, table in (("S4", PLAN_TABLE), ("S5", ASSIGNMENT_TABLE), ("S6", JITTER_TABLE)):
+        _copy_parts(store, folder, state.lower(), keys[state], f"{root}/{table}", f"{table}.parquet")
+    _copy_below(store, folder, "s0c", keys["S0c"], "bundle/", f"{root}/catalogue/")
+    _copy_below(store, folder, "s9", keys["S9"], "validation/", f"{root}/validation/")
+
+
+def _copy_parts(store: Store, folder: StagedFolder, state: str, key: str, target: str, name: str) -> None:
+    """Copy one table's part files as `<target>/<part>.parquet`."""
+    source = store.layout.object(state, key)
+    for path, entry in sorted(store.manifest(state, key).files.items()):
+        pieces = path.split("/")
+        if pieces[-1] == name and len(pieces) == 3:
+            folder.add_copy(f"{target}/{pieces[1]}.parquet", source / path, entry.length_bytes, entry.sha256)
+
+
+def _copy_below(store: Store, folder: StagedFolder, state: str, key: str, prefix: str, target: str) -> None:
+    """Copy the documents below `prefix`."""
+    source = store.layout.object(state, key)
+    for path, entry in sorted(store.manifest(state, key).files.items()):
+        if path.startswith(prefix):
+            folder.add_copy(target + path.removeprefix(prefix), source / path, entry.length_bytes, entry.sha256)
+
+
+def read_points(store: Store, stage: WorldStage, preparation: Preparation) -> SitePoints:
+    """Country and coordinates of a seed's published sites."""
+    reader = store.open_table("s8", preparation.identity.keys["S8"], "site_locations")
+    partitions = list(reader.partitions(("lon_deg", "lat_deg")))
+    index = stage.world.countries.index_of
+    return SitePoints(
+        np.concatenate([np.full(table.num_rows, index[str(code)], np.int16) for code, table in partitions]),
+        np.concatenate([table.column("lon_deg").to_numpy() for _, table in partitions]),
+        np.concatenate([table.column("lat_deg").to_numpy() for _, table in partitions]),
+    )
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A published certificate."""
+    return dict(json.loads((path / CERTIFICATE).read_bytes()))
+

@@ -1,0 +1,244 @@
+"""The certification lane: all seeds, the full chain, one graded certificate.
+
+The driver prepares the world once, then keeps every seed in flight: its catalogue and requirements, its shards, its
+validation. Executors decide where and in what order; the driver collects by key and aggregates at the end. What is
+published under its key is never made again, so an interrupted certification goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seg1b.catalogue.verify import verify_bundle
+from seg1b.lanes import certificate
+from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
+from seg1b.lanes.identity import run_identity
+from seg1b.lanes.retention import anticipated_keys, retained
+from seg1b.lanes.seed_tasks import STAGE, Finish, Preparation, finish_seed, place_shard, prepare_seed
+from seg1b.lanes.shards import Shard, plan_shards
+from seg1b.lanes.world_stage import WorldStage, run_world
+from seg1b.policy.load import Policies
+from seg1b.store.receipts import Receipt, new_run_id
+from seg1b.store.store import Store
+from seg1b.world.bundle import World
+
+log = logging.getLogger(__name__)
+
+_PREPARE_COST = 4e5
+_FINISH_COST = 3e5
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress for whoever watches: `done` of `total` steps of a stage of a seed (None: the world)."""
+
+    stage: str
+    seed: int | None
+    done: int
+    total: int
+
+
+Observer = Callable[[Event], None]
+
+
+def _silent(_: Event) -> None:
+    """Watch nothing."""
+
+
+@dataclass(frozen=True)
+class CertifyResult:
+    """A published certification: its folder, its certificate, whether it had been there before, and the times."""
+
+    path: Path
+    certificate: dict[str, Any]
+    found: bool
+    telemetry: dict[str, Any]
+
+    @property
+    def grade(self) -> str:
+        """`B+`, `B` or `below_B`."""
+        return str(self.certificate["grade"])
+
+
+@dataclass
+class _SeedProgress:
+    preparation: Preparation | None = None
+    shards: dict[str, Shard] = field(default_factory=dict)
+    placed: int = 0
+    finish: Finish | None = None
+    run_id: str = field(default_factory=new_run_id)
+
+
+@dataclass
+class Certification:
+    """One certification on its way."""
+
+    store: Store
+    policies: Policies
+    world: World
+    executor: Executor
+    seeds: tuple[int, ...]
+    bundle: Path | None
+    observer: Observer
+    progress: dict[int, _SeedProgress] = field(default_factory=dict)
+    workers: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> tuple[WorldStage, dict[int, _SeedProgress]]:
+        """Every task of every seed."""
+        self.executor.start()
+        self.observer(Event("world", None, 0, 1))
+        stage = run_world(self.store, self.policies, self.world)
+        self.observer(Event("world", None, 1, 1))
+        self.executor.share(STAGE, stage)
+        for seed in self.seeds:
+            self.progress[seed] = _SeedProgress()
+            self._submit("prepare", seed, prepare_seed, (self.store, self.policies, seed, self.bundle), _PREPARE_COST)
+        for completion in self.executor.completions():
+            self._follow_up(completion)
+        return stage, self.progress
+
+    def _submit(self, kind: str, seed: int, function: Callable[..., Any], arguments: tuple[Any, ...], cost: float,
+                *rest: str) -> None:  # fmt: skip
+        self.executor.submit(Task((kind, str(seed), *rest), function, arguments, cost))
+
+    def _follow_up(self, completion: Completion) -> None:
+        self.workers[completion.worker] = self.workers.get(completion.worker, 0) + 1
+        kind, seed = completion.task.key[0], int(completion.task.key[1])
+        progress = self.progress[seed]
+        log.info("%s finished on %s", "/".join(completion.task.key), completion.worker)
+        if kind == "prepare":
+            progress.preparation = completion.receipt
+            self._place(seed, completion.receipt)
+        elif kind == "place":
+            progress.placed += 1
+            for state, seconds in completion.receipt.seconds.items():
+                _add(self.progress[seed].preparation, state, seconds)
+            self.observer(Event("place", seed, progress.placed, len(progress.shards)))
+            if progress.placed == len(progress.shards):
+                self._finish(seed, progress)
+        else:
+            progress.finish = completion.receipt
+            self.observer(Event("validate", seed, 1, 1))
+
+    def _place(self, seed: int, preparation: Preparation) -> None:
+        progress = self.progress[seed]
+        keys = preparation.identity.keys
+        progress.shards = {shard.name: shard for shard in plan_shards(preparation.sites_per_country)}
+        self.observer(Event("prepare", seed, 1, 1))
+        if self.store.has("s8", keys["S8"]) and self.store.has("s6", keys["S6"]):
+            progress.placed = len(progress.shards)
+            self._finish(seed, progress)
+            return
+        for shard in progress.shards.values():
+            arguments = (self.store, self.policies, preparation.identity, shard)
+            self._submit("place", seed, place_shard, arguments, float(shard.sites), shard.name)
+
+    def _finish(self, seed: int, progress: _SeedProgress) -> None:
+        assert progress.preparation is not None
+        self.observer(Event("validate", seed, 0, 1))
+        arguments = (
+            self.store,
+            self.policies,
+            progress.preparation.identity,
+            certificate.seed_hashes(self.policies, self.world.digest, progress.preparation.facts),
+            tuple(sorted(progress.shards)),
+        )
+        self._submit("finish", seed, finish_seed, arguments, _FINISH_COST)
+
+
+def _add(preparation: Preparation | None, state: str, seconds: dict[str, float]) -> None:
+    """Add a shard's times to its seed's."""
+    if preparation is None:
+        return
+    entry = preparation.times.seconds.setdefault(state, {"wall_s": 0.0, "cpu_s": 0.0})
+    for name, value in seconds.items():
+        entry[name] += value
+
+
+def certify(
+    store: Store,
+    policies: Policies,
+    world: World,
+    *,
+    seeds: Sequence[int] | None = None,
+    bundle: Path | None = None,
+    executor: Executor | None = None,
+    observer: Observer = _silent,
+) -> CertifyResult:
+    """Certify and publish; an identical certification is found again and returned.
+
+    `bundle`: a user's 1A bundle (None: every seed synthesises its own catalogue); `seeds`: None takes the
+    certification policy's. Raises InputError for what the user brought, StoreError for the store.
+    """
+    started = time.perf_counter()
+    executor = executor or SerialExecutor()
+    chosen = tuple(seeds) if seeds is not None else tuple(policies.certification.seeds)
+    run = Certification(store, policies, world, executor, chosen, bundle, observer)
+    digest = None if bundle is None else verify_bundle(bundle).content_sha256_hex
+    with retained(store, "certify", anticipated_keys(store, policies, world, chosen, digest)) as lease:
+        try:
+            stage, progress = run.run()
+            preparations, finishes = _collect(progress)
+            identity = run_identity(
+                policies, world.digest, [p.facts for p in preparations], "synthesised" if bundle is None else "user"
+            )
+            lease.hold(keys={key for p in preparations for key in p.identity.keys.values()} | set(stage.keys.values()))
+            run_ids = {seed: progress[seed].run_id for seed in chosen}
+            _publish_receipts(store, identity, preparations, run_ids, executor.name)
+            assembled = certificate.assemble(stage, policies, identity, preparations, finishes, run_ids)
+            observer(Event("publish", None, 0, 1))
+            telemetry = {
+                "wall_s": time.perf_counter() - started,
+                "executor": executor.describe(),
+                "tasks_per_worker": dict(sorted(run.workers.items())),
+                "world": {"states": stage.times.seconds, "reused": list(stage.reused)},
+                "seeds": {str(p.identity.seed): _telemetry(p, progress[p.identity.seed]) for p in preparations},
+            }
+            path, found = certificate.publish(store, stage, policies, world, assembled, preparations, telemetry)
+            observer(Event("publish", None, 1, 1))
+            telemetry["wall_s"] = time.perf_counter() - started
+            for run_id in run_ids.values():
+                store.receipts.write_telemetry(run_id, telemetry)
+        finally:
+            executor.close()
+    return CertifyResult(path, certificate.load(path), found, telemetry)
+
+
+def _collect(progress: dict[int, _SeedProgress]) -> tuple[list[Preparation], list[Finish]]:
+    preparations, finishes = [], []
+    for one in progress.values():
+        assert one.preparation is not None and one.finish is not None
+        preparations.append(one.preparation)
+        finishes.append(one.finish)
+    return preparations, finishes
+
+
+def _telemetry(preparation: Preparation, progress: _SeedProgress) -> dict[str, Any]:
+    assert progress.finish is not None
+    return {
+        "run_id": progress.run_id,
+        "reused": list(preparation.reused),
+        "states": {**preparation.times.seconds, **progress.finish.times.seconds},
+        "shards": {shard.name: shard.sites for shard in progress.shards.values()},
+    }
+
+
+def _publish_receipts(
+    store: Store,
+    identity: dict[str, Any],
+    preparations: Sequence[Preparation],
+    run_ids: dict[int, str],
+    executor_name: str,
+) -> None:
+    for preparation in preparations:
+        seed = preparation.identity.seed
+        keys = {name.lower(): key for name, key in preparation.identity.keys.items()}
+        facts = {**identity, "seed": seed, "seed_manifest_fingerprint": preparation.facts.manifest_fingerprint}
+        store.receipts.publish(
+            Receipt(run_ids[seed], facts, keys, {"lane": "certify"}, {"name": executor_name})
+        )

@@ -1,0 +1,114 @@
+"""What a lane needs from whoever runs its tasks, and the plain implementation that runs them here and now.
+
+A task is a module-level function, its small arguments, and a predicted cost. Large read-only inputs are *shared*
+once by name and handed to every task as its first argument. Results are small receipts: durable state is in files
+that the task itself published. An executor may run tasks in any order, anywhere, and again after a crash; it
+returns the same receipts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Shared = Mapping[str, Any]
+TaskFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work: `function(shared, *arguments)`, named by `key`; larger `cost` starts earlier."""
+
+    key: tuple[str, ...]
+    function: TaskFunction
+    arguments: tuple[Any, ...] = ()
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished task, its receipt, and which process ran it."""
+
+    task: Task
+    receipt: Any
+    worker: str
+
+
+class Executor(Protocol):
+    """Runs tasks; used as a context manager, closed on leaving."""
+
+    @property
+    def name(self) -> str:
+        """The word for it on the command line: `serial` or `ray`."""
+        ...
+
+    def start(self) -> None:
+        """Begin to get ready in the background; cheap to call twice."""
+        ...
+
+    def share(self, name: str, value: object) -> None:
+        """Make a large read-only value available to every task submitted from now on."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Queue a task."""
+        ...
+
+    def completions(self) -> Iterator[Completion]:
+        """Finished tasks until none is pending; tasks submitted meanwhile are run too.
+
+        An exception of a task is raised here as it was raised there.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What ran where, for the telemetry."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...
+
+
+@dataclass
+class SerialExecutor:
+    """Every task in this process, the costliest first."""
+
+    shared: dict[str, Any] = field(default_factory=dict)
+    queue: list[tuple[float, int, Task]] = field(default_factory=list)
+    submitted: int = 0
+
+    @property
+    def name(self) -> str:
+        """`serial`."""
+        return "serial"
+
+    def start(self) -> None:
+        """Nothing to get ready."""
+
+    def share(self, name: str, value: object) -> None:
+        """Keep a reference."""
+        self.shared[name] = value
+
+    def submit(self, task: Task) -> None:
+        """Queue a task."""
+        heapq.heappush(self.queue, (-task.cost, self.submitted, task))
+        self.submitted += 1
+
+    def completions(self) -> Iterator[Completion]:
+        """Run the queue."""
+        worker = f"pid-{os.getpid()}"
+        while self.queue:
+            task = heapq.heappop(self.queue)[2]
+            yield Completion(task, task.function(self.shared, *task.arguments), worker)
+
+    def describe(self) -> dict[str, Any]:
+        """One worker."""
+        return {"executor": "serial", "workers": 1}
+
+    def close(self) -> None:
+        """Let go of the shared values."""
+        self.shared.clear()

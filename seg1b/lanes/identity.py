@@ -1,0 +1,55 @@
+"""Digests that name a run: which inputs, which policies, which gates."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import seg1b
+from seg1b.policy.load import Policies, gates_hash, parameter_hash
+from seg1b.states.plan import STATES
+from seg1b.store.digest import canonical_json, sha256_bytes
+
+
+@dataclass(frozen=True)
+class SeedFacts:
+    """The external inputs of one seed: its catalogue and what follows from it."""
+
+    seed: int
+    catalogue_digest: str
+    manifest_fingerprint: str
+
+
+def manifest_fingerprint(world_digest: str, catalogue_digest: str) -> str:
+    """Digest (hex64) of the external inputs of a seed."""
+    facts = {"scheme": "seg1b/manifest/1", "world": world_digest, "catalogue": catalogue_digest}
+    return sha256_bytes(canonical_json(facts))
+
+
+def run_identity(
+    policies: Policies, world_digest: str, seeds: Sequence[SeedFacts], origin: str
+) -> dict[str, Any]:
+    """Everything that decides the result of a certification, as plain data.
+
+    `origin`: `synthesised` (each seed its own catalogue) or `user` (one for all).
+    """
+    return {
+        "manifest_fingerprint": sha256_bytes(
+            canonical_json({str(facts.seed): facts.manifest_fingerprint for facts in seeds})
+        ),
+        "parameter_hash": parameter_hash(policies),
+        "gates_hash": gates_hash(policies),
+        "world_digest": world_digest,
+        "catalogue_origin": origin,
+        "catalogue_digests": {str(facts.seed): facts.catalogue_digest for facts in seeds},
+        "seeds": [facts.seed for facts in seeds],
+        "state_revisions": {state.name: state.revision for state in STATES},
+    }
+
+
+def software() -> dict[str, str]:
+    """Versions for the telemetry; they decide no byte of data."""
+    names = ("numpy", "numba", "pyarrow", "scipy", "ray")
+    return {"seg1b": seg1b.__version__, **{name: importlib.metadata.version(name) for name in names}}

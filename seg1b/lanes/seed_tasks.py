@@ -1,0 +1,260 @@
+"""What executors run for one seed: get its catalogue and requirements ready, place a shard, finish and validate.
+
+Every function takes the shared values first and small arguments after, publishes what it makes, and returns a small
+receipt. Running one again finds what is there and returns the same receipt, but for its times.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg1b.catalogue.bundle import write_synthesis
+from seg1b.catalogue.synthesise import synthesise
+from seg1b.catalogue.verify import verify_bundle
+from seg1b.errors import InputError
+from seg1b.lanes.identity import SeedFacts, manifest_fingerprint
+from seg1b.lanes.shards import Shard
+from seg1b.lanes.world_stage import WorldStage
+from seg1b.policy.load import Policies
+from seg1b.scoring.score import Score
+from seg1b.states import s0_gate, s3_requirements, s7_synthesis, s9_validation
+from seg1b.states.plan import BY_NAME, SHARDED_STATES, keys_for
+from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
+from seg1b.states.shard import (
+    ASSIGNMENT_TABLE,
+    JITTER_TABLE,
+    PLAN_TABLE,
+    SeedIdentity,
+    ShardRun,
+    StageTimes,
+)
+from seg1b.states.tables import column, placement_from_arrow, plan_from_arrow
+from seg1b.store.store import Store
+
+STAGE = "world_stage"
+CATALOGUE_STATE = "cat"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is known of a seed once its requirements are counted."""
+
+    identity: SeedIdentity
+    facts: SeedFacts
+    guard: dict[str, Any]
+    requirements: dict[str, Any]
+    sites_per_country: np.ndarray[Any, np.dtype[np.int64]]
+    reused: tuple[str, ...]
+    times: StageTimes
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is known of a seed once it is validated."""
+
+    seed: int
+    passed: bool
+    score: Score
+    checks: list[dict[str, Any]]
+    logical_digests: dict[str, str]
+    times: StageTimes = field(default_factory=StageTimes)
+
+
+def prepare_seed(
+    shared: Mapping[str, Any], store: Store, policies: Policies, seed: int, bundle: Path | None
+) -> Preparation:
+    """CAT (unless the user brought a bundle), S0c and S3 of one seed.
+
+    Raises InputError E_GUARD_FAIL if the 1A guard rejects the catalogue.
+    """
+    stage: WorldStage = shared[STAGE]
+    times = StageTimes()
+    reused = []
+    externals = {"world": stage.world.digest}
+    world_keys = keys_for(policies, externals, seed)
+    with times.of("CAT"):
+        if bundle is not None:
+            digest = verify_bundle(bundle).content_sha256_hex
+        else:
+            if store.has(CATALOGUE_STATE, world_keys["CAT"]):
+                reused.append("CAT")
+            else:
+                publish_synthesis(store, world_keys["CAT"], stage, policies, seed)
+            digest = str(store.manifest(CATALOGUE_STATE, world_keys["CAT"]).facts["catalogue_digest"])
+            bundle = store.layout.object(CATALOGUE_STATE, world_keys["CAT"]) / s0_gate.BUNDLE_FOLDER
+    keys = keys_for(policies, {**externals, "catalogue": digest}, seed)
+    with times.of("S0c"):
+        if store.has(s0_gate.CATALOGUE_STATE, keys["S0c"]):
+            reused.append("S0c")
+        else:
+            s0_gate.seal_catalogue(store, keys["S0c"], bundle)
+        guard = store.read_json(s0_gate.CATALOGUE_STATE, keys["S0c"], s0_gate.GUARD_NAME)
+        require_guard(guard)
+    with times.of("S3"):
+        iso = stage.world.iso
+        if store.has(s3_requirements.STATE, keys["S3"]):
+            reused.append("S3")
+            pairs = s3_requirements.load(store, keys["S3"], iso)
+        else:
+            pairs = s3_requirements.run(
+                store,
+                keys["S3"],
+                keys["S0c"],
+                stage.world.countries,
+                stage.world.index.tiles,
+                stage.shares,
+                policies.requirements,
+                policies.gates.counter_metric_parameters.largest_merchant_sites_min,
+            )
+    fingerprint = manifest_fingerprint(stage.world.digest, digest)
+    return Preparation(
+        SeedIdentity(seed, keys, fingerprint),
+        SeedFacts(seed, digest, fingerprint),
+        guard,
+        dict(store.manifest(s3_requirements.STATE, keys["S3"]).facts),
+        pairs.sites_per_country(len(iso)),
+        tuple(reused),
+        times,
+    )
+
+
+def publish_synthesis(store: Store, key: str, stage: WorldStage, policies: Policies, seed: int) -> None:
+    """Synthesise the catalogue of a seed and publish its bundle."""
+    synthesis = synthesise(stage.world.countries, stage.shares, policies.synthesis, seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch) / s0_gate.BUNDLE_FOLDER
+        write_synthesis(root, synthesis, stage.shares, policies.country_shares, stage.world.digest)
+        receipt = verify_bundle(root)
+        with store.transaction(CATALOGUE_STATE, key) as out:
+            for path in sorted(p for p in root.rglob("*") if p.is_file()):
+                out.add_bytes(f"{s0_gate.BUNDLE_FOLDER}/{path.relative_to(root).as_posix()}", path.read_bytes())
+            out.facts = {"catalogue_digest": receipt.content_sha256_hex, "seed": seed}
+
+
+def require_guard(guard: Mapping[str, Any]) -> None:
+    """Raise InputError E_GUARD_FAIL for a catalogue with 1A evidence below its B grade."""
+    if guard["grade"] == "below_B":
+        failed = [name for name, metric in guard["metrics"].items() if not metric["b_pass"]]
+        raise InputError(
+            "E_GUARD_FAIL",
+            "the 1A guard grades this catalogue below B" + (f"; outside the B band: {', '.join(failed)}" if failed else ""),
+            next_step="`seg1b catalogue check` prints all 14 metrics with their bands",
+        )
+
+
+def place_shard(
+    shared: Mapping[str, Any], store: Store, policies: Policies, identity: SeedIdentity, shard: Shard
+) -> StageTimes:
+    """S4, S5, S6 and S8 for the countries of one shard."""
+    stage: WorldStage = shared[STAGE]
+    pairs = s3_requirements.load(store, identity.keys["S3"], stage.world.iso).only(shard.countries)
+    return ShardRun(store, stage.world, policies, identity, shard.name, pairs, stage.attribution).run()
+
+
+def finish_seed(
+    shared: Mapping[str, Any],
+    store: Store,
+    policies: Policies,
+    identity: SeedIdentity,
+    hashes: Mapping[str, str],
+    parts: tuple[str, ...],
+) -> Finish:
+    """Commit S4, S5, S6 and S8, then S7 and S9.
+
+    `parts`: names of the shards; `hashes`: parameter_hash, gates_hash, world_digest and catalogue_digest.
+    """
+    stage: WorldStage = shared[STAGE]
+    times = StageTimes()
+    keys, seed = identity.keys, identity.seed
+    pairs = s3_requirements.load(store, keys["S3"], stage.world.iso)
+    sites = int(pairs.n_sites.sum())
+    for state in SHARDED_STATES[:-1]:
+        with times.of(state):
+            commit_state(store, state, keys, parts, sites)
+    with times.of("S7"):
+        if not store.has("s7", keys["S7"]):
+            s7_synthesis.run(store, keys["S7"], stage.world.iso, pairs, keys)
+    with times.of("S8"):
+        commit_state(store, "S8", keys, parts, sites)
+    with times.of("S9"):
+        tables = read_seed(store, stage, keys)
+        validation = s9_validation.validate(
+            stage.world, tables, stage.context, policies, seed, identity.manifest_fingerprint
+        )
+        digests = logical_digests(store, keys)
+        if not store.has(s9_validation.STATE, keys["S9"]):
+            facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
+            s9_validation.run(store, keys["S9"], validation, facts, policies, digests)
+    return Finish(seed, validation.passed, validation.score, validation.checks(), digests, times)
+
+
+def commit_state(store: Store, state: str, keys: Mapping[str, str], parts: tuple[str, ...], sites: int) -> None:
+    """Make the parts of a sharded state visible as one output."""
+    name, key = state.lower(), keys[state]
+    if store.has(name, key):
+        return
+    table = {"S4": PLAN_TABLE, "S5": ASSIGNMENT_TABLE, "S6": JITTER_TABLE, "S8": "site_locations"}[state]
+    documents = {}
+    if state == "S4":
+        documents["diagnostics.json"] = _joined_diagnostics(store, key, parts)
+    store.commit(
+        name,
+        key,
+        {"sites": sites},
+        inputs={source.lower(): keys[source] for source in BY_NAME[state].inputs},
+        documents=documents,
+        expected_parts=parts,
+        expected_rows=None if state == "S4" else {table: sites},
+    )
+
+
+def _joined_diagnostics(store: Store, key: str, parts: tuple[str, ...]) -> bytes:
+    """S4's diagnostics of all shards, by country."""
+    records: list[dict[str, Any]] = []
+    for part in parts:
+        folder = store.layout.part("s4", key, part)
+        records += json.loads((folder / "diagnostics.json").read_bytes())
+    return json.dumps(sorted(records, key=lambda record: str(record["country_iso"])), sort_keys=True).encode()
+
+
+def logical_digests(store: Store, keys: Mapping[str, str]) -> dict[str, str]:
+    """Logical digest of every table of a seed, by table name."""
+    found = {}
+    for state, table in (
+        ("S3", "s3_requirements"),
+        ("S4", PLAN_TABLE),
+        ("S5", ASSIGNMENT_TABLE),
+        ("S6", JITTER_TABLE),
+        ("S8", "site_locations"),
+    ):
+        found[table] = store.manifest(state.lower(), keys[state]).tables[table].logical_digest
+    return found
+
+
+def read_seed(store: Store, stage: WorldStage, keys: Mapping[str, str]) -> SeedTables:
+    """Everything that was published of a seed."""
+    iso = stage.world.iso
+    assigned = store.read_table("s5", keys["S5"], ASSIGNMENT_TABLE)
+    jittered = store.read_table("s6", keys["S6"], JITTER_TABLE)
+    reader = store.open_table("s8", keys["S8"], "site_locations")
+    egress = join_egress(iso, ((str(code), table) for code, table in reader.partitions()))
+    return SeedTables(
+        catalogue=s0_gate.read_sealed_catalogue(store, keys["S0c"], iso),
+        pairs=s3_requirements.load(store, keys["S3"], iso),
+        plan=plan_from_arrow(iso, store.read_table("s4", keys["S4"], PLAN_TABLE)),
+        assigned=SiteKeys.from_arrow(iso, assigned),
+        assigned_tile=column(assigned, "tile_id", np.int64),
+        jittered=SiteKeys.from_arrow(iso, jittered),
+        placement=placement_from_arrow(jittered),
+        egress=egress.keys,
+        lon_deg=egress.lon_deg,
+        lat_deg=egress.lat_deg,
+        geometry_matches=egress.geometry_matches,
+    )

@@ -1,0 +1,125 @@
+"""The world half of a run: S0w, S1, S2w and S2s, made once and shared by all seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from seg1b.catalogue.shares import CountryShares
+from seg1b.policy.load import Policies
+from seg1b.scoring.measure import ScoringContext, make_context
+from seg1b.states import s0_gate, s1_tile_index, s2_weights
+from seg1b.states.plan import WORLD_STATES, keys_for
+from seg1b.states.shard import StageTimes
+from seg1b.states.world_model import WorldModel, assemble, frozen
+from seg1b.store.store import Store
+from seg1b.world.bundle import World
+from seg1b.world.surface import PopulationSurface, build_surface
+from seg1b.world.tile_index import TileIndex
+from seg1b.world.weights import TileWeights
+
+
+@dataclass(frozen=True)
+class WorldStage:
+    """What the seeds share: the model of the Earth, the country shares, and what scoring needs to know."""
+
+    world: WorldModel
+    shares: CountryShares
+    context: ScoringContext
+    keys: Mapping[str, str]
+    attribution: str
+    reused: tuple[str, ...]
+    times: StageTimes
+
+
+def world_keys(policies: Policies, world: World) -> dict[str, str]:
+    """Keys of the world states."""
+    return keys_for(policies, {"world": world.digest}, None, WORLD_STATES)
+
+
+def run_world(store: Store, policies: Policies, world: World) -> WorldStage:
+    """Run or reuse S0w, S1, S2w and S2s, and put the shared model together."""
+    keys = world_keys(policies, world)
+    times = StageTimes()
+    reused = tuple(name for name in WORLD_STATES if store.has(name.lower(), keys[name]))
+    with times.of("S0w"):
+        if "S0w" not in reused:
+            s0_gate.seal_world(store, keys["S0w"], world)
+    with times.of("S1"):
+        if "S1" in reused:
+            index = s1_tile_index.load(store, keys["S1"], len(world.countries))
+        else:
+            index = s1_tile_index.run(store, keys["S1"], world, policies.tile_index)
+    with times.of("S2w"):
+        if "S2w" in reused:
+            surface, weights = s2_weights.load_weights(store, keys["S2w"], index)
+        else:
+            surface, weights = s2_weights.run_weights(store, keys["S2w"], world, index, policies.tile_weights)
+    with times.of("S2s"):
+        if "S2s" in reused:
+            shares = s2_weights.load_shares(store, keys["S2s"])
+        else:
+            shares = s2_weights.run_shares(store, keys["S2s"], world, index, surface, policies.country_shares)
+    with times.of("model"):
+        return compose(world, policies, index, surface, weights, shares, keys, reused, times)
+
+
+def compute_world(policies: Policies, world: World) -> WorldStage:
+    """As `run_world`, without a store: what `verify` does."""
+    times = StageTimes()
+    from seg1b.world.grid import Grid
+    from seg1b.world.tile_index import build_tile_index
+    from seg1b.world.weights import build_weights
+    from seg1b.catalogue.shares import country_shares
+
+    with times.of("S1"):
+        index = build_tile_index(world, Grid(policies.tile_index.resolution_arcsec))
+    with times.of("S2w"):
+        surface = s2_weights.placement_surface(world, index, policies.tile_weights)
+        weights = build_weights(surface, policies.tile_weights.mix, policies.tile_weights.dp)
+    with times.of("S2s"):
+        area = index.area_km2()
+        shares = country_shares(world.countries, surface.southern_share(), area, policies.country_shares)
+    with times.of("model"):
+        keys = world_keys(policies, world)
+        return compose(world, policies, index, surface, weights, shares, keys, (), times)
+
+
+def compose(
+    world: World,
+    policies: Policies,
+    index: TileIndex,
+    surface: PopulationSurface,
+    weights: TileWeights,
+    shares: CountryShares,
+    keys: Mapping[str, str],
+    reused: tuple[str, ...],
+    times: StageTimes,
+) -> WorldStage:
+    """Join the world's outputs to what every seed shares."""
+    model = assemble(world, index, surface, weights, policies.tile_weights.hilbert_block_tiles)
+    surfaces = [("placement", surface)]
+    if world.raster is not None:
+        surfaces.append(("bundled", build_surface(world, index, policies.tile_weights.surface)))
+    context = make_context(
+        iso=model.iso,
+        macro_region=world.countries.macro_region,
+        eligible=np.asarray(world.countries.eligible),
+        prior=shares.prior,
+        market=shares.market_size,
+        grid=index.grid,
+        settlement_lon_deg=world.settlements.lon_e5 / 1e5,
+        settlement_lat_deg=world.settlements.lat_e5 / 1e5,
+        settlement_population=world.settlements.population,
+        surfaces=surfaces,
+        gates=policies.gates,
+    )
+    attribution = attribution_of(world)
+    return WorldStage(model, frozen(shares), frozen(context), keys, attribution, reused, times)
+
+
+def attribution_of(world: World) -> str:
+    """The sentence that the world's sources ask for."""
+    return str(world.provenance.get("attribution", ""))

@@ -1,0 +1,1 @@
+"""Typed models of the governed files in `config/`, their canonical form and their digests."""

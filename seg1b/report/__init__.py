@@ -1,0 +1,1 @@
+"""Pages and maps for people to look at; no decision is taken here."""

@@ -1,0 +1,1 @@
+"""Metrics, gates, grades, stability and the statistical evidence behind them."""

@@ -1,0 +1,233 @@
+"""Counter-metrics: what a gamed run cannot meet together with the core metrics.
+
+Definitions are those of the calibration. Each function takes plain arrays, so that a reader can check it by
+hand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from seg1b.kernels.inequality import gini
+from seg1b.policy.gates import COUNTER_METRICS
+from seg1b.scoring.measure import Measurement, ScoringContext, SurfaceMeasurement
+from seg1b.scoring.reference import SurfaceReference
+from seg1b.scoring.values import Metric, exact_mean, exact_sum, known, quantile_sorted, rounded, unknown
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+SURFACE_METRICS = (
+    "population_pit_mean",
+    "population_pit_ks",
+    "unpopulated_tile_share",
+    "near_city_share_difference",
+    "population_correlation_1deg",
+)
+NO_SITES = "there are no sites"
+
+
+@dataclass(frozen=True)
+class CounterValue:
+    """One counter-metric; `surface` names the population surface it was measured against, if any."""
+
+    name: str
+    surface: str | None
+    metric: Metric
+
+
+def pit_mean(pit: FloatArray) -> Metric:
+    """Mean PIT over the sites of countries where people live (NaN elsewhere): .5 for an honest placement."""
+    values = pit[~np.isnan(pit)]
+    if not len(values):
+        return unknown("no site lies in a country where the surface has people")
+    return known(rounded(exact_mean(values)))
+
+
+def pit_ks(pit: FloatArray) -> Metric:
+    """Kolmogorov-Smirnov distance of the PIT from the uniform distribution."""
+    ascending = np.sort(pit[~np.isnan(pit)])
+    n = len(ascending)
+    if n == 0:
+        return unknown("no site lies in a country where the surface has people")
+    step = np.arange(n + 1) / n
+    above = float(np.max(step[1:] - ascending))
+    below = float(np.max(ascending - step[:-1]))
+    return known(rounded(max(above, below)))
+
+
+def unpopulated_share(unpopulated: npt.NDArray[np.bool_]) -> Metric:
+    """Share of sites in tiles where nobody lives."""
+    if not len(unpopulated):
+        return unknown(NO_SITES)
+    return known(int(np.count_nonzero(unpopulated)) / len(unpopulated))
+
+
+def near_city_difference(
+    near_city: npt.NDArray[np.bool_], counts: IntArray, near_share: FloatArray
+) -> Metric:
+    """Share of sites near a city minus what population-proportional placement with the same counts would
+    give.
+    """
+    total = int(counts.sum())
+    if total == 0:
+        return unknown(NO_SITES)
+    expected = exact_sum(counts * near_share)
+    return known(rounded((int(np.count_nonzero(near_city)) - expected) / total))
+
+
+def cell_correlation(
+    country: npt.NDArray[np.int16], cell: npt.NDArray[np.int32], reference: SurfaceReference
+) -> Metric:
+    """Pearson correlation of sqrt(sites) and sqrt(people) over (country, cell), country means of both
+    removed.
+
+    Over the countries that have sites and people; their cells are those with either. People count in
+    multiples of the country's people per site, so that one slope holds in every country: without this the
+    correlation would measure how shares differ between countries, which other gates judge.
+    """
+    cells = int(max(cell.max(initial=0), reference.cell.max(initial=0))) + 1
+    site_key, sites = np.unique(country.astype(np.int64) * cells + cell, return_counts=True)
+    people_key = reference.cell_country.astype(np.int64) * cells + reference.cell
+    counts = np.bincount(country, minlength=len(reference.population))
+    used = (counts > 0) & (reference.population > 0)
+    keys = np.union1d(site_key, people_key)
+    keys = keys[used[keys // cells]]
+    if not len(keys):
+        return unknown("no country has both sites and people")
+    owner = keys // cells
+    x = np.sqrt(_looked_up(keys, site_key, sites.astype(np.float64)))
+    rate = np.zeros(len(used))
+    rate[used] = counts[used] / reference.population[used]
+    y = np.sqrt(_looked_up(keys, people_key, reference.cell_people.astype(np.float64)) * rate[owner])
+    return _within_correlation(owner, x, y)
+
+
+def _looked_up(keys: IntArray, known_keys: IntArray, values: FloatArray) -> FloatArray:
+    """Value of each key, 0 where it is unknown; `known_keys` ascending."""
+    found = np.zeros(len(keys))
+    if len(known_keys):
+        position = np.minimum(np.searchsorted(known_keys, keys), len(known_keys) - 1)
+        hit = known_keys[position] == keys
+        found[hit] = values[position[hit]]
+    return found
+
+
+def _within_correlation(owner: IntArray, x: FloatArray, y: FloatArray) -> Metric:
+    """Pooled correlation of deviations from the group means; groups are consecutive."""
+    edges = np.concatenate(([0], np.flatnonzero(np.diff(owner)) + 1, [len(owner)]))
+    dx, dy = np.empty(len(x)), np.empty(len(y))
+    for first, end in itertools.pairwise(edges.tolist()):
+        dx[first:end] = x[first:end] - exact_mean(x[first:end])
+        dy[first:end] = y[first:end] - exact_mean(y[first:end])
+    xx, yy = exact_sum(dx * dx), exact_sum(dy * dy)
+    if xx <= 0.0 or yy <= 0.0:
+        return unknown("sites or people do not vary between the cells of any country")
+    return known(rounded(exact_sum(dx * dy) / math.sqrt(xx * yy)))
+
+
+def market_slope(counts: IntArray, market: FloatArray) -> Metric:
+    """Least-squares slope of log(sites) on log(untempered market size) over countries with both."""
+    used = (counts > 0) & (market > 0.0)
+    if np.count_nonzero(used) < 2:
+        return unknown("fewer than two countries have both sites and a market size")
+    x = np.array([math.log(v) for v in market[used].tolist()])
+    y = np.array([math.log(v) for v in counts[used].tolist()])
+    dx = x - exact_mean(x)
+    xx = exact_sum(dx * dx)
+    if xx <= 1e-18 * len(x):
+        return unknown("all countries have the same market size")
+    return known(rounded(exact_sum(dx * (y - exact_mean(y))) / xx))
+
+
+def prior_kl(counts: IntArray, prior: FloatArray) -> Metric:
+    """Kullback-Leibler divergence of the sites' country shares from the market prior, in nats."""
+    total, mass = int(counts.sum()), exact_sum(prior)
+    if total == 0:
+        return unknown(NO_SITES)
+    active = counts > 0
+    if mass <= 0.0 or bool(np.any(prior[active] <= 0.0)):
+        return unknown("a country with sites has no share in the market prior")
+    ratios = zip((counts[active] / total).tolist(), (prior[active] / mass).tolist(), strict=True)
+    return known(rounded(math.fsum(p * math.log(p / q) for p, q in ratios)))
+
+
+def largest_merchant_share(
+    merchant: IntArray, country: npt.NDArray[np.int16], countries: int, sites_min: int
+) -> Metric:
+    """Largest share that one merchant holds of the sites of any country with at least `sites_min` sites."""
+    counts = np.bincount(country, minlength=countries)
+    pair, sites = np.unique(merchant * countries + country, return_counts=True)
+    owner = pair % countries
+    judged = counts[owner] >= sites_min
+    if not judged.any():
+        return unknown(f"no country has {sites_min} sites")
+    return known(float(np.max(sites[judged] / counts[owner[judged]])))
+
+
+def nn_metrics(measurement: Measurement, isolated_km: float) -> dict[str, Metric]:
+    """Median and 90 % quantile of the nearest-neighbour distance in km, and the share of isolated sites."""
+    names = ("nn_p50_km", "nn_p90_km", "nn_isolated_10km_share")
+    if measurement.distance_m is None:
+        return dict.fromkeys(names, unknown("fewer than two sites: nobody has a neighbour"))
+    ascending = np.sort(measurement.distance_m)
+    isolated = int(np.count_nonzero(ascending > isolated_km * 1000.0))
+    values = (
+        quantile_sorted(ascending, 0.5) / 1000.0,
+        quantile_sorted(ascending, 0.9) / 1000.0,
+        isolated / len(ascending),
+    )
+    return {name: known(value) for name, value in zip(names, values, strict=True)}
+
+
+def _surface_values(
+    measurement: Measurement, surface: SurfaceMeasurement, reference: SurfaceReference
+) -> dict[str, Metric]:
+    counts = measurement.counts()
+    return {
+        "population_pit_mean": pit_mean(surface.pit),
+        "population_pit_ks": pit_ks(surface.pit),
+        "unpopulated_tile_share": unpopulated_share(surface.unpopulated),
+        "near_city_share_difference": near_city_difference(
+            measurement.near_city, counts, reference.near_city_share()
+        ),
+        "population_correlation_1deg": cell_correlation(measurement.country, surface.cell, reference),
+    }
+
+
+def counter_values(measurement: Measurement, context: ScoringContext) -> list[CounterValue]:
+    """Every counter-metric in the policy's order; those about people once per surface."""
+    parameters = context.gates.counter_metric_parameters
+    counts = measurement.counts()
+    total = len(measurement)
+    lower_gini = gini(counts[counts > 0])
+    plain = {
+        **nn_metrics(measurement, parameters.isolated_distance_km),
+        "duplicate_point_share": known(measurement.duplicates / total) if total else unknown(NO_SITES),
+        "market_slope": market_slope(counts, context.market),
+        "country_gini_lower_bound": unknown(NO_SITES) if lower_gini is None else known(lower_gini),
+        "prior_kl": prior_kl(counts, context.prior),
+        "largest_merchant_share": largest_merchant_share(
+            measurement.merchant,
+            measurement.country,
+            context.countries,
+            parameters.largest_merchant_sites_min,
+        ),
+    }
+    by_surface = [
+        (named.name, _surface_values(measurement, measured, named.reference))
+        for named, measured in zip(context.surfaces, measurement.surfaces, strict=True)
+    ]
+    values: list[CounterValue] = []
+    for name in COUNTER_METRICS:
+        if name in SURFACE_METRICS:
+            values.extend(CounterValue(name, surface, metrics[name]) for surface, metrics in by_surface)
+        else:
+            values.append(CounterValue(name, None, plain[name]))
+    return values

@@ -1,0 +1,221 @@
+"""Evidence beside the gates: tests against a reference set of sites, soft diagnostics, the disclosed
+distortion.
+
+Nothing here decides a grade.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from seg1b.kernels.sphere import nearest_neighbour_m
+from seg1b.scoring.measure import Measurement, ScoringContext
+from seg1b.scoring.reference import SurfaceReference
+from seg1b.scoring.sentinel import unwrapped
+from seg1b.scoring.sites import Sites
+from seg1b.scoring.values import exact_sum, rounded
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+MEDIAN_SITES_MIN = 2
+DIAGNOSTIC_SITES_MIN = 50
+ADVERSE_DRIFTS_FOR_RETUNE = 2
+
+ADVERSE_DIRECTION = {
+    "country_entropy": -1,
+    "within_country_cluster_score": 1,
+    "bounding_box_dispersion": -1,
+    "top1_top2_gap": 1,
+    "region_balance_drift": 1,
+}
+"""Which way a soft diagnostic gets worse: +1 when it grows, -1 when it falls."""
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """A two-sample test; everything None, with a reason, where it cannot be made."""
+
+    __test__ = False
+
+    test: str
+    statistic: float | None
+    p_value: float | None
+    n: int
+    n_reference: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class DistortionRow:
+    """What certification does to one country. `design_weight` = prior / realised share undoes it for a
+    user.
+    """
+
+    country_iso: str
+    sites: int
+    prior_share: float
+    certified_share: float
+    difference: float
+    design_weight: float | None
+
+
+def country_medians(country: npt.NDArray[np.int16], distance_m: FloatArray, countries: int) -> FloatArray:
+    """Median nearest-neighbour distance of every country with at least two sites, ascending by country
+    index.
+    """
+    order = np.lexsort((distance_m, country))
+    bounds = np.searchsorted(country[order], np.arange(countries + 1))
+    ascending = distance_m[order]
+    parts = [ascending[a:b] for a, b in itertools.pairwise(bounds.tolist()) if b - a >= MEDIAN_SITES_MIN]
+    return np.array([float(np.median(part)) for part in parts])
+
+
+def neighbour_tests(measurement: Measurement, reference: Sites) -> list[TestResult]:
+    """Nearest-neighbour distances against those of a reference set of sites.
+
+    Kolmogorov-Smirnov on the distances of all sites, Mann-Whitney on the medians of the countries. The
+    reference is a pinned baseline run or the old-placement control; the published baseline has only point
+    values.
+    """
+    names = ("kolmogorov_smirnov_nn_distance", "mann_whitney_country_median")
+    n, m = len(measurement), len(reference)
+    if measurement.distance_m is None or m < 2:
+        reason = "not_computable: one of the samples has fewer than two sites"
+        return [TestResult(name, None, None, n, m, reason) for name in names]
+    other = nearest_neighbour_m(reference.lon_deg, reference.lat_deg)
+    ks = stats.ks_2samp(measurement.distance_m, other, method="asymp")
+    a = country_medians(measurement.country, measurement.distance_m, measurement.countries)
+    b = country_medians(reference.country, other, measurement.countries)
+    results = [TestResult(names[0], rounded(float(ks.statistic)), rounded(float(ks.pvalue)), n, m)]
+    if not len(a) or not len(b):
+        reason = "not_computable: no country has two sites in one of the samples"
+        return [*results, TestResult(names[1], None, None, len(a), len(b), reason)]
+    mw = stats.mannwhitneyu(a, b, alternative="two-sided", method="asymptotic")
+    mw_row = TestResult(names[1], rounded(float(mw.statistic)), rounded(float(mw.pvalue)), len(a), len(b))
+    return [*results, mw_row]
+
+
+def soft_diagnostics(
+    sites: Sites, measurement: Measurement, context: ScoringContext
+) -> dict[str, float | None]:
+    """Five numbers that describe a run without judging it; None where one cannot be computed.
+
+    country_entropy: Shannon entropy of the country shares in nats. within_country_cluster_score: Herfindahl
+    index of a country's sites over cells minus that of its people, mean over sites. bounding_box_dispersion:
+    area of the longitude-latitude box of a country's sites over that of its populated cells, mean over sites.
+    top1_top2_gap: difference of the two largest country shares. region_balance_drift: half the absolute
+    difference between the regions' shares of sites and of the prior.
+    """
+    counts = measurement.counts()
+    total = int(counts.sum())
+    if total == 0:
+        return dict.fromkeys(ADVERSE_DIRECTION)
+    shares = counts[counts > 0] / total
+    largest = np.sort(counts)[::-1]
+    cluster, box = _within_country(sites, context)
+    return {
+        "country_entropy": rounded(-math.fsum(p * math.log(p) for p in shares.tolist())),
+        "within_country_cluster_score": cluster,
+        "bounding_box_dispersion": box,
+        "top1_top2_gap": int(largest[0] - (largest[1] if len(largest) > 1 else 0)) / total,
+        "region_balance_drift": _region_drift(counts, context),
+    }
+
+
+def _region_drift(counts: IntArray, context: ScoringContext) -> float | None:
+    mass, total = exact_sum(context.prior), int(counts.sum())
+    if mass <= 0.0:
+        return None
+    regions = np.array(context.macro_region)
+    differences = [
+        abs(int(counts[regions == name].sum()) / total - exact_sum(context.prior[regions == name]) / mass)
+        for name in sorted(set(context.macro_region))
+    ]
+    return rounded(math.fsum(differences) / 2.0)
+
+
+def _within_country(sites: Sites, context: ScoringContext) -> tuple[float | None, float | None]:
+    reference = context.surfaces[0].reference
+    bounds = sites.country_bounds(context.countries)
+    cell_bounds = np.searchsorted(reference.cell_country, np.arange(context.countries + 1))
+    edge = reference.tiles_per_cell
+    per_row = -(-context.grid.ncols // edge)
+    judged, cluster, box = 0, [], []
+    for c in np.flatnonzero(np.diff(bounds) >= DIAGNOSTIC_SITES_MIN).tolist():
+        cells = slice(int(cell_bounds[c]), int(cell_bounds[c + 1]))
+        if cells.start == cells.stop:
+            continue
+        part = slice(int(bounds[c]), int(bounds[c + 1]))
+        n = part.stop - part.start
+        row, col = np.divmod(sites.tile_id[part], context.grid.ncols)
+        own = np.unique(row // edge * per_row + col // edge, return_counts=True)[1]
+        people = _herfindahl(reference.cell_people[cells])
+        cluster.append(n * (_herfindahl(own) - people))
+        box.append(n * _box_ratio(sites.lon_deg[part], sites.lat_deg[part], reference, cells, context))
+        judged += n
+    if not judged:
+        return None, None
+    return rounded(math.fsum(cluster) / judged), rounded(math.fsum(box) / judged)
+
+
+def _herfindahl(values: npt.NDArray[Any]) -> float:
+    total = int(values.sum())
+    return math.fsum((value / total) ** 2 for value in values.tolist())
+
+
+def _box_ratio(
+    lon: FloatArray, lat: FloatArray, reference: SurfaceReference, cells: slice, context: ScoringContext
+) -> float:
+    edge_deg = reference.tiles_per_cell / context.grid.tiles_per_degree
+    row, col = np.divmod(
+        reference.cell[cells].astype(np.int64), -(-context.grid.ncols // reference.tiles_per_cell)
+    )
+    west = unwrapped(np.unique(col * edge_deg - 180.0))
+    height = (int(row.max()) - int(row.min()) + 1) * edge_deg
+    width = float(west.max() - west.min()) + edge_deg
+    own = unwrapped(lon)
+    return float((lat.max() - lat.min()) * (own.max() - own.min())) / (height * width)
+
+
+def adverse_drifts(
+    current: Mapping[str, float | None], reference: Mapping[str, float | None], tolerance: float = 0.0
+) -> list[str]:
+    """Soft diagnostics that are worse than the reference's by more than `tolerance`, or no longer computable.
+
+    Two of them (`ADVERSE_DRIFTS_FOR_RETUNE`) force a retune.
+    """
+    worse = []
+    for name, direction in ADVERSE_DIRECTION.items():
+        before, now = reference.get(name), current.get(name)
+        if before is not None and (now is None or direction * (now - before) > tolerance):
+            worse.append(name)
+    return worse
+
+
+def distortion_table(counts: IntArray, context: ScoringContext) -> list[DistortionRow]:
+    """Prior against realised share per country that has either, in the order of the country table."""
+    mass, total = exact_sum(context.prior), int(counts.sum())
+    rows = []
+    for c in np.flatnonzero((counts > 0) | (context.prior > 0.0)).tolist():
+        prior = float(context.prior[c]) / mass if mass > 0.0 else 0.0
+        certified = int(counts[c]) / total if total else 0.0
+        rows.append(
+            DistortionRow(
+                context.iso[c],
+                int(counts[c]),
+                rounded(prior),
+                certified,
+                rounded(certified - prior),
+                rounded(prior / certified) if certified > 0.0 else None,
+            )
+        )
+    return rows

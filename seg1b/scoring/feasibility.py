@@ -1,0 +1,122 @@
+"""What a catalogue can still reach: the gates that sites per country decide, before anything is placed.
+
+Counts per country do not change after S3. Gini, top shares, coverage, region floors, market slope,
+divergence from the prior and the largest merchant's share are exact here; the southern share is exact but
+for countries that lie on the equator, whose sites are expected in proportion to their people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from seg1b.kernels.bootstrap import Interval
+from seg1b.kernels.inequality import gini
+from seg1b.policy.gates import GatesPolicy
+from seg1b.scoring.counter_metrics import (
+    NO_SITES,
+    CounterValue,
+    largest_merchant_share,
+    market_slope,
+    prior_kl,
+)
+from seg1b.scoring.gates import CounterRow, GateRow, bootstrap_rows, counter_rows, gate_row, region_rows
+from seg1b.scoring.metrics import country_metrics, region_shares, sampled_intervals
+from seg1b.scoring.values import Metric, exact_sum, known, unknown
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+NEIGHBOUR_METRIC = "nn_p99_p50_ratio"
+
+
+@dataclass(frozen=True)
+class Feasibility:
+    """The rows that a catalogue decides. `southern_bounds`: share if no, or every, equatorial site lies
+    south.
+    """
+
+    gates: tuple[GateRow, ...]
+    counters: tuple[CounterRow, ...]
+    southern_bounds: tuple[float, float] | None
+
+    @property
+    def reach(self) -> str:
+        """Best grade that is still possible: "B+", "B" or "below_B"."""
+        if not all(row.passed for row in self.counters) or not all(row.pass_b for row in self.gates):
+            return "below_B"
+        return "B+" if all(row.pass_b_plus for row in self.gates) else "B"
+
+    def distance_to(self, grade: str) -> float:
+        """Sum over failing gates of how far they are from their threshold, relative to it; 0 when none
+        fails.
+        """
+        shortfalls = [
+            max(0.0, -margin) / abs(limit)
+            for row in self.gates
+            for margin, limit in [(row.margin_b, row.b) if grade == "B" else (row.margin_b_plus, row.b_plus)]
+            if margin is not None and limit
+        ]
+        return exact_sum(np.array(shortfalls))
+
+
+def southern_share(counts: IntArray, south: FloatArray) -> tuple[Metric, tuple[float, float] | None]:
+    """Expected southern share, and its bounds; `south` float64[C]: share of a country's people south of 0
+    degrees.
+    """
+    total = int(counts.sum())
+    if total == 0:
+        return unknown(NO_SITES), None
+    low, high = int(counts[south >= 1.0].sum()) / total, int(counts[south > 0.0].sum()) / total
+    return known(min(max(exact_sum(counts * south) / total, low), high)), (low, high)
+
+
+def feasibility(
+    merchant_id: npt.NDArray[np.uint64],
+    country: npt.NDArray[np.int16],
+    sites: npt.NDArray[np.integer[Any]],
+    *,
+    eligible: npt.NDArray[np.bool_],
+    macro_region: tuple[str, ...],
+    south: FloatArray,
+    prior: FloatArray,
+    market: FloatArray,
+    gates: GatesPolicy,
+    bootstrap: bool = True,
+) -> Feasibility:
+    """Judge a catalogue given as rows (merchant, country, number of sites), one row per pair, in any
+    order.
+    """
+    countries = len(eligible)
+    counts = np.zeros(countries, np.int64)
+    np.add.at(counts, country, np.asarray(sites, np.int64))
+    metrics = country_metrics(counts, eligible)
+    metrics["southern_hemisphere_share"], bounds = southern_share(counts, south)
+    merchant = np.unique(merchant_id, return_inverse=True)[1].astype(np.int64)
+    owner, place = np.repeat(merchant, sites), np.repeat(country, sites)
+    intervals: dict[str, Interval | None] = {}
+    if bootstrap and len(owner):
+        nobody_south = np.zeros(len(owner), np.bool_)
+        intervals = sampled_intervals(owner, place, nobody_south, eligible, None, gates.bootstrap)
+        intervals.pop("southern_hemisphere_share")
+    rows = [
+        gate_row(name, metrics[name], gate, intervals.get(name))
+        for name, gate in gates.hard_gates.items()
+        if name != NEIGHBOUR_METRIC
+    ]
+    rows += bootstrap_rows(metrics, intervals, gates) if bootstrap else []
+    rows += region_rows(region_shares(counts, macro_region), gates)
+    lower = gini(counts[counts > 0])
+    minimum = gates.counter_metric_parameters.largest_merchant_sites_min
+    values = [
+        CounterValue("market_slope", None, market_slope(counts, market)),
+        CounterValue("country_gini_lower_bound", None, unknown(NO_SITES) if lower is None else known(lower)),
+        CounterValue("prior_kl", None, prior_kl(counts, prior)),
+        CounterValue(
+            "largest_merchant_share", None, largest_merchant_share(owner, place, countries, minimum)
+        ),
+    ]
+    return Feasibility(tuple(rows), tuple(counter_rows(values, int(counts.sum()), gates)), bounds)

@@ -1,0 +1,82 @@
+"""A metric's value, or the reason why there is none; and how results become plain JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+NOT_COMPUTABLE = "not_computable"
+SIGNIFICANT_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A finite value, or None with a reason that begins with `not_computable`. Never 0 for "unknown"."""
+
+    value: float | None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.reason is None):
+            raise ValueError("a metric has either a value or a reason")
+
+
+def known(value: float) -> Metric:
+    """The metric `value`; a value that is not finite becomes `not_computable`."""
+    return Metric(float(value)) if math.isfinite(value) else unknown("the result is not a finite number")
+
+
+def unknown(why: str) -> Metric:
+    """The metric that cannot be computed, with its reason."""
+    return Metric(None, f"{NOT_COMPUTABLE}: {why}")
+
+
+def rounded(value: float) -> float:
+    """`value` to 12 significant digits: logarithms differ in the last bit between machines, certificates must
+    not.
+    """
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+def exact_mean(values: npt.NDArray[np.float64]) -> float:
+    """Mean with an exactly rounded sum: independent of the order of the values. They must not be empty."""
+    return math.fsum(values.tolist()) / len(values)
+
+
+def exact_sum(values: npt.NDArray[np.float64]) -> float:
+    """Exactly rounded sum: independent of the order of the values."""
+    return math.fsum(values.tolist())
+
+
+def quantile_sorted(ascending: npt.NDArray[np.float64], level: float) -> float:
+    """Quantile of ascending values, linear interpolation (numpy's default). They must not be empty."""
+    position = level * (len(ascending) - 1)
+    index = min(int(position), len(ascending) - 1)
+    low = float(ascending[index])
+    high = float(ascending[min(index + 1, len(ascending) - 1)])
+    fraction = position - index
+    step = high - low
+    return high - step * (1.0 - fraction) if fraction >= 0.5 else low + step * fraction
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON-able data: dataclasses and mappings become dicts, arrays lists, NaN and infinity
+    None.
+    """
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

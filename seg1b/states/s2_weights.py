@@ -1,0 +1,155 @@
+"""S2: where in a country its sites go (S2w, tile weights), and how many countries get how many (S2s, shares).
+
+The two are separate outputs with separate keys: a share knob changes no weight. The shares are a pure function of
+world and policy; the catalogue synthesis draws its quotas from them, and S3 compares any catalogue with them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from seg1b.catalogue.shares import CountryShares, country_shares
+from seg1b.policy.models import CountrySharesPolicy, TileWeightsPolicy
+from seg1b.states.tables import column
+from seg1b.store.store import Store
+from seg1b.world.bundle import World
+from seg1b.world.surface import PopulationSurface, build_surface
+from seg1b.world.tile_index import TileIndex
+from seg1b.world.weights import TileWeights, build_weights
+
+WEIGHTS_STATE = "s2w"
+SHARES_STATE = "s2s"
+_RUN_SCHEMA = pa.schema(
+    [
+        pa.field("country", pa.int16(), nullable=False),
+        pa.field("tile0", pa.int64(), nullable=False),
+        pa.field("length", pa.int32(), nullable=False),
+        pa.field("population_micro", pa.int64(), nullable=False),
+        pa.field("weight", pa.int64(), nullable=False),
+    ]
+)
+_SHARE_SCHEMA = pa.schema(
+    [
+        pa.field("country_iso", pa.string(), nullable=False),
+        pa.field("share_ppm", pa.int64(), nullable=False),
+        pa.field("prior", pa.float64(), nullable=False),
+        pa.field("market_size", pa.float64(), nullable=False),
+        pa.field("capacity_sites", pa.int64(), nullable=False),
+        pa.field("minimum_sites", pa.int64(), nullable=False),
+        pa.field("southern_share", pa.float64(), nullable=False),
+        pa.field("bound_price", pa.float64(), nullable=False),
+    ]
+)
+
+
+def run_weights(
+    store: Store, key: str, world: World, index: TileIndex, policy: TileWeightsPolicy
+) -> tuple[PopulationSurface, TileWeights]:
+    """Build the population surface and the weights, and publish both as one table of runs.
+
+    Raises InputError E103_DP_TOO_SMALL and, for a user's raster, W106, W107 and the raster's own codes.
+    """
+    surface = placement_surface(world, index, policy)
+    weights = build_weights(surface, policy.mix, policy.dp)
+    surface = PopulationSurface(
+        surface.grid, weights.start, weights.tile0, weights.length, _population_of(surface, weights)
+    )
+    country = np.repeat(np.arange(len(weights.start) - 1, dtype=np.int16), np.diff(weights.start))
+    with store.transaction(WEIGHTS_STATE, key) as out:
+        runs = [country, weights.tile0, weights.length, surface.population, weights.weight]
+        out.add_table("runs", pa.table(runs, schema=_RUN_SCHEMA), sorted_by=("country", "tile0"))
+        out.facts = {
+            "dp": weights.dp,
+            "hilbert_block_tiles": policy.hilbert_block_tiles,
+            "resolution_arcsec": index.grid.resolution_arcsec,
+            "zero_mass_countries": [world.countries.iso[c] for c in np.flatnonzero(weights.zero_mass)],
+            "people": int(surface.totals.sum()) // 1_000_000,
+            "runs": len(weights.tile0),
+        }
+    return surface, weights
+
+
+def placement_surface(world: World, index: TileIndex, policy: TileWeightsPolicy) -> PopulationSurface:
+    """The surface that sites are placed by: a user's raster where the world has one, else the bundled settlements."""
+    if world.raster is None:
+        return build_surface(world, index, policy.surface)
+    from seg1b.world.raster_surface import build_raster_surface
+
+    return build_raster_surface(world, index)
+
+
+def load_weights(store: Store, key: str, index: TileIndex) -> tuple[PopulationSurface, TileWeights]:
+    """The published surface and weights."""
+    facts = store.manifest(WEIGHTS_STATE, key).facts
+    table = store.read_table(WEIGHTS_STATE, key, "runs")
+    countries = len(index.spans.start) - 1
+    start = np.searchsorted(column(table, "country", np.int16), np.arange(countries + 1)).astype(np.int64)
+    tile0, length = column(table, "tile0", np.int64), column(table, "length", np.int32)
+    population, weight = column(table, "population_micro", np.int64), column(table, "weight", np.int64)
+    surface = PopulationSurface(index.grid, start, tile0, length, population)
+    zero_mass = np.array([bool(np.any(surface.totals[c] == 0)) for c in range(countries)], np.bool_)
+    return surface, TileWeights(index.grid, int(facts["dp"]), start, tile0, length, weight, zero_mass)
+
+
+def _population_of(surface: PopulationSurface, weights: TileWeights) -> np.ndarray:
+    """Population of every weight run: quantising may have cut a run in two, nothing else."""
+    if len(weights.tile0) == len(surface.tile0):
+        return surface.population
+    run = np.empty(len(weights.tile0), np.int64)
+    for country in range(len(weights.start) - 1):
+        ours = slice(weights.start[country], weights.start[country + 1])
+        theirs = slice(surface.start[country], surface.start[country + 1])
+        run[ours] = surface.start[country] + np.searchsorted(
+            surface.tile0[theirs], weights.tile0[ours], side="right"
+        ) - 1
+    return surface.population[run]
+
+
+def run_shares(
+    store: Store, key: str, world: World, index: TileIndex, surface: PopulationSurface, policy: CountrySharesPolicy
+) -> CountryShares:
+    """Project the market prior onto the certified set and publish the table and the prices of its limits.
+
+    Raises InputError E_SHARES_* (infeasible limits are named).
+    """
+    shares = country_shares(world.countries, surface.southern_share(), index.area_km2(), policy)
+    arrays = [
+        pa.array(list(shares.iso), pa.string()),
+        shares.share_ppm,
+        shares.prior,
+        shares.market_size,
+        shares.capacity_sites,
+        shares.minimum_sites,
+        shares.southern_share,
+        shares.bound_price,
+    ]
+    with store.transaction(SHARES_STATE, key) as out:
+        out.add_table("country_shares", pa.table(arrays, schema=_SHARE_SCHEMA), sorted_by=("country_iso",))
+        out.facts = {
+            "prices": shares.prices,
+            "kl": shares.kl,
+            "duality_gap": shares.duality_gap,
+            "violation": shares.violation,
+        }
+    return shares
+
+
+def load_shares(store: Store, key: str) -> CountryShares:
+    """The published shares."""
+    table = store.read_table(SHARES_STATE, key, "country_shares")
+    facts = store.manifest(SHARES_STATE, key).facts
+    return CountryShares(
+        iso=tuple(table.column("country_iso").to_pylist()),
+        share_ppm=column(table, "share_ppm", np.int64),
+        prior=column(table, "prior", np.float64),
+        market_size=column(table, "market_size", np.float64),
+        capacity_sites=column(table, "capacity_sites", np.int64),
+        minimum_sites=column(table, "minimum_sites", np.int64),
+        southern_share=column(table, "southern_share", np.float64),
+        prices=dict(facts["prices"]),
+        bound_price=column(table, "bound_price", np.float64),
+        kl=float(facts["kl"]),
+        duality_gap=float(facts["duality_gap"]),
+        violation=dict(facts["violation"]),
+    )

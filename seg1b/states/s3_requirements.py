@@ -1,0 +1,113 @@
+"""S3: how many sites every (merchant, country) pair needs, and what the counts alone already decide.
+
+Counts come from the sealed catalogue; nothing is modelled again. A denied country's pairs are left out, are listed by
+number, and stay in every denominator. The exact country metrics stand in the facts; verdicts are made in `scoring`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from seg1b.catalogue.outlets import OutletCatalogue
+from seg1b.catalogue.screening import Screening, screen_counts
+from seg1b.catalogue.shares import CountryShares
+from seg1b.errors import InputError
+from seg1b.policy.models import RequirementsPolicy
+from seg1b.states import s0_gate
+from seg1b.states.tables import COUNTRY, PAIR_KEY, Pairs, pairs_from_arrow, pairs_to_arrow
+from seg1b.store.store import Store
+from seg1b.world.bundle import CountryTable
+
+STATE = "s3"
+
+
+def run(
+    store: Store,
+    key: str,
+    catalogue_key: str,
+    countries: CountryTable,
+    tiles: np.ndarray,
+    shares: CountryShares,
+    policy: RequirementsPolicy,
+    largest_merchant_sites_min: int,
+) -> Pairs:
+    """Count, check and publish the requirements of one sealed catalogue.
+
+    `tiles`: tiles per country, (C,). Raises InputError E302_FK_COUNTRY, E303_MISSING_WEIGHTS, E307_PK_DUPLICATE,
+    E308_COUNTS_MISMATCH, E314_SITE_ORDER_INTEGRITY, E315_POLICY_ISO_UNKNOWN.
+    """
+    catalogue = s0_gate.read_sealed_catalogue(store, catalogue_key, countries.iso)
+    pairs, denied = required_pairs(catalogue, countries, policy)
+    _require_tiles(pairs, countries, tiles)
+    metrics = country_metrics(pairs, countries, shares, largest_merchant_sites_min)
+    with store.transaction(STATE, key) as out:
+        out.add_table(
+            "s3_requirements", pairs_to_arrow(countries.iso, pairs), partition_column=COUNTRY, sorted_by=PAIR_KEY
+        )
+        out.facts = {
+            "source_sites": catalogue.site_count,
+            "sites": int(pairs.n_sites.sum()),
+            "pairs": len(pairs.country),
+            "merchants": len(np.unique(pairs.merchant_id)),
+            "denied": denied,
+            "country_metrics": dataclasses.asdict(metrics),
+        }
+    return pairs
+
+
+def load(store: Store, key: str, iso: tuple[str, ...]) -> Pairs:
+    """The published requirements."""
+    return pairs_from_arrow(iso, store.read_table(STATE, key, "s3_requirements"))
+
+
+def required_pairs(
+    catalogue: OutletCatalogue, countries: CountryTable, policy: RequirementsPolicy
+) -> tuple[Pairs, dict[str, Any]]:
+    """Pairs in (country, merchant) order without those of denied countries, and what was denied."""
+    unknown = [code for code in policy.denylist_country_iso if code not in countries.index_of]
+    if unknown:
+        raise InputError(
+            "E315_POLICY_ISO_UNKNOWN",
+            f"the denylist names {unknown[0]!r}, which the world does not have",
+            where="s3.requirements.yaml: denylist_country_iso",
+            next_step="use ISO 3166-1 alpha-2 codes; `seg1b world info` lists them",
+        )
+    codes = policy.denylist_country_iso if policy.enabled else ()
+    denied = np.isin(catalogue.country, np.array([countries.index_of[code] for code in codes], np.int16))
+    order = np.lexsort((catalogue.merchant_id, catalogue.country))
+    order = order[~denied[order]]
+    pairs = Pairs(
+        catalogue.country[order].astype(np.int16),
+        catalogue.merchant_id[order],
+        catalogue.n_sites[order].astype(np.int64),
+    )
+    return pairs, {
+        "country_iso": list(codes),
+        "pairs": int(denied.sum()),
+        "sites": int(catalogue.n_sites[denied].sum(dtype=np.int64)),
+    }
+
+
+def country_metrics(
+    pairs: Pairs, countries: CountryTable, shares: CountryShares, largest_merchant_sites_min: int
+) -> Screening:
+    """Exact country metrics of the requirements."""
+    sites = pairs.sites_per_country(len(countries))
+    largest = np.zeros(len(countries), np.int64)
+    np.maximum.at(largest, pairs.country.astype(np.int64), pairs.n_sites)
+    return screen_counts(sites, countries, shares, largest, largest_merchant_sites_min)
+
+
+def _require_tiles(pairs: Pairs, countries: CountryTable, tiles: np.ndarray) -> None:
+    without = [country for country, _ in pairs.countries() if tiles[country] == 0]
+    if without:
+        iso = countries.iso[without[0]]
+        raise InputError(
+            "E303_MISSING_WEIGHTS",
+            f"the catalogue has sites in {iso}, where the world has no tile",
+            where=f"country {iso}" + (f" and {len(without) - 1} more" if len(without) > 1 else ""),
+            next_step="bring polygons that have it, or put it on the denylist of s3.requirements.yaml",
+        )

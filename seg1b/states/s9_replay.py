@@ -1,0 +1,343 @@
+"""S9's first half: every draw of a seed made again, by other code, and compared with what was published.
+
+The replay (`kernels/replay.py`) derives its streams, multiplies, searches and tests points on its own; it shares no
+code with the kernels of S4, S5 and S6. What it yields is compared with the tables of every state, and the tables with
+each other and with the catalogue. Nothing a state reported about itself is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg1b.kernels import replay, replay_containment
+from seg1b.kernels.jitter import inverse_normal_table
+from seg1b.policy.load import Policies
+from seg1b.states import s4_allocation
+from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.seed_tables import SeedTables, SiteKeys
+from seg1b.states.tables import Pairs, Plan
+from seg1b.states.world_model import WorldModel
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: how many rows differ, and where the first one is. It passes only with none."""
+
+    name: str
+    demand: str
+    differing: int
+    first: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differs."""
+        return self.differing == 0
+
+
+@dataclass(frozen=True)
+class Replay:
+    """All checks of a seed, the structural counts that the gates judge, and the blocks that the draws used."""
+
+    checks: tuple[Check, ...]
+    violations: dict[str, int | None]
+    blocks: dict[str, int]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+
+def run(
+    world: WorldModel, tables: SeedTables, policies: Policies, seed: int, manifest_fingerprint: str
+) -> Replay:
+    """Replay one seed and compare. Rows that cannot be compared because keys differ count as differing."""
+    iso = world.iso
+    required, _ = required_pairs(tables.catalogue, world.countries, policies.requirements)
+    expected = SiteKeys.of(required)
+    keys = {
+        "s3_requirements": Check(
+            "s3_requirements",
+            "the requirements are the catalogue's counts less the denylist",
+            _differing_pairs(required, tables.pairs),
+        ),
+        **{
+            name: _same_keys(name, found, expected, iso)
+            for name, found in (
+                ("s5_keys", tables.assigned),
+                ("s6_keys", tables.jittered),
+                ("s8_keys", tables.egress),
+            )
+        },
+    }
+    parity = sum(check.differing for check in keys.values())
+    violations: dict[str, int | None] = {
+        "parity_mismatches": parity,
+        "duplicate_keys": tables.egress.duplicates(),
+        **_placement_violations(world, tables),
+    }
+    blocks: dict[str, int] = {}
+    if parity:
+        return Replay(tuple(keys.values()), violations, blocks)
+    drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks)
+    return Replay((*keys.values(), *drawn, *_coordinates(tables, iso)), violations, blocks)
+
+
+def _differing_pairs(left: Pairs, right: Pairs) -> int:
+    if len(left.country) != len(right.country):
+        return max(len(left.country), len(right.country))
+    differs = (
+        (left.country != right.country)
+        | (left.merchant_id != right.merchant_id)
+        | (left.n_sites != right.n_sites)
+    )
+    return int(differs.sum())
+
+
+def _same_keys(name: str, found: SiteKeys, expected: SiteKeys, iso: tuple[str, ...]) -> Check:
+    demand = "one row per required site, in key order"
+    if len(found) != len(expected):
+        return Check(
+            name,
+            demand,
+            abs(len(found) - len(expected)) or 1,
+            f"{len(found)} rows, {len(expected)} sites are required",
+        )
+    differs = found.differs_from(expected)
+    first = expected.describe(int(np.argmax(differs)), iso) if differs.any() else ""
+    return Check(name, demand, int(differs.sum()), first)
+
+
+def _placement_violations(world: WorldModel, tables: SeedTables) -> dict[str, int | None]:
+    """Egress coordinates that are no coordinates, or lie outside their S5 tile or their country."""
+    lon, lat = tables.lon_deg, tables.lat_deg
+    valid = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lon) <= 180.0) & (np.abs(lat) <= 90.0)
+    if len(tables.assigned_tile) != len(lon):
+        return {
+            "invalid_coordinates": int((~valid).sum()),
+            "points_outside_tile": None,
+            "points_outside_country": None,
+        }
+    x, y = world.grid.to_units(np.where(valid, lon, 0.0), np.where(valid, lat, 0.0))
+    row, col = world.grid.row_col(tables.assigned_tile)
+    in_tile = (x >> 32 == col) & (y >> 32 == row)
+    in_country = np.zeros(len(lon), np.bool_)
+    for country, part in tables.egress.countries():
+        index = _edges(world, country)
+        in_country[part] = replay_containment.points_in_country(x[part], y[part], index)
+    return {
+        "invalid_coordinates": int((~valid).sum()),
+        "points_outside_tile": int((~in_tile & valid).sum()),
+        "points_outside_country": int((~in_country & valid).sum()),
+    }
+
+
+def _edges(world: WorldModel, country: int) -> replay_containment.EdgeIndex:
+    x, y, ring_start = world.polygons.of(country)
+    return replay_containment.build_edge_index(x, y, ring_start, world.grid.tiles_per_degree)
+
+
+def _country_pairs(pairs: Pairs) -> Iterator[tuple[int, slice, slice]]:
+    """(country, its pairs, its sites) in order."""
+    first = np.concatenate(([0], np.cumsum(pairs.n_sites)))
+    for country, part in pairs.countries():
+        yield country, part, slice(int(first[part.start]), int(first[part.stop]))
+
+
+def _draws(
+    world: WorldModel,
+    tables: SeedTables,
+    policies: Policies,
+    seed: int,
+    manifest_fingerprint: str,
+    blocks: dict[str, int],
+) -> list[Check]:
+    """Replay S4, S5 and S6 country by country."""
+    pairs = tables.pairs
+    sites = int(pairs.n_sites.sum())
+    tile = np.empty(sites, np.int64)
+    lon, lat = np.empty(sites), np.empty(sites)
+    attempts = np.empty(sites, np.int64)
+    plan_tile = _expanded(tables.plan)
+    plan_differs = 0
+    for country, part, rows in _country_pairs(pairs):
+        planned = replay_plan(world, country, pairs, part, policies, seed)
+        merchants, n_sites = pairs.merchant_id[part], pairs.n_sites[part]
+        order = np.lexsort((planned, np.repeat(np.arange(len(n_sites)), n_sites)))
+        plan_differs += int((planned[order] != plan_tile[rows]).sum())
+        iso = world.iso[country]
+        fingerprint = policies.assignment.v1_manifest_fingerprint or manifest_fingerprint
+        tile[rows] = replay.replay_assignment(
+            seed, iso, merchants, n_sites, planned, fingerprint if policies.assignment.rng == "v1" else None
+        )
+        lon[rows], lat[rows], attempts[rows] = _replayed_points(
+            world, country, merchants, n_sites, tile[rows], policies, seed, manifest_fingerprint
+        )
+    keys, iso_codes = tables.assigned, world.iso
+    per_attempt = 2 if policies.jitter.mode == "cluster_v3" else 1
+    blocks["site_tile_assign"] = sites
+    blocks["in_cell_jitter"] = int(attempts.sum()) * per_attempt
+    placed = tables.placement
+    return [
+        Check("s4_plan", "the replayed plan has the published rows", plan_differs),
+        _same(
+            "s5_tiles",
+            "the replayed assignment gives the published tile",
+            tile == tables.assigned_tile,
+            keys,
+            iso_codes,
+        ),
+        _same("s6_tiles", "S6 kept S5's tile", placed.tile_id == tables.assigned_tile, keys, iso_codes),
+        _same(
+            "s6_points",
+            "the replayed jitter gives the published point, to the last bit",
+            (lon == placed.lon_deg) & (lat == placed.lat_deg),
+            keys,
+            iso_codes,
+        ),
+        _same(
+            "s6_attempts",
+            "the replayed jitter took the published attempts",
+            attempts == placed.attempts,
+            keys,
+            iso_codes,
+        ),
+    ]
+
+
+def _same(name: str, demand: str, same: BoolArray, keys: SiteKeys, iso: tuple[str, ...]) -> Check:
+    wrong = ~same
+    first = keys.describe(int(np.argmax(wrong)), iso) if wrong.any() else ""
+    return Check(name, demand, int(wrong.sum()), first)
+
+
+def _coordinates(tables: SeedTables, iso: tuple[str, ...]) -> list[Check]:
+    """S6's points against the egress, and the egress's numbers against its geometry."""
+    placed = tables.placement
+    same = (placed.lon_deg == tables.lon_deg) & (placed.lat_deg == tables.lat_deg)
+    checks = [
+        _same("s8_coordinates", "the egress has S6's points, to the last bit", same, tables.egress, iso),
+    ]
+    if tables.geometry_matches is not None:
+        checks.append(
+            _same(
+                "s8_geometry", "the WKB point is the lon/lat point", tables.geometry_matches, tables.egress, iso
+            )
+        )
+    return checks
+
+
+def _expanded(plan: Plan) -> IntArray:
+    """Each pair's multiset of tiles, ascending, pair after pair."""
+    return np.repeat(plan.tile_id, plan.n_sites_tile)
+
+
+def replay_plan(
+    world: WorldModel, country: int, pairs: Pairs, part: slice, policies: Policies, seed: int
+) -> IntArray:
+    """Tile of every site number of a country by S4's policy.
+
+    The first engine's plan draws nothing; it is made again by the same code.
+    """
+    policy = policies.allocation
+    iso = world.iso[country]
+    piece = slice(world.pieces.start[country], world.pieces.start[country + 1])
+    pieces = world.pieces
+    columns = (pieces.tile0[piece], pieces.length[piece], pieces.weight[piece], pieces.cum[piece])
+    n_sites = pairs.n_sites[part]
+    if policy.mode == "two_stage_pps":
+        two_stage = policy.two_stage
+        return replay.replay_country_plan(
+            seed, iso, n_sites, *columns, two_stage.sites_per_area, two_stage.dispersed_ppm
+        )
+    if policy.mode == "systematic_pps":
+        return replay.replay_pair_plan(seed, iso, pairs.merchant_id[part], n_sites, *columns)
+    again = s4_allocation.run(world, pairs.only([country]), policy, seed).plan
+    return _expanded(again)
+
+
+def _replayed_points(
+    world: WorldModel,
+    country: int,
+    merchants: NDArray[np.uint64],
+    n_sites: IntArray,
+    tile: IntArray,
+    policies: Policies,
+    seed: int,
+    manifest_fingerprint: str,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], IntArray]:
+    """Longitude, latitude and attempts of a country's sites."""
+    policy, iso = policies.jitter, world.iso[country]
+    index = _edges(world, country)
+    if policy.mode == "cluster_v3":
+        settlements = world.settlements
+        own = slice(*np.searchsorted(settlements.country, [country, country + 1]).tolist())
+        anchors = replay.settlement_anchors(
+            tile,
+            world.grid.tiles_per_degree,
+            settlements.lon_e5[own],
+            settlements.lat_e5[own],
+            settlements.population[own],
+            settlements.geonameid[own],
+        )
+        people = world.surface.population_at(np.full(len(tile), country, np.int16), tile)
+        found = replay.replay_jitter(
+            seed, iso, merchants, n_sites, tile, people, anchors, cluster_rule(world.digest, policies), index
+        )
+        scale = float(world.grid.tiles_per_degree << 32)
+        lon = (found.x - (180 * world.grid.tiles_per_degree << 32)) / scale
+        lat = ((90 * world.grid.tiles_per_degree << 32) - found.y) / scale
+        return lon, lat, found.attempts
+    mixture = policy.mixture_v2
+    namespace = mixture.namespace if policy.mode == "mixture_v2" else policy.uniform_v1.namespace
+    v1 = replay.replay_jitter_v1(
+        seed,
+        iso,
+        merchants,
+        n_sites,
+        tile,
+        policy.v1_manifest_fingerprint or manifest_fingerprint,
+        namespace,
+        policy.max_attempts,
+        mixture_rule(policies) if policy.mode == "mixture_v2" else replay.UNIFORM,
+        index,
+    )
+    return v1.lon_deg, v1.lat_deg, v1.attempts
+
+
+def cluster_rule(world_digest: str, policies: Policies) -> replay.ClusterRule:
+    """The jitter policy as the replay's own integers."""
+    policy = policies.jitter
+    cluster = policy.cluster_v3
+    weights = cluster.component_weights
+    return replay.cluster_rule(
+        world_digest,
+        inverse_normal_table(),
+        policy.max_attempts,
+        (weights.core, weights.secondary, weights.sparse_tail),
+        cluster.anchor_population_thresholds,
+        cluster.anchor_margin,
+        cluster.core_sd_tile,
+        cluster.secondary_sd_tile,
+    )
+
+
+def mixture_rule(policies: Policies) -> replay.MixtureRule:
+    """The mixture policy as the replay's own numbers."""
+    mixture = policies.jitter.mixture_v2
+    parts = (mixture.core, mixture.secondary, mixture.sparse_tail)
+    weights = mixture.component_weights
+    return replay.MixtureRule(
+        mixture.selection_blend,
+        weights.core,
+        weights.core + weights.secondary,
+        np.array([[part.exponent_lon, part.exponent_lat] for part in parts]),
+        np.array([[part.max_offset, part.max_offset] for part in parts]),
+    )

@@ -1,0 +1,152 @@
+"""S9: prove a seed, score it, and issue the PASS flag for its consumers.
+
+The replay (`s9_replay.py`) comes first. Scores are computed from the published coordinates, not from what a state
+reported. The bundle follows the same flag law as the catalogue's; its flag is written only when every check and every
+B gate and counter-metric holds, and a bundle without the flag is evidence of a failure, not permission to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from seg1b.policy.load import POLICY_FILES, Policies, digest
+from seg1b.scoring.measure import ScoringContext
+from seg1b.scoring.score import Score, score_seed
+from seg1b.scoring.values import plain
+from seg1b.states import s9_replay
+from seg1b.states.s9_replay import Replay
+from seg1b.states.seed_tables import SeedTables
+from seg1b.states.world_model import WorldModel
+from seg1b.store.digest import readable_json, sha256_bytes
+from seg1b.store.store import Store
+
+STATE = "s9"
+FLAG_NAME = "_passed.flag"
+INDEX_NAME = "index.json"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What S9 found: the replay, the score, and both as documents."""
+
+    replay: Replay
+    score: Score
+
+    @property
+    def passed(self) -> bool:
+        """Every check of the replay and every B gate and counter-metric."""
+        return self.replay.passed and self.score.report.pass_b
+
+    def checks(self) -> list[dict[str, Any]]:
+        """The replay's checks as plain data."""
+        return [{**asdict(check), "passed": check.passed} for check in self.replay.checks]
+
+
+def validate(
+    world: WorldModel,
+    tables: SeedTables,
+    context: ScoringContext,
+    policies: Policies,
+    seed: int,
+    manifest_fingerprint: str,
+    lock: Mapping[str, float] | None = None,
+) -> Validation:
+    """Replay and score one seed. The same call serves S9 and `seg1b verify`."""
+    replayed = s9_replay.run(world, tables, policies, seed, manifest_fingerprint)
+    return Validation(replayed, score_seed(tables.sites(), seed, context, replayed.violations, lock=lock))
+
+
+def run(
+    store: Store,
+    key: str,
+    validation: Validation,
+    identity: Mapping[str, Any],
+    policies: Policies,
+    logical_digests: Mapping[str, str],
+) -> None:
+    """Publish the validation bundle of one seed.
+
+    `identity`: seed, manifest_fingerprint, parameter_hash and gates_hash; `logical_digests`: by table.
+    """
+    documents = bundle_documents(validation, identity, policies, logical_digests)
+    with store.transaction(STATE, key) as out:
+        for name, data in documents.items():
+            out.add_bytes(f"validation/{name}", data)
+        out.facts = {"passed": validation.passed, "status": validation.score.status}
+
+
+def bundle_documents(
+    validation: Validation,
+    identity: Mapping[str, Any],
+    policies: Policies,
+    logical_digests: Mapping[str, str],
+) -> dict[str, bytes]:
+    """The bundle's files by name, `index.json` and (on PASS) the flag included. No clock, no run id."""
+    policy_digests = {file.path: digest(getattr(policies, file.attribute)) for file in POLICY_FILES}
+    sites = len(validation.score.measurement)
+    documents: dict[str, Any] = {
+        "MANIFEST.json": {
+            "version": "1B.validation.v2",
+            **identity,
+            "outputs": {"site_locations": logical_digests["site_locations"]},
+            "inputs": dict(logical_digests),
+        },
+        "parameter_hash_resolved.json": {
+            "parameter_hash": identity["parameter_hash"],
+            "artifact_count": sum(file.generation for file in POLICY_FILES),
+            "files": {file.path: policy_digests[file.path] for file in POLICY_FILES if file.generation},
+        },
+        "manifest_fingerprint_resolved.json": {
+            "manifest_fingerprint": identity["manifest_fingerprint"],
+            "world_digest": identity["world_digest"],
+            "catalogue_digest": identity["catalogue_digest"],
+        },
+        "rng_accounting.json": _rng_accounting(validation, sites),
+        "s9_summary.json": {
+            "identity": dict(identity),
+            "sizes": {"sites": sites},
+            "checks": validation.checks(),
+            "structural": validation.replay.violations,
+            "decision": "PASS" if validation.passed else "FAIL",
+        },
+        "gates.json": {"gates_hash": identity["gates_hash"], **validation.score.facts()},
+        "egress_checksums.json": {
+            "dataset_id": "site_locations",
+            "seed": identity["seed"],
+            "logical_digest": logical_digests["site_locations"],
+        },
+    }
+    files = {name: readable_json(plain(value)) for name, value in documents.items()}
+    rows = [
+        {"artifact_id": name.split(".")[0], "kind": "summary", "path": name, "mime": "application/json",
+         "sha256_hex": sha256_bytes(data)}
+        for name, data in sorted(files.items())
+    ]  # fmt: skip
+    rows.append(
+        {"artifact_id": "index", "kind": "summary", "path": INDEX_NAME, "mime": "application/json", "sha256_hex": None}
+    )
+    files[INDEX_NAME] = readable_json(sorted(rows, key=lambda row: str(row["path"])))
+    if validation.passed:
+        joined = b"".join(files[name] for name in sorted(files))
+        files[FLAG_NAME] = f"sha256_hex = {sha256_bytes(joined)}\n".encode()
+    return files
+
+
+def _rng_accounting(validation: Validation, sites: int) -> dict[str, Any]:
+    """Blocks that the replay used, per family; a block gives two 64-bit words."""
+    used = validation.replay.blocks
+    families = []
+    for family, per_event in (("site_tile_assign", 1), ("in_cell_jitter", 2)):
+        blocks = used.get(family)
+        families.append(
+            {
+                "id": family,
+                "coverage": {"sites_total": sites, "sites_replayed": sites if blocks is not None else 0},
+                "blocks_total": blocks,
+                "words_per_block_used": per_event,
+                "replayed_by": "second implementation",
+            }
+        )
+    return {"generator": "philox2x64-10", "families": families}

@@ -1,0 +1,129 @@
+"""Everything that was published of one seed, in memory, as S9 and `verify` compare and score it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
+
+from seg1b.catalogue.outlets import OutletCatalogue
+from seg1b.scoring.sites import Sites
+from seg1b.states.s8_egress import wkb_points
+from seg1b.states.tables import COUNTRY, Pairs, Placement, Plan, _slices, column, country_indices
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SiteKeys:
+    """Keys of S sites: country index, merchant, site number."""
+
+    country: NDArray[np.int16]
+    merchant_id: NDArray[np.uint64]
+    site_order: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> SiteKeys:
+        """The keys that a table of requirements asks for."""
+        return cls(*pairs.sites())
+
+    @classmethod
+    def from_arrow(cls, iso: tuple[str, ...], table: pa.Table) -> SiteKeys:
+        """Keys of a table with a country column."""
+        return cls(
+            country_indices(iso, table.column(COUNTRY)),
+            column(table, "merchant_id", np.uint64),
+            column(table, "site_order", np.int32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.country)
+
+    def countries(self) -> Iterator[tuple[int, slice]]:
+        """(country index, slice of its sites), ascending."""
+        return _slices(self.country)
+
+    def differs_from(self, other: SiteKeys) -> NDArray[np.bool_]:
+        """Row by row; both of one length."""
+        return np.asarray(
+            (self.country != other.country)
+            | (self.merchant_id != other.merchant_id)
+            | (self.site_order != other.site_order)
+        )
+
+    def duplicates(self) -> int:
+        """Rows whose key occurred before."""
+        order = np.lexsort((self.site_order, self.merchant_id, self.country))
+        again = (
+            (np.diff(self.country[order]) == 0)
+            & (self.merchant_id[order][1:] == self.merchant_id[order][:-1])
+            & (np.diff(self.site_order[order]) == 0)
+        )
+        return int(again.sum())
+
+    def describe(self, row: int, iso: tuple[str, ...]) -> str:
+        """A site in words."""
+        return f"{iso[self.country[row]]}, merchant {self.merchant_id[row]}, site {self.site_order[row]}"
+
+
+@dataclass(frozen=True)
+class SeedTables:
+    """Published tables of one seed. `geometry_matches` (S,) is None where the geometry was not read."""
+
+    catalogue: OutletCatalogue
+    pairs: Pairs
+    plan: Plan
+    assigned: SiteKeys
+    assigned_tile: IntArray
+    jittered: SiteKeys
+    placement: Placement
+    egress: SiteKeys
+    lon_deg: NDArray[np.float64]
+    lat_deg: NDArray[np.float64]
+    geometry_matches: NDArray[np.bool_] | None
+
+    def sites(self) -> Sites:
+        """The egress with S5's tiles, to be scored."""
+        return Sites(
+            self.egress.merchant_id,
+            self.egress.country,
+            self.egress.site_order,
+            self.lon_deg,
+            self.lat_deg,
+            self.assigned_tile,
+        )
+
+
+@dataclass(frozen=True)
+class Egress:
+    """The egress as read from its files: keys, coordinates, and whether each WKB point agrees with them."""
+
+    keys: SiteKeys
+    lon_deg: NDArray[np.float64]
+    lat_deg: NDArray[np.float64]
+    geometry_matches: NDArray[np.bool_]
+
+
+def join_egress(iso: tuple[str, ...], partitions: Iterator[tuple[str, pa.Table]]) -> Egress:
+    """Put the countries' files together; (iso, table) ascending by iso."""
+    country, tables = [], []
+    position = {code: index for index, code in enumerate(iso)}
+    for code, table in partitions:
+        country.append(np.full(table.num_rows, position[code], np.int16))
+        tables.append(table)
+    joined = pa.concat_tables(tables)
+    lon, lat = column(joined, "lon_deg", np.float64), column(joined, "lat_deg", np.float64)
+    keys = SiteKeys(
+        np.concatenate(country), column(joined, "merchant_id", np.uint64), column(joined, "site_order", np.int32)
+    )
+    matches = np.array(
+        pa.compute.equal(joined.column("geometry").combine_chunks(), wkb_points(lon, lat)).to_numpy(
+            zero_copy_only=False
+        ),
+        np.bool_,
+    )
+    return Egress(keys, lon, lat, matches)

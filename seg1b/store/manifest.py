@@ -1,0 +1,139 @@
+"""Manifests of outputs and receipts of their parts: what was published, checked when it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seg1b.errors import StoreError
+from seg1b.store.digest import canonical_json, sha256_bytes
+from seg1b.store.filesystem import storage_errors
+from seg1b.store.tables import TableEntry, damaged
+
+MANIFEST_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Length and SHA-256 of one file."""
+
+    length_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One published output (or part of one). `documents` are the files that are no tables, by SHA-256.
+
+    `logical_digest` covers tables by their rows, documents by their bytes, facts and inputs, but no file
+    layout: it is equal whenever the content is. No clocks, no paths outside the folder.
+    """
+
+    state: str
+    key: str
+    tables: Mapping[str, TableEntry]
+    documents: Mapping[str, str]
+    files: Mapping[str, FileEntry]
+    facts: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digest of each thing that must be equal for two publications to be the same."""
+        found = {f"table {name}": entry.logical_digest for name, entry in self.tables.items()}
+        found.update({f"document {name}": sha256 for name, sha256 in self.documents.items()})
+        found["facts"] = sha256_bytes(canonical_json(dict(self.facts)))
+        found["inputs"] = sha256_bytes(canonical_json(dict(self.inputs)))
+        return found
+
+    @property
+    def logical_digest(self) -> str:
+        """Digest of the content, 64 hex."""
+        return sha256_bytes(canonical_json(self.digests))
+
+    @property
+    def length_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.length_bytes for entry in self.files.values())
+
+    def rows(self, table: str) -> int:
+        """Rows of a table."""
+        return self.tables[table].rows
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "format": MANIFEST_FORMAT,
+            "state": self.state,
+            "key": self.key,
+            "logical_digest": self.logical_digest,
+            "tables": {name: entry.to_json() for name, entry in self.tables.items()},
+            "documents": dict(self.documents),
+            "files": {
+                name: {"length_bytes": entry.length_bytes, "sha256": entry.sha256}
+                for name, entry in self.files.items()
+            },
+            "facts": dict(self.facts),
+            "inputs": dict(self.inputs),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Manifest:
+        """Inverse of `to_json`; raises KeyError, TypeError or ValueError (also for a wrong digest)."""
+        manifest = cls(
+            value["state"],
+            value["key"],
+            {name: TableEntry.from_json(entry) for name, entry in value["tables"].items()},
+            dict(value["documents"]),
+            {name: FileEntry(**entry) for name, entry in value["files"].items()},
+            dict(value["facts"]),
+            dict(value["inputs"]),
+        )
+        if value["format"] != MANIFEST_FORMAT or manifest.logical_digest != value["logical_digest"]:
+            raise ValueError("its digest does not follow from its content")
+        return manifest
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the store; StoreError E_STORE_DAMAGED if it is none."""
+    with storage_errors("reading a record", path):
+        data = path.read_bytes()
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise damaged(path, f"it is no JSON ({error})") from error
+
+
+def read_manifest(path: Path, state: str, key: str) -> Manifest:
+    """Read a manifest (or part receipt) and check that it is whole and speaks of `state` and `key`."""
+    value = read_json(path)
+    try:
+        manifest = Manifest.from_json(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(path, f"the manifest is not consistent ({error})") from error
+    if (manifest.state, manifest.key) != (state, key):
+        raise damaged(path, f"it speaks of {manifest.state} {manifest.key}")
+    return manifest
+
+
+def require_same(published: Manifest, offered: Manifest, where: Path) -> None:
+    """Two publications under one key must be the same; StoreError E_STORE_CONFLICT names both digests."""
+    old, new = published.digests, offered.digests
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            raise conflict(offered.state, name, old.get(name, "nothing"), new.get(name, "nothing"), where)
+
+
+def conflict(state: str, what: str, published: str, offered: str, where: Path) -> StoreError:
+    """The error for different content under one key."""
+    return StoreError(
+        "E_STORE_CONFLICT",
+        f"{state} gave different content for a key that is already published; {what}: published {published}, "
+        f"now {offered}",
+        where=str(where),
+        next_step="equal keys must mean equal outputs: raise the state's code revision, or find what is not "
+        "deterministic; the published object was not touched",
+    )

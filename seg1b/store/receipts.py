@@ -1,0 +1,155 @@
+"""Receipts of runs: `runs/<run_id>/receipt.json` (facts) and, apart, `telemetry.json` (clocks)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seg1b.errors import ContractError, InputError, StoreError
+from seg1b.store.digest import canonical_json, readable_json
+from seg1b.store.filesystem import FileSystem, storage_errors
+from seg1b.store.layout import Layout, check_key, check_name, is_run_id
+from seg1b.store.locks import StoreLock
+from seg1b.store.manifest import read_json
+from seg1b.store.records import did_you_mean, write_atomically
+from seg1b.store.staging import StagingArea
+
+_PREFIX_DIGITS = 6
+
+
+def new_run_id() -> str:
+    """A random run id, 32 hex. It names an attempt and never feeds data."""
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One attempt: its identity, the state keys it used, where it came from and what executed it."""
+
+    run_id: str
+    identity: Mapping[str, Any]
+    keys: Mapping[str, str]
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    executor: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not is_run_id(self.run_id):
+            raise ContractError(
+                "E_STORE_NAME", f"{self.run_id!r} is no run id: 32 lower-case hex digits are expected"
+            )
+        for state, key in self.keys.items():
+            check_name(state, "state")
+            check_key(key)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "run_id": self.run_id,
+            "identity": dict(self.identity),
+            "keys": dict(self.keys),
+            "lineage": dict(self.lineage),
+            "executor": dict(self.executor),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Receipt:
+        """Inverse of `to_json`; raises KeyError or TypeError."""
+        return cls(value["run_id"], value["identity"], value["keys"], value["lineage"], value["executor"])
+
+
+class Receipts:
+    """Publish and find receipts."""
+
+    def __init__(self, layout: Layout, fs: FileSystem, staging: StagingArea, lock: StoreLock) -> None:
+        self._layout, self._fs, self._staging, self._lock = layout, fs, staging, lock
+
+    def publish(self, receipt: Receipt) -> None:
+        """Publish a receipt, once; the same receipt again is fine, another under its id is an error."""
+        path = self._layout.runs / receipt.run_id / "receipt.json"
+        data = readable_json(receipt.to_json())
+        with self._lock.hold(f"publishing run {receipt.run_id}"):
+            self._sync_outputs(receipt)
+            if write_atomically(path, data, self._layout, self._fs, self._staging, replace=False):
+                return
+            if canonical_json(read_json(path)) != canonical_json(receipt.to_json()):
+                raise StoreError(
+                    "E_STORE_CONFLICT", f"run {receipt.run_id} already has another receipt", where=str(path),
+                    next_step="give every attempt a new run id",
+                )  # fmt: skip
+
+    def _sync_outputs(self, receipt: Receipt) -> None:
+        """Data first: what the receipt names must survive a power cut that the receipt survives."""
+        with storage_errors("syncing outputs", self._layout.objects):
+            for state, key in sorted(receipt.keys.items()):
+                folder = self._layout.object(state, key)
+                if folder.is_dir():
+                    self._fs.sync_up(folder, self._layout.root)
+
+    def write_telemetry(self, run_id: str, telemetry: Mapping[str, Any]) -> None:
+        """Write or replace a run's telemetry; the run must have a receipt."""
+        self.load(run_id)
+        path = self._layout.runs / run_id / "telemetry.json"
+        data = readable_json(dict(telemetry))
+        with self._lock.hold(f"writing telemetry of {run_id}"):
+            write_atomically(path, data, self._layout, self._fs, self._staging, replace=True)
+
+    def telemetry(self, run_id: str) -> dict[str, Any]:
+        """A run's telemetry; empty if none was written."""
+        path = self._layout.runs / run_id / "telemetry.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    def run_ids(self) -> tuple[str, ...]:
+        """All runs that have a receipt, sorted by id."""
+        folder = self._layout.runs
+        if not folder.is_dir():
+            return ()
+        return tuple(sorted(path.parent.name for path in folder.glob("*/receipt.json")))
+
+    def newest_first(self) -> tuple[str, ...]:
+        """All runs, the latest published first (by the receipt file's time; ties by id)."""
+        return tuple(sorted(self.run_ids(), key=lambda run_id: (-self._published_ns(run_id), run_id)))
+
+    def _published_ns(self, run_id: str) -> int:
+        try:
+            return (self._layout.runs / run_id / "receipt.json").stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def load(self, run_id: str) -> Receipt:
+        """A run's receipt. Raises InputError E_STORE_UNKNOWN_ID (with a suggestion) or StoreError."""
+        path = self._layout.runs / run_id / "receipt.json" if is_run_id(run_id) else Path()
+        if not is_run_id(run_id) or not path.is_file():
+            raise self._unknown(run_id)
+        value = read_json(path)
+        try:
+            receipt = Receipt.from_json(value)
+        except (KeyError, TypeError, AttributeError, ContractError) as error:
+            raise StoreError(
+                "E_STORE_DAMAGED", f"the receipt is not consistent ({error})", where=str(path)
+            ) from error
+        if receipt.run_id != run_id:
+            raise StoreError(
+                "E_STORE_DAMAGED", f"the receipt speaks of run {receipt.run_id}", where=str(path)
+            )
+        return receipt
+
+    def resolve(self, text: str) -> str:
+        """A run id from what a user typed: the id, or a unique prefix of at least six digits."""
+        runs = self.run_ids()
+        if text in runs:
+            return text
+        matches = [run_id for run_id in runs if run_id.startswith(text)]
+        if len(text) >= _PREFIX_DIGITS and len(matches) == 1:
+            return matches[0]
+        raise self._unknown(text)
+
+    def _unknown(self, text: str) -> InputError:
+        return InputError(
+            "E_STORE_UNKNOWN_ID",
+            f"there is no run {text!r}{did_you_mean(text, list(self.run_ids()))}",
+            where=str(self._layout.runs),
+            next_step="`seg1b runs list` shows the runs; a unique prefix of six digits is enough",
+        )

@@ -1,0 +1,402 @@
+"""The world as the states read it: countries, polygons, settlements, and where they come from.
+
+A world is a directory of four Parquet files and `world.json`. One ships inside the package (`data/`); a user
+may build another one with `seg1b.world.custom`. Reading needs numpy and pyarrow only.
+
+Codes raised here (`InputError`): W101 missing file, W102 not a world, W103 newer format, W104 file altered,
+W105 table breaks the format, W106 raster missing, W107 raster altered.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from seg1b.errors import InputError
+from seg1b.world.regions import MACRO_REGIONS
+
+FORMAT_VERSION: Final = 1
+EMBEDDED_DIRECTORY: Final = Path(__file__).parent / "data"
+MANIFEST_NAME: Final = "world.json"
+
+
+def _schema(**types: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
+
+
+SCHEMAS: Final[dict[str, pa.Schema]] = {
+    "countries.parquet": _schema(
+        iso=pa.string(),
+        name=pa.string(),
+        population=pa.int64(),
+        population_source=pa.string(),
+        gdp_per_head=pa.float64(),
+        gdp_source=pa.string(),
+        area_km2=pa.float64(),
+        subregion=pa.string(),
+        macro_region=pa.string(),
+        eligible=pa.bool_(),
+        exclusion_reason=pa.string(),
+    ),
+    "rings.parquet": _schema(country=pa.int16(), vertices=pa.int32()),
+    "vertices.parquet": _schema(lon=pa.float64(), lat=pa.float64()),
+    "settlements.parquet": _schema(
+        country=pa.int16(),
+        geonameid=pa.int32(),
+        lon_e5=pa.int32(),
+        lat_e5=pa.int32(),
+        population=pa.int32(),
+        name=pa.string(),
+    ),
+}
+"""File name -> Arrow schema. No column may hold a null: "NA" is Namibia, never a missing value."""
+
+
+@dataclass(frozen=True, eq=False)
+class CountryTable:
+    """The C countries, sorted by ISO 3166-1 alpha-2 code; the position is the country index everywhere.
+
+    `population` in persons, `gdp_per_head` in US dollars (0.0 where nobody lives), `area_km2` of the polygon.
+    `exclusion_reason` is empty for an eligible country. `*_source` say where a value comes from.
+    """
+
+    iso: tuple[str, ...]
+    name: tuple[str, ...]
+    population: NDArray[np.int64]
+    population_source: tuple[str, ...]
+    gdp_per_head: NDArray[np.float64]
+    gdp_source: tuple[str, ...]
+    area_km2: NDArray[np.float64]
+    subregion: tuple[str, ...]
+    macro_region: tuple[str, ...]
+    eligible: NDArray[np.bool_]
+    exclusion_reason: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.iso)
+
+    @functools.cached_property
+    def index_of(self) -> dict[str, int]:
+        """ISO code -> country index."""
+        return {iso: index for index, iso in enumerate(self.iso)}
+
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """Closed rings (first vertex repeated), grouped by ascending country; a point is inside by even-odd.
+
+    `lon`, `lat` float64[V] in degrees, `ring_start` int64[R+1] into them, `ring_country` int16[R].
+    """
+
+    lon: NDArray[np.float64]
+    lat: NDArray[np.float64]
+    ring_start: NDArray[np.int64]
+    ring_country: NDArray[np.int16]
+
+    def country_rings(self, country: int) -> range:
+        """Return the ring numbers of a country index."""
+        low, high = np.searchsorted(self.ring_country, [country, country + 1])
+        return range(int(low), int(high))
+
+
+@dataclass(frozen=True, eq=False)
+class Settlements:
+    """Populated places sorted by (country, geonameid). Coordinates in 1e-5 degrees, population in persons.
+
+    `name` is a pyarrow StringArray: 235,000 Python strings would cost more time than everything else.
+    """
+
+    lon_e5: NDArray[np.int32]
+    lat_e5: NDArray[np.int32]
+    population: NDArray[np.int32]
+    country: NDArray[np.int16]
+    geonameid: NDArray[np.int32]
+    name: Any
+
+    def __len__(self) -> int:
+        return int(self.geonameid.size)
+
+
+@dataclass(frozen=True)
+class RasterReference:
+    """A population GeoTIFF of a user world: what it must be (digest, header) and where it is now (`path`).
+
+    `row0`, `col0` is the tile of its north-west pixel on the grid of `resolution_arcsec`. `path` is not data:
+    it is neither recorded nor part of any digest.
+    """
+
+    file_name: str
+    sha256: str
+    bytes: int
+    rows: int
+    cols: int
+    row0: int
+    col0: int
+    resolution_arcsec: int
+    nodata: str
+    dtype: str
+    path: Path | None = None
+
+    def header(self) -> dict[str, Any]:
+        """Return everything but the path, as plain JSON values."""
+        values = asdict(self)
+        del values["path"]
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Everything S0 seals about the Earth. `digest` depends on content only."""
+
+    countries: CountryTable
+    polygons: Polygons
+    settlements: Settlements
+    provenance: dict[str, Any]
+    digest: str
+    raster: RasterReference | None = None
+
+
+def world_digest(file_sha256: dict[str, str], raster: RasterReference | None) -> str:
+    """Return SHA-256 (hex) over the canonical JSON of the file digests, the raster header and the format."""
+    content = {
+        "files": file_sha256,
+        "format_version": FORMAT_VERSION,
+        "raster": None if raster is None else {**raster.header(), "file_name": ""},
+    }
+    return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """Serialise with sorted keys and without spaces, in UTF-8."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def load_world(path: Path | None = None, *, raster_path: Path | None = None) -> World:
+    """Load the embedded world, or the user world in directory `path`.
+
+    Every file is compared with the SHA-256 that `world.json` records. A world with a raster looks for it
+    beside `world.json`, else at `raster_path`. The embedded world is loaded once per process.
+
+    Raises `InputError` W101 to W107, see the module.
+    """
+    if path is None:
+        return _embedded_world()
+    return _load(Path(path), raster_path)
+
+
+@functools.lru_cache(maxsize=1)
+def _embedded_world() -> World:
+    return _load(EMBEDDED_DIRECTORY, None)
+
+
+def _load(directory: Path, raster_path: Path | None) -> World:
+    manifest = _read_manifest(directory)
+    contents = {name: _read_verified(directory, name, manifest) for name in SCHEMAS}
+    tables = {name: _read_table(directory / name, contents[name]) for name in SCHEMAS}
+    countries = _countries(tables["countries.parquet"], directory)
+    polygons = _polygons(tables["rings.parquet"], tables["vertices.parquet"], len(countries), directory)
+    settlements = _settlements(tables["settlements.parquet"], len(countries), directory)
+    raster = _raster(manifest.get("raster"), directory, raster_path)
+    digest = world_digest({name: manifest["files"][name]["sha256"] for name in SCHEMAS}, raster)
+    if digest != manifest["digest"]:
+        raise _altered(directory / MANIFEST_NAME, "its digest is not that of the files it lists")
+    return World(countries, polygons, settlements, manifest, digest, raster)
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST_NAME
+    try:
+        manifest = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            "W101",
+            f"cannot read the world's manifest: {error.strerror}",
+            where=str(path),
+            next_step="give the directory that holds world.json",
+        ) from error
+    except ValueError as error:
+        raise _not_a_world(path, f"not JSON: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format_version"), int):
+        raise _not_a_world(path, "no integer `format_version`")
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise InputError(
+            "W103",
+            f"world format {manifest['format_version']}, this seg1b reads format {FORMAT_VERSION}",
+            where=str(path),
+            next_step="upgrade seg1b, or build the world again with this version",
+        )
+    listed = manifest.get("files")
+    if not isinstance(listed, dict) or not all(isinstance(listed.get(name), dict) for name in SCHEMAS):
+        raise _not_a_world(path, f"`files` does not list {', '.join(SCHEMAS)}")
+    if not isinstance(manifest.get("digest"), str):
+        raise _not_a_world(path, "no `digest`")
+    return manifest
+
+
+def _read_verified(directory: Path, name: str, manifest: dict[str, Any]) -> bytes:
+    path = directory / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            "W101",
+            f"cannot read a file of the world: {error.strerror}",
+            where=str(path),
+            next_step="restore the file or build the world again",
+        ) from error
+    if hashlib.sha256(content).hexdigest() != manifest["files"][name].get("sha256"):
+        raise _altered(path, "its SHA-256 is not the one in world.json")
+    return content
+
+
+def _read_table(path: Path, content: bytes) -> pa.Table:
+    try:
+        table = pq.ParquetFile(io.BytesIO(content)).read()
+    except pa.ArrowException as error:
+        raise _breaks_format(path, f"not readable as Parquet: {error}") from error
+    expected = SCHEMAS[path.name]
+    if table.schema.names != expected.names or table.schema.types != expected.types:
+        raise _breaks_format(path, f"columns {table.schema.names} are not {expected.names} with their types")
+    for name in expected.names:
+        if table.column(name).null_count:
+            raise _breaks_format(path, f"column {name!r} holds nulls")
+    return table
+
+
+def _array(table: pa.Table, name: str) -> NDArray[Any]:
+    """Return a column as a read-only array without pyarrow's `to_numpy`, which would import pandas."""
+    column = table.column(name)
+    if column.type == pa.bool_() or not column.num_chunks:
+        array: NDArray[Any] = np.array(column.to_pylist(), np.dtype(str(column.type).replace("double", "f8")))
+    else:
+        flat = pa.concat_arrays(column.chunks)
+        dtype = np.dtype(str(flat.type).replace("double", "float64"))
+        array = np.frombuffer(flat.buffers()[1], dtype, len(flat), flat.offset * dtype.itemsize)
+    array.setflags(write=False)
+    return array
+
+
+def _countries(table: pa.Table, directory: Path) -> CountryTable:
+    path = directory / "countries.parquet"
+    values: dict[str, Any] = {}
+    for field in fields(CountryTable):
+        column = table.column(field.name)
+        text = column.type == pa.string()
+        values[field.name] = tuple(column.to_pylist()) if text else _array(table, field.name)
+    countries = CountryTable(**values)
+    if not countries.iso or list(countries.iso) != sorted(set(countries.iso)):
+        raise _breaks_format(path, "`iso` is empty, not ascending or not unique")
+    if len(countries) > np.iinfo(np.int16).max:
+        raise _breaks_format(path, "more countries than an int16 index can name")
+    if not set(countries.macro_region) <= set(MACRO_REGIONS):
+        raise _breaks_format(path, f"`macro_region` outside {', '.join(MACRO_REGIONS)}")
+    if (countries.population < 0).any() or not (countries.gdp_per_head >= 0).all():
+        raise _breaks_format(path, "negative or undefined `population` or `gdp_per_head`")
+    if any(
+        bool(reason) == bool(ok)
+        for reason, ok in zip(countries.exclusion_reason, countries.eligible, strict=True)
+    ):
+        raise _breaks_format(path, "`exclusion_reason` must be set exactly where `eligible` is false")
+    return countries
+
+
+def _polygons(rings: pa.Table, vertices: pa.Table, n_countries: int, directory: Path) -> Polygons:
+    path = directory / "rings.parquet"
+    ring_country = _array(rings, "country")
+    lengths = _array(rings, "vertices").astype(np.int64)
+    ring_start = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    lon, lat = _array(vertices, "lon"), _array(vertices, "lat")
+    if (lengths < 4).any() or ring_start[-1] != lon.size:
+        raise _breaks_format(path, "ring lengths do not fit the vertices")
+    if np.unique(ring_country).tolist() != list(range(n_countries)) or (np.diff(ring_country) < 0).any():
+        raise _breaks_format(path, "rings are not grouped by ascending country, or a country has none")
+    if not ((np.abs(lon) <= 180.0).all() and (np.abs(lat) <= 90.0).all()):
+        raise _breaks_format(directory / "vertices.parquet", "a vertex lies outside [-180, 180] x [-90, 90]")
+    first, last = ring_start[:-1], ring_start[1:] - 1
+    if not (np.array_equal(lon[first], lon[last]) and np.array_equal(lat[first], lat[last])):
+        raise _breaks_format(path, "a ring is not closed")
+    ring_start.setflags(write=False)
+    return Polygons(lon, lat, ring_start, ring_country)
+
+
+def _settlements(table: pa.Table, n_countries: int, directory: Path) -> Settlements:
+    path = directory / "settlements.parquet"
+    columns = {name: _array(table, name) for name in SCHEMAS[path.name].names if name != "name"}
+    names = pa.concat_arrays(table.column("name").chunks) if len(table) else pa.array([], pa.string())
+    settlements = Settlements(name=names, **columns)
+    country = settlements.country.astype(np.int64)
+    if country.size and (country.min() < 0 or country.max() >= n_countries):
+        raise _breaks_format(path, "`country` names no country")
+    if (np.diff((country << 32) + settlements.geonameid) <= 0).any():
+        raise _breaks_format(path, "rows are not ascending by (country, geonameid)")
+    if (settlements.population < 0).any():
+        raise _breaks_format(path, "negative `population`")
+    lon_ok = (np.abs(settlements.lon_e5) <= 18_000_000).all()
+    if not (lon_ok and (np.abs(settlements.lat_e5) <= 9_000_000).all()):
+        raise _breaks_format(path, "a settlement lies outside [-180, 180] x [-90, 90]")
+    return settlements
+
+
+def _raster(
+    header: dict[str, Any] | None, directory: Path, raster_path: Path | None
+) -> RasterReference | None:
+    if header is None:
+        return None
+    try:
+        reference = RasterReference(**header)
+    except TypeError as error:
+        raise _not_a_world(directory / MANIFEST_NAME, f"`raster`: {error}") from error
+    beside = directory / Path(reference.file_name).name
+    path = beside if beside.is_file() else raster_path
+    if path is None or not path.is_file():
+        raise InputError(
+            "W106",
+            f"the world's population raster {reference.file_name!r} is missing",
+            where=str(path or beside),
+            next_step="put it beside world.json, or name it with `raster_path`",
+        )
+    if path.stat().st_size != reference.bytes or file_sha256(path) != reference.sha256:
+        raise InputError(
+            "W107",
+            "the population raster is not the one that the world was built with",
+            where=str(path),
+            next_step="restore the raster or build the world again",
+        )
+    return RasterReference(**header, path=path)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _not_a_world(path: Path, what: str) -> InputError:
+    step = "give the directory that holds world.json"
+    return InputError("W102", f"not a seg1b world: {what}", where=str(path), next_step=step)
+
+
+def _altered(path: Path, what: str) -> InputError:
+    return InputError(
+        "W104",
+        f"the world was altered after it was built: {what}",
+        where=str(path),
+        next_step="restore the file or build the world again; reinstalling seg1b restores the embedded world",
+    )
+
+
+def _breaks_format(path: Path, what: str) -> InputError:
+    step = "build the world again; do not write these files by hand"
+    return InputError("W105", f"the world breaks its format: {what}", where=str(path), next_step=step)

@@ -1,0 +1,149 @@
+"""The population surface: how many people live in every tile, as runs of equal value along the rows.
+
+People of listed settlements lie round their settlement (`kernels/surface.py`). The rest of a country's people
+live scattered, evenly by area, in the inhabited blocks. Their share of the country is bounded below (no
+settlement list is that complete) and above: beyond the bound the listed settlements are taken to be undercounted
+and are scaled up together. A country with neither settlements nor people has a surface of zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg1b.kernels import surface as kernel
+from seg1b.world.bundle import World
+from seg1b.world.grid import Grid
+from seg1b.world.tile_index import TileIndex
+
+IntArray = NDArray[np.int64]
+
+_KM_PER_DEGREE = 111.195
+_SUBTILES_SQUARED = 64 * 64
+
+
+class SurfaceParameters(Protocol):
+    """The knobs of the bundled surface, as the S2 policy has them."""
+
+    @property
+    def urban_peak_density_per_km2(self) -> float: ...
+    @property
+    def min_radius_km(self) -> float: ...
+    @property
+    def rural_share_min(self) -> float: ...
+    @property
+    def rural_share_max(self) -> float: ...
+    @property
+    def rural_block_tiles(self) -> int: ...
+    @property
+    def rural_halo_blocks(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class PopulationSurface:
+    """Runs of micro-persons per tile, row-major within a country, covering all its tiles, the empty ones too.
+
+    `start`: C + 1 offsets; `tile0` (N,) first tile ids, `length` (N,) tiles, `population` (N,) micro-persons.
+    """
+
+    grid: Grid
+    start: IntArray
+    tile0: IntArray
+    length: NDArray[np.int32]
+    population: IntArray
+
+    def population_at(self, country: NDArray[np.int16], tile_id: IntArray) -> IntArray:
+        """Micro-persons of each (country, tile); 0 where the country has no such tile. n queries, n values."""
+        run = kernel.run_lookup(self.start, self.tile0, self.length, country.astype(np.int64), tile_id)
+        return np.where(run >= 0, self.population[np.maximum(run, 0)], 0)
+
+    @cached_property
+    def totals(self) -> IntArray:
+        """Micro-persons per country, (C,)."""
+        cumulative = np.concatenate(([0], np.cumsum(self.population * self.length)))
+        return np.asarray(cumulative[self.start[1:]] - cumulative[self.start[:-1]])
+
+    def southern_share(self) -> NDArray[np.float64]:
+        """Share of each country's people south of the equator, (C,); by area where nobody lives."""
+        south = self.tile0 // self.grid.ncols >= self.grid.nrows // 2
+        area = self.grid.row_area_cm2()[self.tile0 // self.grid.ncols]
+        shares = []
+        for country in range(len(self.start) - 1):
+            part = slice(self.start[country], self.start[country + 1])
+            per_tile = self.population[part] if self.totals[country] else area[part]
+            mass = per_tile * self.length[part]
+            total = int(mass.sum())
+            shares.append(int(mass[south[part]].sum()) / total if total else 0.0)
+        return np.array(shares)
+
+
+def settlement_coordinates(world: World, grid: Grid) -> tuple[IntArray, IntArray]:
+    """Settlements in integer world units, exactly: x, y (n,) int64."""
+    degree = grid.tiles_per_degree << 27  # one degree is tiles_per_degree * 2**32 = degree * 10**5 / 3125 units
+    settlements = world.settlements
+    x = (settlements.lon_e5.astype(np.int64) + 18_000_000) * degree // 3125
+    y = (9_000_000 - settlements.lat_e5.astype(np.int64)) * degree // 3125
+    return x % (grid.ncols << 32), np.clip(y, 0, (grid.nrows << 32) - 1)
+
+
+def build_surface(world: World, index: TileIndex, policy: SurfaceParameters) -> PopulationSurface:
+    """The bundled population surface on `index`'s tiles."""
+    grid = index.grid
+    x, y = settlement_coordinates(world, grid)
+    countries = len(world.countries.iso)
+    settlement_start = np.searchsorted(world.settlements.country, np.arange(countries + 1))
+    parts = []
+    for country in range(countries):
+        part = slice(settlement_start[country], settlement_start[country + 1])
+        people = world.settlements.population[part].astype(np.int64)
+        known = int(world.countries.population[country])
+        parts.append(_country_runs(x[part], y[part], people, known, country, index, policy))
+    start = np.zeros(countries + 1, np.int64)
+    np.cumsum([len(p[0]) for p in parts], out=start[1:])
+    return PopulationSurface(
+        grid,
+        start,
+        np.concatenate([p[0] for p in parts]),
+        np.concatenate([p[1] for p in parts]),
+        np.concatenate([p[2] for p in parts]),
+    )
+
+
+def rural_people(settled: int, known: int, policy: SurfaceParameters) -> int:
+    """Persons of a country that live scattered, of `known` people with `settled` in listed settlements."""
+    least = math.ceil(settled * policy.rural_share_min / (1.0 - policy.rural_share_min))
+    most = math.floor(known * policy.rural_share_max)
+    return max(least, min(known - settled, most))
+
+
+def _country_runs(
+    x: IntArray, y: IntArray, people: IntArray, known: int, country: int, index: TileIndex, policy: SurfaceParameters
+) -> tuple[IntArray, NDArray[np.int32], IntArray]:
+    grid = index.grid
+    row, col0, col1 = index.spans.of(country)
+    if not len(row):
+        return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64)
+    squared_subtiles_per_km2 = _SUBTILES_SQUARED * (grid.tiles_per_degree / _KM_PER_DEGREE) ** 2
+    scattered = rural_people(int(people.sum()), known, policy)
+    listed = int(people.sum())
+    if listed:
+        people = np.floor(people * (max(known - scattered, listed) / listed)).astype(np.int64)
+    tiles, values = kernel.settlement_contributions(
+        x, y, people,
+        int(policy.min_radius_km**2 * squared_subtiles_per_km2),
+        2.0 / (math.pi * policy.urban_peak_density_per_km2) * squared_subtiles_per_km2,
+        row, col0, col1, grid.ncols, grid.row_cos_q30(),
+    )  # fmt: skip
+    tiles, values = kernel.merge_by_tile(tiles, values)
+    block = policy.rural_block_tiles
+    inhabited = kernel.inhabited_blocks(x, y, block, policy.rural_halo_blocks, grid.ncols, grid.nrows)
+    area = kernel.inhabited_area(row, col0, col1, inhabited, block, grid.row_area_cm2())
+    rural_micro = np.zeros(grid.nrows, np.int64)
+    if area:
+        rural_micro = np.floor(grid.row_area_cm2() * (scattered * kernel.MICRO / area)).astype(np.int64)
+    return kernel.population_runs(row, col0, col1, tiles, values, rural_micro, inhabited, block, grid.ncols)

@@ -1,0 +1,103 @@
+"""Gini, top shares and Lorenz curves: values a reader can work out, and the laws they obey."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seg1b.kernels.inequality import gini, lorenz_curve, top_count, top_share
+
+COUNTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([5], 0.0),
+        ([3, 3, 3], 0.0),
+        ([0, 1], 1 / 2),
+        ([1, 3], 1 / 4),
+        ([0, 0, 0, 8], 3 / 4),
+        ([1, 2, 3, 4], 1 / 4),
+    ],
+)
+def test_gini_by_hand(counts: list[int], expected: float) -> None:
+    """Small lists, exact results."""
+    assert gini(counts) == expected
+
+
+@pytest.mark.parametrize("counts", [[], [0], [0, 0]])
+def test_nothing_is_not_equality(counts: list[int]) -> None:
+    """No sites: None, which no gate can take for a perfect 0."""
+    counts_array = np.array(counts, np.int64)
+    assert gini(counts_array) is None
+    assert top_share(counts_array, 1) is None
+    assert lorenz_curve(counts_array) is None
+
+
+def test_floats_and_negative_counts_are_refused() -> None:
+    """Shares are not counts."""
+    with pytest.raises(TypeError, match="must be a list of integers, got float64"):
+        gini([0.5, 0.5])
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        gini([3, -1])
+
+
+@pytest.mark.parametrize(
+    ("n", "percent", "expected"),
+    [(1, 1, 1), (100, 1, 1), (101, 1, 2), (20, 5, 1), (21, 5, 2), (246, 10, 25), (30, 10, 3)],
+)
+def test_top_count_rounds_up_in_integers(n: int, percent: int, expected: int) -> None:
+    """A tenth of 30 is 3, although 0.1 * 3 is not 0.3."""
+    assert top_count(n, percent) == expected
+
+
+def test_top_share_by_hand() -> None:
+    """The larger of two countries is the top 1 %; of forty countries two are the top 5 %."""
+    assert top_share([1, 3], 1) == 0.75
+    assert top_share([1] * 38 + [10, 12], 5) == 22 / 60
+
+
+def test_lorenz_curve_by_hand() -> None:
+    """Ascending cumulative shares from (0, 0) to (1, 1)."""
+    curve = lorenz_curve([3, 1])
+    assert curve is not None
+    assert curve[0].tolist() == [0.0, 0.5, 1.0]
+    assert curve[1].tolist() == [0.0, 0.25, 1.0]
+
+
+@given(COUNTS)
+def test_gini_equals_the_mean_absolute_difference(counts: list[int]) -> None:
+    """The textbook definition over all pairs, as an exact fraction."""
+    total = sum(counts)
+    if total == 0:
+        assert gini(counts) is None
+        return
+    pairs = sum(abs(a - b) for a in counts for b in counts)
+    assert gini(counts) == float(Fraction(pairs, 2 * len(counts) * total))
+
+
+@given(COUNTS, st.integers(1, 1000), st.sampled_from([1, 5, 10]))
+def test_scaling_and_order_change_nothing(counts: list[int], factor: int, percent: int) -> None:
+    """Twice the sites everywhere, or another order of countries: the same numbers, bit for bit."""
+    scaled = [factor * c for c in reversed(counts)]
+    assert gini(scaled) == gini(counts)
+    assert top_share(scaled, percent) == top_share(counts, percent)
+
+
+@given(COUNTS)
+def test_gini_is_twice_the_area_above_the_lorenz_curve(counts: list[int]) -> None:
+    """Gini and Lorenz agree."""
+    curve = lorenz_curve(counts)
+    value = gini(counts)
+    if curve is None or value is None:
+        assert curve is None
+        assert value is None
+        return
+    area = float(np.trapezoid(curve[1], curve[0]))
+    assert math.isclose(value, 1.0 - 2.0 * area, abs_tol=1e-9)

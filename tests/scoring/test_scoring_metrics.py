@@ -1,0 +1,271 @@
+"""Core metrics and counter-metrics on inputs that a reader can check by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import stats
+from scoring_world import COUNTRIES, GRID, ISO, bumps, context, context_of, honest, outlets, runs_from_tiles
+
+from seg1b.errors import ContractError
+from seg1b.kernels.philox import block, u01
+from seg1b.kernels.streams import pair_stream
+from seg1b.scoring import counter_metrics as counter
+from seg1b.scoring.controls import population_placement
+from seg1b.scoring.measure import (
+    duplicate_points,
+    market_from_prior,
+    measure,
+    pool,
+    population_pit,
+    site_uniforms,
+)
+from seg1b.scoring.metrics import core_score, country_metrics, nn_p99_p50_ratio, region_shares
+from seg1b.scoring.reference import build_reference, tile_density
+from seg1b.scoring.score import score_pooled, score_seed
+from seg1b.scoring.sites import Sites, make_sites
+from seg1b.scoring.values import Metric, known, plain, unknown
+
+
+def ints(*values: int) -> npt.NDArray[np.int64]:
+    """Integers as an array."""
+    return np.array(values, np.int64)
+
+
+def empty_sites() -> Sites:
+    """No site at all."""
+    return make_sites([], [], [], [], [], [])
+
+
+def test_country_metrics_by_hand() -> None:
+    """Three of four eligible countries have sites; zeros count for coverage only."""
+    metrics = country_metrics(ints(1, 3, 0, 4), np.array([True, True, True, False]))
+    assert metrics["country_gini"].value == (-2 * 1 + 0 * 3 + 2 * 4) / (3 * 8)
+    assert metrics["top1_share"].value == metrics["top10_share"].value == 0.5
+    assert metrics["eligible_country_nonzero_share"].value == 2 / 3
+
+
+def test_without_sites_every_core_metric_is_a_named_failure() -> None:
+    """No metric becomes 0, none becomes a pass."""
+    score = core_score(measure(empty_sites(), 1, context()), context())
+    for name, metric in score.metrics.items():
+        if name == "eligible_country_nonzero_share":
+            assert metric.value == 0.0  # nobody is covered: that is known
+        else:
+            assert metric.value is None
+            assert (metric.reason or "").startswith("not_computable")
+    assert country_metrics(ints(1), np.array([False]))["eligible_country_nonzero_share"].value is None
+
+
+def test_nearest_neighbour_ratio_by_hand() -> None:
+    """Quantiles interpolate linearly: of 0..100 they are 99 and 50."""
+    assert nn_p99_p50_ratio(np.arange(101.0)).value == 99 / 50
+
+
+@pytest.mark.parametrize(
+    ("distances", "why"),
+    [
+        (None, "fewer than two sites"),
+        (np.zeros(0), "fewer than two sites"),
+        (np.array([0.0, 0.0, 9.0]), "median"),
+    ],
+)
+def test_a_zero_median_is_not_a_small_ratio(distances: npt.NDArray[np.float64] | None, why: str) -> None:
+    """The old scorer gave 0, which passed; here it fails by name."""
+    metric = nn_p99_p50_ratio(distances)
+    assert metric.value is None
+    assert why in (metric.reason or "")
+
+
+def test_region_shares_add_up() -> None:
+    """Shares by hand; a region without sites has 0."""
+    shares = region_shares(ints(1, 2, 1, 0), ("Asia", "Europe", "Asia", "Africa"))
+    assert {name: metric.value for name, metric in shares.items()} == {
+        "Africa": 0.0,
+        "Asia": 0.5,
+        "Europe": 0.5,
+    }
+
+
+def test_sites_are_sorted_by_their_key_and_columns_must_match() -> None:
+    """Country, then merchant, then site order."""
+    sites = make_sites([9, 9, 1], [1, 1, 0], [2, 1, 1], [0.2, 0.1, 0.0], [0, 0, 0], [7, 6, 5])
+    assert sites.tile_id.tolist() == [5, 6, 7]
+    assert sites.counts(3).tolist() == [1, 2, 0]
+    with pytest.raises(ContractError, match="differ in length"):
+        make_sites([1], [0, 0], [1], [0], [0], [0])
+
+
+def test_the_tie_breaking_uniform_is_the_sites_own() -> None:
+    """Pair stream (seed, "pit", country, merchant), block site_order * 2^16, first word."""
+    sites = make_sites([77], [3], [5], [0.0], [0.0], [0])
+    stream = pair_stream(42, "pit", ISO[3], 77)
+    x0, _ = block(np.uint64(5 << 16), np.uint64(stream.counter_hi), np.uint64(stream.key))
+    assert site_uniforms(sites, 42, ISO).tolist() == [u01(x0)]
+
+
+def test_population_pit_by_hand() -> None:
+    """Tiles of 1, 3, 3 and 0 people in one row: below 1 lives nobody, below 3 one of seven."""
+    surface = runs_from_tiles([0, 4], ints(10, 11, 12, 13), ints(1, 3, 3, 0))
+    reference = build_reference("s", GRID, surface, np.empty(0), np.empty(0), 1.0)
+    tiles = ints(10, 11, 12, 13)
+    sites = make_sites([1, 2, 3, 4], [0] * 4, [1] * 4, [0.0] * 4, [0.0] * 4, tiles)
+    density = tile_density(surface.population_at(sites.country, sites.tile_id), sites.tile_id, GRID)
+    pit = population_pit(sites, np.array([0.5, 0.25, 1.0, 0.9]), density, reference)
+    assert pit.tolist() == [0.5 / 7, (1 + 0.25 * 6) / 7, 1.0, 0.0]
+
+
+def test_a_country_without_people_has_no_pit() -> None:
+    """Undefined, and left out of the mean; its sites still count as standing where nobody lives."""
+    surface = runs_from_tiles([0, 1], ints(10), ints(0))
+    reference = build_reference("s", GRID, surface, np.empty(0), np.empty(0), 1.0)
+    sites = make_sites([1], [0], [1], [0.0], [0.0], [10])
+    pit = population_pit(sites, np.array([0.5]), np.array([0.0]), reference)
+    assert np.isnan(pit).all()
+    assert counter.pit_mean(pit).value is None
+    assert counter.pit_ks(pit).value is None
+
+
+def test_pit_mean_and_ks() -> None:
+    """Against scipy, and on one value by hand."""
+    pit = np.random.default_rng(0).beta(2, 3, 500)
+    with_gap = np.concatenate((pit, [np.nan]))
+    assert counter.pit_mean(with_gap).value == pytest.approx(pit.mean(), rel=1e-11)
+    assert counter.pit_ks(with_gap).value == pytest.approx(stats.kstest(pit, "uniform").statistic, rel=1e-11)
+    assert counter.pit_ks(np.array([0.5])).value == 0.5
+
+
+def test_near_city_difference_by_hand() -> None:
+    """Of four sites two are near a city; people would put 1/2 of three and all of one there: 2.5."""
+    difference = counter.near_city_difference(
+        np.array([True, True, False, False]), ints(3, 1), np.array([0.5, 1.0])
+    )
+    assert difference.value == (2 - 2.5) / 4
+
+
+def test_cell_correlation_by_hand() -> None:
+    """People 1 and 4 in two cells of each country; sites in the same proportion correlate perfectly, reversed
+    not.
+    """
+    surface = runs_from_tiles([0, 2, 4], ints(0, 10, 36_000, 36_010), ints(100, 400, 7000, 28_000))
+    reference = build_reference("s", GRID, surface, np.empty(0), np.empty(0), 1.0)
+    country = np.repeat(np.array([0, 1], np.int16), 5)
+    same = np.array([0, 1, 1, 1, 1, 360, 361, 361, 361, 361], np.int32)
+    reverse = np.array([0, 0, 0, 0, 1, 360, 360, 360, 360, 361], np.int32)
+    assert counter.cell_correlation(country, same, reference).value == pytest.approx(1.0)
+    assert counter.cell_correlation(country, reverse, reference).value == pytest.approx(-1.0)
+    flat = counter.cell_correlation(np.zeros(2, np.int16), np.array([0, 1], np.int32), reference)
+    assert "do not vary" in (flat.reason or "")
+
+
+def test_slope_of_a_power_law() -> None:
+    """Sites = market^.5 has slope .5; countries without sites or market do not count."""
+    assert counter.market_slope(ints(1, 2, 4, 0, 9), np.array([1.0, 4.0, 16.0, 64.0, 0.0])).value == 0.5
+    assert counter.market_slope(ints(5, 0), np.array([1.0, 2.0])).value is None
+    assert counter.market_slope(ints(5, 6), np.array([2.0, 2.0])).value is None
+
+
+def test_kl_by_hand() -> None:
+    """Certified (3/4, 1/4) against an even prior; a country that the prior excludes has no divergence."""
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert counter.prior_kl(ints(3, 1), np.array([5.0, 5.0])).value == pytest.approx(expected, rel=1e-11)
+    assert counter.prior_kl(ints(3, 0), np.array([1.0, 0.0])).value == 0.0
+    assert "no share in the market prior" in (counter.prior_kl(ints(3, 1), np.array([1.0, 0.0])).reason or "")
+
+
+def test_largest_merchant_by_hand() -> None:
+    """In country 0 merchant 2 has 3 of 4 sites; country 1 is too small to be judged."""
+    merchant, country = ints(1, 2, 2, 2, 3), np.array([0, 0, 0, 0, 1], np.int16)
+    assert counter.largest_merchant_share(merchant, country, 2, 4).value == 0.75
+    assert counter.largest_merchant_share(merchant, country, 2, 1).value == 1.0
+    assert "no country has 5 sites" in (counter.largest_merchant_share(merchant, country, 2, 5).reason or "")
+
+
+def test_duplicates_at_one_metre() -> None:
+    """Equal after snapping to a metre: two of three at the equator, and all longitudes at the pole."""
+    metre_deg = 1 / 111_195.0
+    lon, lat = np.array([10.0, 10.0 + 0.1 * metre_deg, 10.0 + 5 * metre_deg]), np.zeros(3)
+    assert duplicate_points(lon, lat, 1.0) == 1
+    assert duplicate_points(lon, lat, 100.0) == 2
+    assert duplicate_points(np.array([0.0, 90.0]), np.array([90.0, 90.0]), 1.0) == 1
+
+
+def test_market_from_prior_undoes_the_tempering() -> None:
+    """A prior tempered by a half is squared; without tempering there is nothing to undo."""
+    assert market_from_prior(np.array([2.0, 3.0]), 0.5).tolist() == [4.0, 9.0]
+    with pytest.raises(ValueError, match="no untempered market size"):
+        market_from_prior(np.array([1.0]), 0.0)
+
+
+def test_order_of_the_rows_changes_no_metric() -> None:
+    """Shuffled input, same facts to the last bit."""
+    sites = honest()
+    order = np.random.default_rng(4).permutation(len(sites))
+    columns = (
+        sites.merchant_id,
+        sites.country,
+        sites.site_order,
+        sites.lon_deg,
+        sites.lat_deg,
+        sites.tile_id,
+    )
+    shuffled = make_sites(*(column[order] for column in columns))
+    assert score_seed(shuffled, 42, context(), {}).facts() == score_seed(sites, 42, context(), {}).facts()
+
+
+def test_two_surfaces_are_both_judged() -> None:
+    """Beside a user's rigged raster the bundled surface tells the truth: the raster's PIT is fine, the
+    other's not.
+    """
+    surface, towns = bumps()
+    rigged = replace(surface, population=np.where(surface.population > 0, 0, 10**9))
+    two = context_of(rigged, towns, (("truth", surface),))
+    sites = population_placement(honest(), rigged, GRID, 3)
+    rows = {(r.name, r.surface): r for r in score_seed(sites, 1, two, {}).report.counters}
+    assert rows[("population_pit_mean", "bundled")].passed
+    assert not rows[("population_pit_mean", "truth")].passed
+    assert not rows[("unpopulated_tile_share", "truth")].passed
+
+
+def test_pooling_adds_counts_but_looks_for_neighbours_inside_a_seed() -> None:
+    """The same sites twice: neighbours stay where they are instead of collapsing to 0."""
+    score = score_seed(honest(), 42, context(), {"parity_mismatches": 1})
+    pooled = score_pooled([score, score], context(), shared_catalogue=False)
+    assert pooled.core.site_count == 2 * score.core.site_count
+    assert pooled.core.metrics["country_gini"] == score.core.metrics["country_gini"]
+    assert pooled.core.nn_quantiles_m["q50"] == pytest.approx(score.core.nn_quantiles_m["q50"], rel=1e-3)
+    assert pooled.violations["parity_mismatches"] == 2
+    shared = pool([score.measurement, score.measurement], shared_catalogue=True)
+    apart = pool([score.measurement, score.measurement], shared_catalogue=False)
+    assert 2 * (shared.merchant.max() + 1) == apart.merchant.max() + 1
+
+
+def test_facts_are_plain_json() -> None:
+    """No NaN, no infinity, no numpy type."""
+    text = json.dumps(score_seed(honest(), 42, context(), {}).facts(), allow_nan=False)
+    assert "NaN" not in text
+    assert plain({"a": np.float64("nan"), "b": np.arange(2)}) == {"a": None, "b": [0, 1]}
+
+
+def test_a_metric_has_a_value_or_a_reason() -> None:
+    """Never both, never neither; infinity is no value."""
+    assert known(math.inf).value is None
+    with pytest.raises(ValueError, match="either a value or a reason"):
+        Metric(None)
+    with pytest.raises(ValueError, match="either a value or a reason"):
+        Metric(1.0, "but")
+    assert unknown("x").reason == "not_computable: x"
+
+
+def test_outlets_have_unique_keys() -> None:
+    """The test world itself: no key twice."""
+    sites = outlets(np.full(COUNTRIES, 40, np.int64))
+    keys = set(
+        zip(sites.merchant_id.tolist(), sites.country.tolist(), sites.site_order.tolist(), strict=True)
+    )
+    assert len(keys) == len(sites)

@@ -1,0 +1,187 @@
+"""Pruning never removes what can be reached, and removes all the rest."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from faulty_filesystem import UnsyncedFileSystem
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_cases import fixed_clock, key, open_store
+
+from seg1b.errors import InputError, StoreError
+from seg1b.store.receipts import Receipt
+from seg1b.store.store import Store
+
+OBJECTS, RUNS = 8, 5
+HOLDERS = ("pointer", "lock", "open wave", "closed wave", "certification", "lease", "expired lease")
+
+
+def _run_id(number: int) -> str:
+    return f"{number + 1:032x}"
+
+
+@dataclass(frozen=True)
+class World:
+    """A random store: what each object was made from, what each run used, and who names what."""
+
+    inputs: tuple[tuple[int, ...], ...]
+    partial: tuple[bool, ...]
+    runs: tuple[tuple[int, ...], ...]
+    named_runs: tuple[tuple[str, int], ...]
+    named_objects: tuple[tuple[str, int], ...]
+
+
+@st.composite
+def _worlds(draw: st.DrawFn) -> World:
+    indices = st.integers(0, OBJECTS - 1)
+    inputs = tuple(
+        tuple(draw(st.lists(st.integers(0, i - 1), max_size=2))) if i else () for i in range(OBJECTS)
+    )
+    runs = tuple(tuple(draw(st.lists(indices, max_size=3, unique=True))) for _ in range(RUNS))
+    holder = st.sampled_from(HOLDERS)
+    return World(
+        inputs,
+        tuple(draw(st.lists(st.booleans(), min_size=OBJECTS, max_size=OBJECTS))),
+        runs,
+        tuple(draw(st.lists(st.tuples(holder, st.integers(0, RUNS - 1)), max_size=4))),
+        tuple(draw(st.lists(st.tuples(st.sampled_from(HOLDERS[1:]), indices), max_size=4))),
+    )
+
+
+def _build(world: World, store: Store) -> None:
+    for i in range(OBJECTS):
+        if world.partial[i]:
+            with store.part("s4", key(f"o{i}"), "p") as publication:
+                publication.facts["i"] = i
+        else:
+            named = {f"input{j}": key(f"o{j}") for j in world.inputs[i]}
+            with store.transaction("s4", key(f"o{i}"), inputs=named) as publication:
+                publication.facts["i"] = i
+    for number, used in enumerate(world.runs):
+        store.receipts.publish(Receipt(_run_id(number), {}, {"s4": key("none"), **_keys(used)}))
+    for position, (holder, number) in enumerate(world.named_runs):
+        _name(store, holder, position, run_id=_run_id(number))
+    for position, (holder, number) in enumerate(world.named_objects):
+        _name(store, holder, 10 + position, state_key=key(f"o{number}"))
+
+
+def _keys(used: tuple[int, ...]) -> dict[str, str]:
+    return {f"s4-{i}": key(f"o{i}") for i in used}
+
+
+def _name(store: Store, holder: str, position: int, run_id: str = "", state_key: str = "") -> None:
+    named = {"deep": [{"in": {"a": run_id or state_key}}]}
+    if holder == "pointer":
+        store.pointers.set(("baseline_authority", "current_candidate", "last_good")[position % 3], run_id)
+    elif holder == "lock":
+        store.phase_locks.write(f"p{position}", named)
+    elif holder.endswith("wave"):
+        store.waves.write(f"w{position}", {**named, "status": "open" if holder == "open wave" else "closed"})
+    elif holder == "certification":
+        with store.certifications.publish(f"{position + 1:064x}") as folder:
+            folder.add_json("evidence/receipts.json", named)
+    else:
+        clock = fixed_clock if holder == "lease" else lambda: 1.0
+        other = Store(store.layout, UnsyncedFileSystem(), clock)
+        lease = other.lease("driver", ttl_s=100)
+        lease.hold(run_ids=[run_id] if run_id else [], keys=[state_key] if state_key else [])
+
+
+def _expected(world: World) -> tuple[set[int], set[int]]:
+    """(objects, runs) that must stay, by the definition."""
+    dead = {"closed wave", "expired lease"}
+    pointers = {position % 3: number for position, (holder, number) in enumerate(world.named_runs)
+                if holder == "pointer"}  # fmt: skip
+    runs = {number for holder, number in world.named_runs if holder not in {*dead, "pointer"}} | {
+        *pointers.values()
+    }
+    reached = {number for holder, number in world.named_objects if holder not in dead}
+    reached |= {i for number in runs for i in world.runs[number]}
+    todo = list(reached)
+    while todo:
+        i = todo.pop()
+        for j in () if world.partial[i] else world.inputs[i]:
+            if j not in reached:
+                reached.add(j)
+                todo.append(j)
+    return reached, runs
+
+
+@settings(max_examples=40, deadline=None)
+@given(_worlds())
+def test_pruning_keeps_exactly_what_can_be_reached(world: World) -> None:
+    """The kept set is the reachable set; a dry run changes nothing, a second run finds nothing."""
+    root = Path(tempfile.mkdtemp())
+    try:
+        store = open_store(root / "runs", UnsyncedFileSystem())
+        _build(world, store)
+        before = sorted(store.root.rglob("*"))
+        dry = store.retention.prune()
+        assert sorted(path for path in store.root.rglob("*")) == before
+        done = store.retention.prune(dry_run=False)
+        assert (done.collectable, done.live) == (dry.collectable, dry.live)
+        objects, runs = _expected(world)
+        assert {path.name for path in store.layout.objects.glob("*/*")} == {key(f"o{i}") for i in objects}
+        assert set(store.receipts.run_ids()) == {_run_id(number) for number in runs}
+        assert store.retention.prune(dry_run=False).collectable == ()
+        for i in objects:
+            if not world.partial[i]:
+                store.verify_object("s4", key(f"o{i}"))
+    finally:
+        shutil.rmtree(root)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Three runs that nobody names."""
+    store = open_store(tmp_path / "runs", UnsyncedFileSystem())
+    for number in range(3):
+        with store.transaction("s4", key(f"o{number}")) as publication:
+            publication.facts["n"] = number
+        store.receipts.publish(Receipt(_run_id(number), {}, {"s4": key(f"o{number}")}))
+    return store
+
+
+def test_the_newest_runs_may_be_kept(store: Store) -> None:
+    """And a run that is named."""
+    plan = store.retention.plan(keep_newest_runs=1, keep_runs=[_run_id(0)])
+    assert {item.name for item in plan.live if item.kind == "run"} == {_run_id(0), _run_id(2)}
+    assert {item.name for item in plan.collectable} == {_run_id(1), key("o1")}
+    assert plan.collectable_bytes > 0
+
+
+def test_a_mistyped_run_never_means_an_empty_keep_set(store: Store) -> None:
+    """Nothing is removed."""
+    with pytest.raises(InputError, match="E_STORE_UNKNOWN_ID"):
+        store.retention.prune(dry_run=False, keep_runs=[_run_id(0)[:-1] + "f"])
+    assert len(store.receipts.run_ids()) == 3
+
+
+def test_an_unreadable_holder_stops_pruning(store: Store) -> None:
+    """A damaged lease or wave might hold something: better an error than a loss."""
+    store.layout.leases.mkdir(exist_ok=True)
+    (store.layout.leases / "x.json").write_text("{")
+    with pytest.raises(StoreError, match="E_STORE_DAMAGED"):
+        store.retention.prune(dry_run=False)
+    (store.layout.leases / "x.json").unlink()
+    store.layout.waves.mkdir(exist_ok=True)
+    (store.layout.waves / "w.json").write_text("{")
+    with pytest.raises(StoreError, match="E_STORE_DAMAGED"):
+        store.retention.prune(dry_run=False)
+    assert len(store.receipts.run_ids()) == 3
+
+
+def test_a_certification_holds_its_runs_and_is_never_collected(store: Store) -> None:
+    """Until it is removed by name."""
+    with store.certifications.publish("c" * 64) as folder:
+        folder.add_json("telemetry.json", {"run_ids": [_run_id(1)]})
+    plan = store.retention.prune(dry_run=False)
+    assert {item.name for item in plan.live} == {_run_id(1), key("o1")}
+    assert plan.live[0].held_by == ("certification cccccccccccc",)
+    store.certifications.remove("c" * 64)
+    assert {item.name for item in store.retention.plan().collectable} == {_run_id(1), key("o1")}
