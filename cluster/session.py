@@ -11,6 +11,8 @@ import atexit
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster import reaper
 from cluster.address import check_address, unreachable
 from cluster.failures import translated
 from cluster.worker import ProcessSettings, call_named, warm_up
@@ -81,6 +84,7 @@ class RaySession:
         self._connected = False
         self._folder: Path | None = None
         self._borrowed = False
+        self._reaper: subprocess.Popen[bytes] | None = None
         self._warm: list[Any] = []
 
     @property
@@ -148,8 +152,8 @@ class RaySession:
             self._stopped.set()
 
     def _open(self) -> None:
-        _quiet_ray(self.options.max_retries)
         address = self.options.address
+        _set_ray_variables(self.options.max_retries)
         if address is not None:
             check_address(address)
         import ray
@@ -181,6 +185,17 @@ class RaySession:
             namespace="seg1b",
             _temp_dir=str(self._folder),
         )
+        self._start_reaper(self._folder)
+
+    def _start_reaper(self, folder: Path) -> None:
+        """Have what a killed driver would leave cleaned up. A process group of its own: Ctrl-C is not for it."""
+        known = {number: reaper.start_ticks(number) for number in reaper.descendants(os.getpid())}
+        command = [sys.executable, "-S", "-E", reaper.__file__, str(folder)]
+        self._reaper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        assert self._reaper.stdin is not None
+        lines = [f"{number} {ticks}\n" for number, ticks in known.items() if ticks is not None]
+        self._reaper.stdin.write("".join(lines).encode())
+        self._reaper.stdin.flush()
 
     def _begin_warm_up(self) -> None:
         """Let every worker import its libraries, and each named warm-up function run once, in parallel."""
@@ -250,6 +265,10 @@ class RaySession:
 
             if not self._borrowed and ray.is_initialized():
                 ray.shutdown()
+        if self._reaper is not None and self._reaper.stdin is not None:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self._reaper.stdin.close()
+                self._reaper.wait(10.0)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -266,12 +285,16 @@ def object_store_bytes() -> int:
     return max(OBJECT_STORE_MIN_BYTES, limit)
 
 
-def _quiet_ray(max_retries: int) -> None:
+def _set_ray_variables(max_retries: int) -> None:
     """Ray reads these once, when it is first used in a process; what a user set is left alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_enable_metrics_collection", "0")
-    os.environ.setdefault("RAY_task_oom_retries", str(max_retries))
+    os.environ.setdefault("RAY_task_oom_retries", str(max_retries))  # Ray's default is without bound
+    if (
+        local
+    ):  # after kill -9 of the driver, Ray's agents look for the control service for this long, then end
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
 
 
 def _not_started(reason: str) -> InputError:

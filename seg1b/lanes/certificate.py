@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seg1b.lanes.identity import SeedFacts, software
 from seg1b.lanes.seed_tasks import Finish, Preparation
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import POLICY_FILES, Policies, default_policies, gates_hash, parameter_hash
 from seg1b.report.page import SitePoints, write_report
+from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import GateReport, counter_key
 from seg1b.scoring.grading import CertificationGrade, StabilityRow, certification_grade, stability
 from seg1b.scoring.score import Score, score_pooled
@@ -27,7 +29,7 @@ from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.store.digest import canonical_json, readable_json, sha256_bytes
 from seg1b.store.staging import StagedFolder
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.bundle import MANIFEST_NAME, SCHEMAS, World
 
 FORMAT = 1
 CERTIFICATE = "certificate.json"
@@ -35,6 +37,21 @@ TELEMETRY = "telemetry.json"
 FILES = "files.json"
 FLAG = "_passed.flag"
 NOT_FACTS = ("cert_id", "run_id")
+WORLD_FILES = (MANIFEST_NAME, *SCHEMAS)
+
+
+@dataclass(frozen=True)
+class SeedEvidence:
+    """What the certificate says of one seed, and the score behind it. `guard`: the 1A guard's report as JSON."""
+
+    facts: SeedFacts
+    guard: Mapping[str, Any]
+    denied: Mapping[str, Any]
+    sites_per_country: NDArray[np.int64]
+    score: Score
+    passed: bool
+    checks: Sequence[Mapping[str, Any]]
+    logical_digests: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,20 @@ class Assembled:
     scores: dict[int, Score]
     pooled: Score
     stability: tuple[StabilityRow, ...]
+
+
+def evidence_of(preparation: Preparation, finish: Finish) -> SeedEvidence:
+    """The evidence of a seed that this run prepared and finished."""
+    return SeedEvidence(
+        preparation.facts,
+        preparation.guard,
+        preparation.requirements["denied"],
+        preparation.sites_per_country,
+        finish.score,
+        finish.passed,
+        finish.checks,
+        finish.logical_digests,
+    )
 
 
 def seed_hashes(policies: Policies, world_digest: str, facts: SeedFacts) -> dict[str, str]:
@@ -61,17 +92,15 @@ def assemble(
     stage: WorldStage,
     policies: Policies,
     identity: Mapping[str, Any],
-    preparations: Sequence[Preparation],
-    finishes: Sequence[Finish],
+    evidence: Sequence[SeedEvidence],
     run_ids: Mapping[int, str],
 ) -> Assembled:
-    """Grade all seeds together and write down every fact."""
-    scores = {finish.seed: finish.score for finish in finishes}
+    """Grade all seeds together and write down every fact. `verify` calls this too, with what it recomputed."""
+    scores = {seed.facts.seed: seed.score for seed in evidence}
     shared = identity["catalogue_origin"] == "user"
-    broken = [finish.seed for finish in finishes if not all(check["passed"] for check in finish.checks)]
+    broken = [seed.facts.seed for seed in evidence if not all(check["passed"] for check in seed.checks)]
     pooled = score_pooled(list(scores.values()), stage.context, shared_catalogue=shared)
     rows, grade = grade_scores(scores, pooled, policies, shared, broken)
-    by_seed = {p.identity.seed: p for p in preparations}
     document: dict[str, Any] = {
         "format": FORMAT,
         "product": "seg1b",
@@ -83,11 +112,11 @@ def assemble(
         "denylist": list(policies.requirements.denylist_country_iso) if policies.requirements.enabled else [],
         "baseline": policies.gates.baseline.model_dump(mode="json"),
         "gates_are_the_packaged_ones": gates_hash(policies) == gates_hash(default_policies()),
-        "seeds": [seed_facts(f, by_seed[f.seed], run_ids[f.seed]) for f in finishes],
+        "seeds": [seed_facts(seed, run_ids[seed.facts.seed]) for seed in evidence],
         "pooled": {"status": pooled.status, **report_facts(pooled.report), "metrics": metrics_of(pooled)},
         "cv": {row.name: row.cv for row in rows},
         "stability": plain(rows),
-        "country_shares": share_facts(stage, [p.sites_per_country for p in preparations]),
+        "country_shares": share_facts(stage, [seed.sites_per_country for seed in evidence]),
     }
     document["cert_id"] = certificate_id(document)
     return Assembled(document, scores, pooled, tuple(rows))
@@ -133,8 +162,13 @@ def metrics_of(score: Score) -> dict[str, float | None]:
     """Every metric of a score by name: core, regions, counter-metrics."""
     core = {name: metric.value for name, metric in score.core.metrics.items()}
     regions = {f"region_share.{name}": metric.value for name, metric in score.core.region_shares.items()}
-    counters = {counter_key(value.name, value.surface): value.metric.value for value in score.counters}
+    counters = {counter_name(value): value.metric.value for value in score.counters}
     return {**core, **regions, **counters}
+
+
+def counter_name(value: CounterValue) -> str:
+    """Unique name of a counter-metric: with the surface where it was measured on one."""
+    return counter_key(value.name, value.surface)
 
 
 def report_facts(report: GateReport) -> dict[str, Any]:
@@ -147,32 +181,37 @@ def report_facts(report: GateReport) -> dict[str, Any]:
     return {"gates": plain(report.gates), "counter_metrics": counters}
 
 
-def seed_facts(finish: Finish, preparation: Preparation, run_id: str) -> dict[str, Any]:
+def seed_facts(evidence: SeedEvidence, run_id: str) -> dict[str, Any]:
     """One seed's entry."""
-    score = finish.score
+    score, facts, guard = evidence.score, evidence.facts, evidence.guard
     return {
-        "seed": finish.seed,
+        "seed": facts.seed,
         "status": score.status,
         "run_id": run_id,
-        "site_locations": f"seeds/{finish.seed}/site_locations",
-        "logical_digest": finish.logical_digests["site_locations"],
-        "logical_digests": finish.logical_digests,
-        "catalogue_digest": preparation.facts.catalogue_digest,
-        "manifest_fingerprint": preparation.facts.manifest_fingerprint,
+        "site_locations": f"{seed_folder(facts.seed)}/site_locations",
+        "logical_digest": evidence.logical_digests["site_locations"],
+        "logical_digests": dict(evidence.logical_digests),
+        "catalogue_digest": facts.catalogue_digest,
+        "manifest_fingerprint": facts.manifest_fingerprint,
         "sites": len(score.measurement),
-        "validation_passed": finish.passed,
-        "checks": finish.checks,
+        "validation_passed": evidence.passed,
+        "checks": [dict(check) for check in evidence.checks],
         "guard": {
-            "status": preparation.guard["status"],
-            "grade": preparation.guard["grade"],
-            "metrics": {name: metric["value"] for name, metric in preparation.guard["metrics"].items()},
-            "realised_ratio_median": preparation.guard["realised_ratio_median"],
+            "status": guard["status"],
+            "grade": guard["grade"],
+            "metrics": {name: metric["value"] for name, metric in guard["metrics"].items()},
+            "realised_ratio_median": guard["realised_ratio_median"],
         },
-        "denied": preparation.requirements["denied"],
+        "denied": dict(evidence.denied),
         "metrics": metrics_of(score),
         **report_facts(score.report),
         "collapse_sentinel": plain(score.sentinel),
     }
+
+
+def seed_folder(seed: int) -> str:
+    """Where a seed's files lie in a certification."""
+    return f"seeds/{seed}"
 
 
 def world_facts(stage: WorldStage) -> dict[str, Any]:
@@ -237,7 +276,9 @@ def publish(
         for file in POLICY_FILES:
             model = getattr(policies, file.attribute)
             folder.add_json(f"config/{file.path.removesuffix('.yaml')}.json", model.model_dump(mode="json"))
-        folder.add_json("world.json", {"digest": world.digest, "provenance": world.provenance})
+        if world.directory is not None:
+            for name in WORLD_FILES:
+                folder.add_bytes(f"world/{name}", (world.directory / name).read_bytes())
         folder.add_bytes("ATTRIBUTION.txt", (stage.attribution + "\n").encode())
         for preparation in preparations:
             _add_seed(store, folder, preparation)
@@ -254,7 +295,7 @@ def publish(
 
 def _add_seed(store: Store, folder: StagedFolder, preparation: Preparation) -> None:
     keys, seed = preparation.identity.keys, preparation.identity.seed
-    root = f"seeds/{seed}"
+    root = seed_folder(seed)
     store.copy_into(folder, "s8", keys["S8"], root, table="site_locations")
     for state, table in (("S4", PLAN_TABLE), ("S5", ASSIGNMENT_TABLE), ("S6", JITTER_TABLE)):
         _copy_parts(store, folder, state.lower(), keys[state], f"{root}/{table}", f"{table}.parquet")

@@ -190,7 +190,10 @@ def certify(
             lease.hold(keys={key for p in preparations for key in p.identity.keys.values()} | set(stage.keys.values()))
             run_ids = {seed: progress[seed].run_id for seed in chosen}
             _publish_receipts(store, identity, preparations, run_ids, executor.name)
-            assembled = certificate.assemble(stage, policies, identity, preparations, finishes, run_ids)
+            evidence = [
+                certificate.evidence_of(one, two) for one, two in zip(preparations, finishes, strict=True)
+            ]
+            assembled = certificate.assemble(stage, policies, identity, evidence, run_ids)
             observer(Event("publish", None, 0, 1))
             telemetry = {
                 "wall_s": time.perf_counter() - started,

@@ -88,7 +88,7 @@ def load_weights(store: Store, key: str, index: TileIndex) -> tuple[PopulationSu
     tile0, length = column(table, "tile0", np.int64), column(table, "length", np.int32)
     population, weight = column(table, "population_micro", np.int64), column(table, "weight", np.int64)
     surface = PopulationSurface(index.grid, start, tile0, length, population)
-    zero_mass = np.array([bool(np.any(surface.totals[c] == 0)) for c in range(countries)], np.bool_)
+    zero_mass = (surface.totals == 0) & (np.diff(start) > 0)
     return surface, TileWeights(index.grid, int(facts["dp"]), start, tile0, length, weight, zero_mass)
 
 

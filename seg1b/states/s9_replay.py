@@ -56,9 +56,18 @@ class Replay:
 
 
 def run(
-    world: WorldModel, tables: SeedTables, policies: Policies, seed: int, manifest_fingerprint: str
+    world: WorldModel,
+    tables: SeedTables,
+    policies: Policies,
+    seed: int,
+    manifest_fingerprint: str,
+    *,
+    surface_known: bool = True,
 ) -> Replay:
-    """Replay one seed and compare. Rows that cannot be compared because keys differ count as differing."""
+    """Replay one seed and compare. Rows that cannot be compared because keys differ count as differing.
+
+    With an unknown surface only what needs no weights is replayed: S5 on the published plan.
+    """
     iso = world.iso
     required, _ = required_pairs(tables.catalogue, world.countries, policies.requirements)
     expected = SiteKeys.of(required)
@@ -86,6 +95,9 @@ def run(
     blocks: dict[str, int] = {}
     if parity:
         return Replay(tuple(keys.values()), violations, blocks)
+    if not surface_known:
+        drawn = [_assignment_on_plan(world.iso, tables, policies, seed, manifest_fingerprint)]
+        return Replay((*keys.values(), *drawn, *_coordinates(tables, iso)), violations, blocks)
     drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks)
     return Replay((*keys.values(), *drawn, *_coordinates(tables, iso)), violations, blocks)
 
@@ -173,9 +185,8 @@ def _draws(
         order = np.lexsort((planned, np.repeat(np.arange(len(n_sites)), n_sites)))
         plan_differs += int((planned[order] != plan_tile[rows]).sum())
         iso = world.iso[country]
-        fingerprint = policies.assignment.v1_manifest_fingerprint or manifest_fingerprint
         tile[rows] = replay.replay_assignment(
-            seed, iso, merchants, n_sites, planned, fingerprint if policies.assignment.rng == "v1" else None
+            seed, iso, merchants, n_sites, planned, _v1_fingerprint(policies, manifest_fingerprint)
         )
         lon[rows], lat[rows], attempts[rows] = _replayed_points(
             world, country, merchants, n_sites, tile[rows], policies, seed, manifest_fingerprint
@@ -210,6 +221,28 @@ def _draws(
             iso_codes,
         ),
     ]
+
+
+def _assignment_on_plan(
+    iso: tuple[str, ...], tables: SeedTables, policies: Policies, seed: int, manifest_fingerprint: str
+) -> Check:
+    """Replay S5 on the published plan."""
+    tile = np.empty(len(tables.assigned_tile), np.int64)
+    planned = _expanded(tables.plan)
+    for country, part, rows in _country_pairs(tables.pairs):
+        merchants, n_sites = tables.pairs.merchant_id[part], tables.pairs.n_sites[part]
+        tile[rows] = replay.replay_assignment(
+            seed, iso[country], merchants, n_sites, planned[rows], _v1_fingerprint(policies, manifest_fingerprint)
+        )
+    demand = "the replayed assignment of the published plan gives the published tile"
+    return _same("s5_tiles", demand, tile == tables.assigned_tile, tables.assigned, iso)
+
+
+def _v1_fingerprint(policies: Policies, manifest_fingerprint: str) -> str | None:
+    """What S5's streams are keyed by in the first engine's family; None in ours."""
+    if policies.assignment.rng != "v1":
+        return None
+    return policies.assignment.v1_manifest_fingerprint or manifest_fingerprint
 
 
 def _same(name: str, demand: str, same: BoolArray, keys: SiteKeys, iso: tuple[str, ...]) -> Check:

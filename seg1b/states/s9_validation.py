@@ -52,9 +52,13 @@ def validate(
     seed: int,
     manifest_fingerprint: str,
     lock: Mapping[str, float] | None = None,
+    surface_known: bool = True,
 ) -> Validation:
-    """Replay and score one seed. The same call serves S9 and `seg1b verify`."""
-    replayed = s9_replay.run(world, tables, policies, seed, manifest_fingerprint)
+    """Replay and score one seed. The same call serves S9 and `seg1b verify`.
+
+    Without the placement surface (a user's raster that is not at hand) draws that need weights are not replayed.
+    """
+    replayed = s9_replay.run(world, tables, policies, seed, manifest_fingerprint, surface_known=surface_known)
     return Validation(replayed, score_seed(tables.sites(), seed, context, replayed.violations, lock=lock))
 
 

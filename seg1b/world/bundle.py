@@ -156,7 +156,10 @@ class RasterReference:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Everything S0 seals about the Earth. `digest` depends on content only."""
+    """Everything S0 seals about the Earth. `digest` depends on content only.
+
+    `directory` is where a user's world was read from; None for the embedded one. It is no data.
+    """
 
     countries: CountryTable
     polygons: Polygons
@@ -164,6 +167,7 @@ class World:
     provenance: dict[str, Any]
     digest: str
     raster: RasterReference | None = None
+    directory: Path | None = None
 
 
 def world_digest(file_sha256: dict[str, str], raster: RasterReference | None) -> str:
@@ -183,36 +187,40 @@ def canonical_json(value: Any) -> bytes:
     ).encode()
 
 
-def load_world(path: Path | None = None, *, raster_path: Path | None = None) -> World:
+def load_world(
+    path: Path | None = None, *, raster_path: Path | None = None, raster_required: bool = True
+) -> World:
     """Load the embedded world, or the user world in directory `path`.
 
     Every file is compared with the SHA-256 that `world.json` records. A world with a raster looks for it
-    beside `world.json`, else at `raster_path`. The embedded world is loaded once per process.
+    beside `world.json`, else at `raster_path`; if it is not required and not there, its reference has no
+    `path`. The embedded world is loaded once per process.
 
     Raises `InputError` W101 to W107, see the module.
     """
     if path is None:
         return _embedded_world()
-    return _load(Path(path), raster_path)
+    return _load(Path(path), raster_path, raster_required)
 
 
 @functools.lru_cache(maxsize=1)
 def _embedded_world() -> World:
-    return _load(EMBEDDED_DIRECTORY, None)
+    return _load(EMBEDDED_DIRECTORY, None, True)
 
 
-def _load(directory: Path, raster_path: Path | None) -> World:
+def _load(directory: Path, raster_path: Path | None, raster_required: bool) -> World:
     manifest = _read_manifest(directory)
     contents = {name: _read_verified(directory, name, manifest) for name in SCHEMAS}
     tables = {name: _read_table(directory / name, contents[name]) for name in SCHEMAS}
     countries = _countries(tables["countries.parquet"], directory)
     polygons = _polygons(tables["rings.parquet"], tables["vertices.parquet"], len(countries), directory)
     settlements = _settlements(tables["settlements.parquet"], len(countries), directory)
-    raster = _raster(manifest.get("raster"), directory, raster_path)
+    raster = _raster(manifest.get("raster"), directory, raster_path, raster_required)
     digest = world_digest({name: manifest["files"][name]["sha256"] for name in SCHEMAS}, raster)
     if digest != manifest["digest"]:
         raise _altered(directory / MANIFEST_NAME, "its digest is not that of the files it lists")
-    return World(countries, polygons, settlements, manifest, digest, raster)
+    own = None if directory == EMBEDDED_DIRECTORY else directory
+    return World(countries, polygons, settlements, manifest, digest, raster, own)
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -350,7 +358,7 @@ def _settlements(table: pa.Table, n_countries: int, directory: Path) -> Settleme
 
 
 def _raster(
-    header: dict[str, Any] | None, directory: Path, raster_path: Path | None
+    header: dict[str, Any] | None, directory: Path, raster_path: Path | None, required: bool
 ) -> RasterReference | None:
     if header is None:
         return None
@@ -361,6 +369,8 @@ def _raster(
     beside = directory / Path(reference.file_name).name
     path = beside if beside.is_file() else raster_path
     if path is None or not path.is_file():
+        if not required:
+            return reference
         raise InputError(
             "W106",
             f"the world's population raster {reference.file_name!r} is missing",

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped,unused-ignore]
 import pytest
 import yaml
 
@@ -61,7 +61,7 @@ def cluster_spec(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["kuberay-raycluster.yaml", "kuberay-rayjob.yaml"])
 def test_kuberay_clusters_have_an_idle_head_and_one_shared_store(name: str) -> None:
-    """num-cpus "0" (a string, as KubeRay wants it), the same image everywhere, the runs volume on every pod."""
+    """num-cpus "0" (a string, as KubeRay wants it), one image, the runs volume on every pod."""
     assert load(name)["apiVersion"] == "ray.io/v1"
     spec = cluster_spec(name)
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
