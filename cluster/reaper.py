@@ -1,10 +1,12 @@
 """A tiny helper process that outlives a killed driver just long enough to clean up after it.
 
-The kernel ends Ray's servers with the driver that started them, but Ray's own agents, which are children of those
-servers, go on for more than a minute. This script waits until its standard input ends (the driver has closed it, or
-has died in whatever way) and then ends exactly the processes it was told of, and removes Ray's temporary folder.
+The kernel ends Ray's servers with the driver that started them, but Ray's own agents, which are children of
+those servers, go on for more than a minute. This script waits until its standard input ends (the driver has
+closed it, or has died in whatever way) and then ends exactly the processes it was told of, and removes Ray's
+temporary folder.
 
-Run as a script with `python -S -E`, so that it costs a few megabytes and milliseconds; it imports nothing of seg1b.
+Run as a script with `python -S -E`, so that it costs a few megabytes and milliseconds; it imports nothing of
+seg1b.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,7 @@ class RaySession:
         self._folder: Path | None = None
         self._borrowed = False
         self._reaper: subprocess.Popen[bytes] | None = None
+        self._token_set = False
         self._warm: list[Any] = []
 
     @property
@@ -114,7 +116,9 @@ class RaySession:
         if not self._ready.wait(limit_s):
             if local:
                 raise _not_started(f"no answer within {limit_s:g} s")
-            raise unreachable(str(self.options.address), f"it could not be joined within {limit_s:g} s")
+            raise unreachable(
+                str(self.options.address), f"it answers, but could not be joined in {limit_s:g} s"
+            )
         if self._error is not None:
             raise self._error
 
@@ -171,6 +175,7 @@ class RaySession:
     def _start_local(self) -> None:
         import ray
 
+        self._set_token()
         root = tempfile.gettempdir()
         root = root if len(root) <= _SOCKET_PATH_ROOM else "/tmp"
         self._folder = Path(tempfile.mkdtemp(prefix="seg1b-ray-", dir=root))
@@ -187,8 +192,18 @@ class RaySession:
         )
         self._start_reaper(self._folder)
 
+    def _set_token(self) -> None:
+        """A token for this session alone, unless the user chose how Ray authenticates.
+
+        Ray's own default leaves a token in the home folder, and with it every later `ray start` would ask for
+        it.
+        """
+        if "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN" not in os.environ:
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+            self._token_set = True
+
     def _start_reaper(self, folder: Path) -> None:
-        """Have what a killed driver would leave cleaned up. A process group of its own: Ctrl-C is not for it."""
+        """Clean up what a killed driver would leave. In a group of its own: Ctrl-C is not for it."""
         known = {number: reaper.start_ticks(number) for number in reaper.descendants(os.getpid())}
         command = [sys.executable, "-S", "-E", reaper.__file__, str(folder)]
         self._reaper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
@@ -201,34 +216,33 @@ class RaySession:
         """Let every worker import its libraries, and each named warm-up function run once, in parallel."""
         import ray
 
-        cpus = max(1, int(ray.cluster_resources().get("CPU", 0)) // self.options.task_cpus)
-        options = {"num_cpus": self.options.task_cpus, "max_retries": 1}
+        cpus = int(ray.cluster_resources().get("CPU", 0)) // self.options.task_cpus
+        options: dict[str, Any] = {"num_cpus": self.options.task_cpus, "max_retries": 1}
+        if not self.owned:
+            options["scheduling_strategy"] = "SPREAD"
         imports = ray.remote(**options)(warm_up)
         calls = ray.remote(**options)(call_named)
-        spread = {} if self.owned else {"scheduling_strategy": "SPREAD"}
-        self._warm = [imports.options(**spread).remote(self.settings) for _ in range(min(cpus, 64))]
-        self._warm += [calls.options(**spread).remote(self.settings, name) for name in self.options.warm_up]
-        if not self.owned and cpus:
+        self._warm = [imports.remote(self.settings) for _ in range(min(cpus, 64))]
+        self._warm += [calls.remote(self.settings, name) for name in self.options.warm_up if cpus]
+        if self._warm and not self.owned:
             self._check_nodes()
 
     def _check_nodes(self) -> None:
-        """A cluster that cannot import seg1b should say so now.
-
-        Workers that are not up yet are not waited for.
-        """
+        """A cluster that cannot import seg1b should say so now. Busy workers are not waited for."""
         import ray
 
-        done, _ = ray.wait(self._warm, num_returns=len(self._warm), timeout=self.options.join_timeout_s / 2)
+        limit_s = self.options.join_timeout_s / 2
+        done, _ = ray.wait(self._warm, num_returns=len(self._warm), timeout=limit_s)
         for reference in done:
             ray.get(reference)
 
-    def warm_up_failed(self) -> BaseException | None:
+    def warm_up_error(self) -> BaseException | None:
         """The first error of a finished warm-up, if any: for the telemetry, since it harms no result."""
         import ray
 
-        done, self._warm = (
-            ray.wait(self._warm, num_returns=len(self._warm), timeout=0) if self._warm else ([], [])
-        )
+        if not (self._warm and self._connected):
+            return None
+        done, self._warm = ray.wait(self._warm, num_returns=len(self._warm), timeout=0)
         for reference in done:
             try:
                 ray.get(reference)
@@ -237,8 +251,7 @@ class RaySession:
         return None
 
     def _explained(self, error: BaseException) -> BaseException:
-        if isinstance(error, Seg1bError) and type(error).__module__.startswith("seg1b"):
-            return error
+        """The error in our words, if it is a circumstance; a defect stays what it is."""
         text = str(error).strip()
         if isinstance(error, RuntimeError) and "ersion mismatch" in text:
             return InputError(
@@ -250,12 +263,12 @@ class RaySession:
         if isinstance(error, ImportError):
             return _not_started(f"Ray cannot be imported ({text})")
         meant = translated(error, "the warm-up")
-        if isinstance(meant, Seg1bError):
+        if isinstance(meant, Seg1bError) or not isinstance(error, (OSError, RuntimeError, ValueError)):
             return meant
+        first = text.splitlines()[0] if text else type(error).__name__
         if self.options.address is not None:
-            first = text.splitlines()[0] if text else type(error).__name__
             return unreachable(self.options.address, f"it cannot be joined: {first}")
-        return _not_started(text or type(error).__name__)
+        return _not_started(first)
 
     def _shut_down(self) -> None:
         self._connected = False
@@ -265,6 +278,9 @@ class RaySession:
 
             if not self._borrowed and ray.is_initialized():
                 ray.shutdown()
+        if self._token_set:
+            os.environ.pop("RAY_AUTH_MODE", None)
+            os.environ.pop("RAY_AUTH_TOKEN", None)
         if self._reaper is not None and self._reaper.stdin is not None:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 self._reaper.stdin.close()
@@ -291,10 +307,6 @@ def _set_ray_variables(max_retries: int) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_enable_metrics_collection", "0")
     os.environ.setdefault("RAY_task_oom_retries", str(max_retries))  # Ray's default is without bound
-    if (
-        local
-    ):  # after kill -9 of the driver, Ray's agents look for the control service for this long, then end
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
 
 
 def _not_started(reason: str) -> InputError:

@@ -146,7 +146,9 @@ def points_in_country(x: I64, y: I64, index: EdgeIndex) -> NDArray[np.bool_]:
     """Whether each point is in the country, its border included: bool[n] for int64[n] coordinates."""
     inside = np.empty(x.shape[0], np.bool_)
     for i in range(x.shape[0]):
-        inside[i] = point_in_country(i64(x[i]), i64(y[i]), index) or point_on_border(i64(x[i]), i64(y[i]), index)
+        inside[i] = point_in_country(i64(x[i]), i64(y[i]), index) or point_on_border(
+            i64(x[i]), i64(y[i]), index
+        )
     return inside
 
 

@@ -212,8 +212,15 @@ def boundary_spans(x: IntArray, y: IntArray, ring_start: IntArray, columns: int,
 
 
 @njit
-def span_lookup(start: IntArray, row: SpanArray, col0: SpanArray, col1: SpanArray, country: IntArray,
-                tile: IntArray, columns: int) -> NDArray[np.bool_]:
+def span_lookup(
+    start: IntArray,
+    row: SpanArray,
+    col0: SpanArray,
+    col1: SpanArray,
+    country: IntArray,
+    tile: IntArray,
+    columns: int,
+) -> NDArray[np.bool_]:
     """Whether each tile lies in one of its country's spans.
 
     `start`: C + 1 offsets of the countries in the span arrays (S each, ascending by row and column within a

@@ -202,7 +202,9 @@ def inhabited_blocks(x: IntArray, y: IntArray, block_tiles: int, halo: int, colu
 
 
 @inline
-def _next_change(inhabited: NDArray[np.bool_], block_row: int, column: int, end: int, block_tiles: int) -> int:
+def _next_change(
+    inhabited: NDArray[np.bool_], block_row: int, column: int, end: int, block_tiles: int
+) -> int:
     """The first column in (column, end] where the block's state differs from that at `column`."""
     block = column // block_tiles
     state = inhabited[block_row, block]
@@ -277,7 +279,9 @@ def population_runs(
 
 
 @njit
-def run_lookup(start: IntArray, first: IntArray, length: SpanArray, country: IntArray, tile: IntArray) -> IntArray:
+def run_lookup(
+    start: IntArray, first: IntArray, length: SpanArray, country: IntArray, tile: IntArray
+) -> IntArray:
     """The index of the run that holds each (country, tile), or -1 where the country has no such tile.
 
     `start`: C + 1 offsets; `first`, `length`: row-major runs of each country; `country`, `tile`: n queries.

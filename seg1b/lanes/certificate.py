@@ -51,6 +51,7 @@ class SeedEvidence:
     score: Score
     passed: bool
     checks: Sequence[Mapping[str, Any]]
+    evidence: Mapping[str, Any]
     logical_digests: Mapping[str, str]
 
 
@@ -74,6 +75,7 @@ def evidence_of(preparation: Preparation, finish: Finish) -> SeedEvidence:
         finish.score,
         finish.passed,
         finish.checks,
+        finish.evidence,
         finish.logical_digests,
     )
 
@@ -94,13 +96,27 @@ def assemble(
     identity: Mapping[str, Any],
     evidence: Sequence[SeedEvidence],
     run_ids: Mapping[int, str],
+    witness: Mapping[int, Mapping[str, str]],
 ) -> Assembled:
-    """Grade all seeds together and write down every fact. `verify` calls this too, with what it recomputed."""
+    """Grade all seeds together and write down every fact. `verify` calls this too, with what it recomputed.
+
+    `witness`: logical digests of the seeds that were made a second time.
+    """
     scores = {seed.facts.seed: seed.score for seed in evidence}
     shared = identity["catalogue_origin"] == "user"
-    broken = [seed.facts.seed for seed in evidence if not all(check["passed"] for check in seed.checks)]
+    vetoes = [
+        f"seed {seed.facts.seed}: the replay differs from what was published"
+        for seed in evidence
+        if not all(check["passed"] for check in seed.checks)
+    ]
+    witnessed = [
+        witness_facts(seed, witness[seed.facts.seed]) for seed in evidence if seed.facts.seed in witness
+    ]
+    vetoes += [f"seed {row['seed']}: made again, it is not the same" for row in witnessed if not row["same"]]
+    if policies.certification.reproducibility_witness_seed not in witness:
+        vetoes.append("the reproducibility witness was not run")
     pooled = score_pooled(list(scores.values()), stage.context, shared_catalogue=shared)
-    rows, grade = grade_scores(scores, pooled, policies, shared, broken)
+    rows, grade = grade_scores(scores, pooled, policies, shared, vetoes)
     document: dict[str, Any] = {
         "format": FORMAT,
         "product": "seg1b",
@@ -116,6 +132,7 @@ def assemble(
         "pooled": {"status": pooled.status, **report_facts(pooled.report), "metrics": metrics_of(pooled)},
         "cv": {row.name: row.cv for row in rows},
         "stability": plain(rows),
+        "reproducibility_witness": witnessed,
         "country_shares": share_facts(stage, [seed.sites_per_country for seed in evidence]),
     }
     document["cert_id"] = certificate_id(document)
@@ -123,9 +140,13 @@ def assemble(
 
 
 def grade_scores(
-    scores: Mapping[int, Score], pooled: Score, policies: Policies, shared_catalogue: bool, broken: Sequence[int]
+    scores: Mapping[int, Score],
+    pooled: Score,
+    policies: Policies,
+    shared_catalogue: bool,
+    vetoes: Sequence[str],
 ) -> tuple[list[StabilityRow], CertificationGrade]:
-    """Stability across seeds and the grade; a seed whose replay differs vetoes both grades."""
+    """Stability across seeds and the grade; `vetoes` rule out both grades."""
     note = None
     if shared_catalogue:
         note = "all seeds share the user's catalogue"
@@ -140,7 +161,7 @@ def grade_scores(
         pooled.report,
         rows,
         list(policies.certification.seeds),
-        vetoes=[f"seed {seed}: the replay differs from what was published" for seed in broken],
+        vetoes=vetoes,
     )
     return rows, grade
 
@@ -206,7 +227,14 @@ def seed_facts(evidence: SeedEvidence, run_id: str) -> dict[str, Any]:
         "metrics": metrics_of(score),
         **report_facts(score.report),
         "collapse_sentinel": plain(score.sentinel),
+        "evidence": dict(evidence.evidence),
     }
+
+
+def witness_facts(evidence: SeedEvidence, digests: Mapping[str, str]) -> dict[str, Any]:
+    """Whether a seed that was made again has the published digests."""
+    same = all(evidence.logical_digests[table] == digest for table, digest in digests.items())
+    return {"seed": evidence.facts.seed, "same": same, "logical_digests": dict(digests)}
 
 
 def seed_folder(seed: int) -> str:
@@ -284,7 +312,9 @@ def publish(
             _add_seed(store, folder, preparation)
         points = {p.identity.seed: read_points(store, stage, p) for p in preparations}
         write_report(folder.add_bytes, document, assembled.scores, assembled.pooled, points, world)
-        listing = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(folder.files.items())}
+        listing = {
+            name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(folder.files.items())
+        }
         folder.add_json(FILES, {"format": FORMAT, "files": listing})
         if document["grade"] != "below_B":
             digest = sha256_bytes(readable_json({"format": FORMAT, "files": listing}))
@@ -317,7 +347,9 @@ def _copy_below(store: Store, folder: StagedFolder, state: str, key: str, prefix
     source = store.layout.object(state, key)
     for path, entry in sorted(store.manifest(state, key).files.items()):
         if path.startswith(prefix):
-            folder.add_copy(target + path.removeprefix(prefix), source / path, entry.length_bytes, entry.sha256)
+            folder.add_copy(
+                target + path.removeprefix(prefix), source / path, entry.length_bytes, entry.sha256
+            )
 
 
 def read_points(store: Store, stage: WorldStage, preparation: Preparation) -> SitePoints:
@@ -335,4 +367,3 @@ def read_points(store: Store, stage: WorldStage, preparation: Preparation) -> Si
 def load(path: Path) -> dict[str, Any]:
     """A published certificate."""
     return dict(json.loads((path / CERTIFICATE).read_bytes()))
-

@@ -18,8 +18,16 @@ from seg1b.catalogue.verify import verify_bundle
 from seg1b.lanes import certificate
 from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
 from seg1b.lanes.identity import run_identity
-from seg1b.lanes.retention import anticipated_keys, retained
-from seg1b.lanes.seed_tasks import STAGE, Finish, Preparation, finish_seed, place_shard, prepare_seed
+from seg1b.lanes.retention import anticipated_keys, leased, prune_before_run
+from seg1b.lanes.seed_tasks import (
+    STAGE,
+    Finish,
+    Preparation,
+    finish_seed,
+    place_shard,
+    prepare_seed,
+    witness_seed,
+)
 from seg1b.lanes.shards import Shard, plan_shards
 from seg1b.lanes.world_stage import WorldStage, run_world
 from seg1b.policy.load import Policies
@@ -31,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _PREPARE_COST = 4e5
 _FINISH_COST = 3e5
+_WITNESS_COST = 1e5
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ class _SeedProgress:
     shards: dict[str, Shard] = field(default_factory=dict)
     placed: int = 0
     finish: Finish | None = None
+    witness: dict[str, str] | None = None
     run_id: str = field(default_factory=new_run_id)
 
 
@@ -95,9 +105,12 @@ class Certification:
         stage = run_world(self.store, self.policies, self.world)
         self.observer(Event("world", None, 1, 1))
         self.executor.share(STAGE, stage)
+        prune_before_run(self.executor.retention(self.store))
         for seed in self.seeds:
             self.progress[seed] = _SeedProgress()
-            self._submit("prepare", seed, prepare_seed, (self.store, self.policies, seed, self.bundle), _PREPARE_COST)
+            self._submit(
+                "prepare", seed, prepare_seed, (self.store, self.policies, seed, self.bundle), _PREPARE_COST
+            )
         for completion in self.executor.completions():
             self._follow_up(completion)
         return stage, self.progress
@@ -121,6 +134,9 @@ class Certification:
             self.observer(Event("place", seed, progress.placed, len(progress.shards)))
             if progress.placed == len(progress.shards):
                 self._finish(seed, progress)
+        elif kind == "witness":
+            progress.witness = completion.receipt
+            self.observer(Event("witness", seed, 1, 1))
         else:
             progress.finish = completion.receipt
             self.observer(Event("validate", seed, 1, 1))
@@ -130,13 +146,16 @@ class Certification:
         keys = preparation.identity.keys
         progress.shards = {shard.name: shard for shard in plan_shards(preparation.sites_per_country)}
         self.observer(Event("prepare", seed, 1, 1))
+        if seed == self.policies.certification.reproducibility_witness_seed:
+            arguments = (self.store, self.policies, preparation.identity)
+            self._submit("witness", seed, witness_seed, arguments, _WITNESS_COST)
         if self.store.has("s8", keys["S8"]) and self.store.has("s6", keys["S6"]):
             progress.placed = len(progress.shards)
             self._finish(seed, progress)
             return
         for shard in progress.shards.values():
-            arguments = (self.store, self.policies, preparation.identity, shard)
-            self._submit("place", seed, place_shard, arguments, float(shard.sites), shard.name)
+            placing = (self.store, self.policies, preparation.identity, shard)
+            self._submit("place", seed, place_shard, placing, float(shard.sites), shard.name)
 
     def _finish(self, seed: int, progress: _SeedProgress) -> None:
         assert progress.preparation is not None
@@ -180,36 +199,60 @@ def certify(
     chosen = tuple(seeds) if seeds is not None else tuple(policies.certification.seeds)
     run = Certification(store, policies, world, executor, chosen, bundle, observer)
     digest = None if bundle is None else verify_bundle(bundle).content_sha256_hex
-    with retained(store, "certify", anticipated_keys(store, policies, world, chosen, digest)) as lease:
+    with leased(store, "certify", anticipated_keys(store, policies, world, chosen, digest)) as lease:
         try:
             stage, progress = run.run()
             preparations, finishes = _collect(progress)
             identity = run_identity(
-                policies, world.digest, [p.facts for p in preparations], "synthesised" if bundle is None else "user"
+                policies,
+                world.digest,
+                [p.facts for p in preparations],
+                "synthesised" if bundle is None else "user",
             )
-            lease.hold(keys={key for p in preparations for key in p.identity.keys.values()} | set(stage.keys.values()))
+            lease.hold(
+                keys={key for p in preparations for key in p.identity.keys.values()}
+                | set(stage.keys.values())
+            )
             run_ids = {seed: progress[seed].run_id for seed in chosen}
             _publish_receipts(store, identity, preparations, run_ids, executor.name)
             evidence = [
                 certificate.evidence_of(one, two) for one, two in zip(preparations, finishes, strict=True)
             ]
-            assembled = certificate.assemble(stage, policies, identity, evidence, run_ids)
+            witness = {seed: one.witness for seed, one in progress.items() if one.witness is not None}
+            assembled = certificate.assemble(stage, policies, identity, evidence, run_ids, witness)
             observer(Event("publish", None, 0, 1))
             telemetry = {
                 "wall_s": time.perf_counter() - started,
                 "executor": executor.describe(),
                 "tasks_per_worker": dict(sorted(run.workers.items())),
                 "world": {"states": stage.times.seconds, "reused": list(stage.reused)},
-                "seeds": {str(p.identity.seed): _telemetry(p, progress[p.identity.seed]) for p in preparations},
+                "seeds": {
+                    str(p.identity.seed): _telemetry(p, progress[p.identity.seed]) for p in preparations
+                },
             }
-            path, found = certificate.publish(store, stage, policies, world, assembled, preparations, telemetry)
+            path, found = certificate.publish(
+                store, stage, policies, world, assembled, preparations, telemetry
+            )
             observer(Event("publish", None, 1, 1))
             telemetry["wall_s"] = time.perf_counter() - started
             for run_id in run_ids.values():
                 store.receipts.write_telemetry(run_id, telemetry)
+            _move_pointers(executor, store, assembled.document, run_ids)
         finally:
             executor.close()
     return CertifyResult(path, certificate.load(path), found, telemetry)
+
+
+def _move_pointers(
+    executor: Executor, store: Store, document: dict[str, Any], run_ids: dict[int, str]
+) -> None:
+    """`current_candidate` names the first seed's run; a graded certification makes it `last_good` too."""
+    authority = executor.retention(store)
+    run_id = next(iter(run_ids.values()))
+    details = {"cert_id": document["cert_id"], "grade": document["grade"]}
+    authority.set_pointer("current_candidate", run_id, details)
+    if document["grade"] != "below_B":
+        authority.set_pointer("last_good", run_id, details)
 
 
 def _collect(progress: dict[int, _SeedProgress]) -> tuple[list[Preparation], list[Finish]]:
@@ -241,7 +284,11 @@ def _publish_receipts(
     for preparation in preparations:
         seed = preparation.identity.seed
         keys = {name.lower(): key for name, key in preparation.identity.keys.items()}
-        facts = {**identity, "seed": seed, "seed_manifest_fingerprint": preparation.facts.manifest_fingerprint}
+        facts = {
+            **identity,
+            "seed": seed,
+            "seed_manifest_fingerprint": preparation.facts.manifest_fingerprint,
+        }
         store.receipts.publish(
             Receipt(run_ids[seed], facts, keys, {"lane": "certify"}, {"name": executor_name})
         )

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from seg1b.store.retention import Plan
+from seg1b.store.store import Store
 
 Shared = Mapping[str, Any]
 TaskFunction = Callable[..., Any]
@@ -37,6 +40,39 @@ class Completion:
     worker: str
 
 
+class RetentionAuthority(Protocol):
+    """Owner of pointers and pruning during a run: the store itself, or an actor that is the store's client."""
+
+    def prune(
+        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+    ) -> Plan:
+        """Remove what nobody holds (by default only say what would go)."""
+        ...
+
+    def set_pointer(self, name: str, run_id: str, details: Mapping[str, Any] | None = None) -> None:
+        """Point a name to a run that has a receipt."""
+        ...
+
+
+@dataclass(frozen=True)
+class DirectRetention:
+    """The store as its own authority."""
+
+    store: Store
+
+    def prune(
+        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+    ) -> Plan:
+        """Remove what nobody holds, under the store's lock."""
+        return self.store.retention.prune(
+            dry_run=dry_run, keep_newest_runs=keep_newest_runs, keep_runs=keep_runs
+        )
+
+    def set_pointer(self, name: str, run_id: str, details: Mapping[str, Any] | None = None) -> None:
+        """Point a name to a run."""
+        self.store.pointers.set(name, run_id, details)
+
+
 class Executor(Protocol):
     """Runs tasks; used as a context manager, closed on leaving."""
 
@@ -47,6 +83,10 @@ class Executor(Protocol):
 
     def start(self) -> None:
         """Begin to get ready in the background; cheap to call twice."""
+        ...
+
+    def retention(self, store: Store) -> RetentionAuthority:
+        """Who prunes and moves pointers of `store` during this run."""
         ...
 
     def share(self, name: str, value: object) -> None:
@@ -88,6 +128,10 @@ class SerialExecutor:
 
     def start(self) -> None:
         """Nothing to get ready."""
+
+    def retention(self, store: Store) -> RetentionAuthority:
+        """The store itself."""
+        return DirectRetention(store)
 
     def share(self, name: str, value: object) -> None:
         """Keep a reference."""

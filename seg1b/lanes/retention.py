@@ -1,14 +1,20 @@
-"""What a lane claims while it runs, and the pruning that goes before every expensive run."""
+"""What a lane claims while it runs, and the pruning that goes before every expensive run.
+
+A lane holds a lease on every key that it is known to touch before anything is pruned; so an interrupted run finds its
+parts again, and two lanes on one store do not collect each other's work.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from seg1b.lanes.executor import RetentionAuthority
 from seg1b.lanes.world_stage import world_keys
 from seg1b.policy.load import Policies
 from seg1b.states.plan import keys_for
 from seg1b.store.locks import Lease
+from seg1b.store.retention import Plan
 from seg1b.store.store import Store
 from seg1b.world.bundle import World
 
@@ -36,13 +42,14 @@ def anticipated_keys(
 
 
 @contextmanager
-def retained(store: Store, purpose: str, keys: set[str]) -> Iterator[Lease]:
-    """Hold a lease on `keys`, then prune what nobody holds, then run.
-
-    The newest runs are kept besides what pointers, certifications, locks and waves reach.
-    """
+def leased(store: Store, purpose: str, keys: set[str]) -> Iterator[Lease]:
+    """Hold a lease on `keys`, kept alive by a heartbeat."""
     with store.lease(purpose) as lease:
         lease.hold(keys=keys)
         lease.start_heartbeat()
-        store.retention.prune(dry_run=False, keep_newest_runs=KEEP_NEWEST_RUNS)
         yield lease
+
+
+def prune_before_run(authority: RetentionAuthority) -> Plan:
+    """Collect what nobody holds before an expensive run; the newest runs are kept besides what is reachable."""
+    return authority.prune(dry_run=False, keep_newest_runs=KEEP_NEWEST_RUNS)

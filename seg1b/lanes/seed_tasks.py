@@ -24,7 +24,16 @@ from seg1b.lanes.shards import Shard
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
 from seg1b.scoring.score import Score
-from seg1b.states import s0_gate, s3_requirements, s7_synthesis, s9_validation
+from seg1b.states import (
+    s0_gate,
+    s3_requirements,
+    s4_allocation,
+    s5_assignment,
+    s6_jitter,
+    s7_synthesis,
+    s8_egress,
+    s9_validation,
+)
 from seg1b.states.plan import BY_NAME, SHARDED_STATES, keys_for
 from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
 from seg1b.states.shard import (
@@ -35,8 +44,18 @@ from seg1b.states.shard import (
     ShardRun,
     StageTimes,
 )
-from seg1b.states.tables import column, placement_from_arrow, plan_from_arrow
+from seg1b.states.tables import (
+    COUNTRY,
+    Pairs,
+    assignment_to_arrow,
+    column,
+    jitter_to_arrow,
+    placement_from_arrow,
+    plan_from_arrow,
+    plan_to_arrow,
+)
 from seg1b.store.store import Store
+from seg1b.store.tables import hive_digest, partitioned_digest
 
 STAGE = "world_stage"
 CATALOGUE_STATE = "cat"
@@ -63,6 +82,7 @@ class Finish:
     passed: bool
     score: Score
     checks: list[dict[str, Any]]
+    evidence: dict[str, Any]
     logical_digests: dict[str, str]
     times: StageTimes = field(default_factory=StageTimes)
 
@@ -134,7 +154,9 @@ def publish_synthesis(store: Store, key: str, stage: WorldStage, policies: Polic
         receipt = verify_bundle(root)
         with store.transaction(CATALOGUE_STATE, key) as out:
             for path in sorted(p for p in root.rglob("*") if p.is_file()):
-                out.add_bytes(f"{s0_gate.BUNDLE_FOLDER}/{path.relative_to(root).as_posix()}", path.read_bytes())
+                out.add_bytes(
+                    f"{s0_gate.BUNDLE_FOLDER}/{path.relative_to(root).as_posix()}", path.read_bytes()
+                )
             out.facts = {"catalogue_digest": receipt.content_sha256_hex, "seed": seed}
 
 
@@ -144,7 +166,8 @@ def require_guard(guard: Mapping[str, Any]) -> None:
         failed = [name for name, metric in guard["metrics"].items() if not metric["b_pass"]]
         raise InputError(
             "E_GUARD_FAIL",
-            "the 1A guard grades this catalogue below B" + (f"; outside the B band: {', '.join(failed)}" if failed else ""),
+            "the 1A guard grades this catalogue below B"
+            + (f"; outside the B band: {', '.join(failed)}" if failed else ""),
             next_step="`seg1b catalogue check` prints all 14 metrics with their bands",
         )
 
@@ -156,6 +179,32 @@ def place_shard(
     stage: WorldStage = shared[STAGE]
     pairs = s3_requirements.load(store, identity.keys["S3"], stage.world.iso).only(shard.countries)
     return ShardRun(store, stage.world, policies, identity, shard.name, pairs, stage.attribution).run()
+
+
+def witness_seed(
+    shared: Mapping[str, Any], store: Store, policies: Policies, identity: SeedIdentity
+) -> dict[str, str]:
+    """Make a seed a second time and return its logical digests; nothing of the first run is read but S3's pairs."""
+    stage: WorldStage = shared[STAGE]
+    pairs = s3_requirements.load(store, identity.keys["S3"], stage.world.iso)
+    return witness_digests(stage, policies, identity.seed, identity.manifest_fingerprint, pairs)
+
+
+def witness_digests(
+    stage: WorldStage, policies: Policies, seed: int, manifest_fingerprint: str, pairs: Pairs
+) -> dict[str, str]:
+    """Logical digests of S4, S5, S6 and S8, made in memory as one shard: the reproducibility witness."""
+    world = stage.world
+    plan = s4_allocation.run(world, pairs, policies.allocation, seed).plan
+    tile_id = s5_assignment.run(world.iso, pairs, plan, policies.assignment, seed, manifest_fingerprint)
+    placement = s6_jitter.run(world, pairs, tile_id, policies.jitter, seed, manifest_fingerprint)
+    egress = s8_egress.country_tables(world.iso, pairs, placement, stage.attribution)
+    return {
+        PLAN_TABLE: partitioned_digest(plan_to_arrow(world.iso, plan), COUNTRY),
+        ASSIGNMENT_TABLE: partitioned_digest(assignment_to_arrow(world.iso, pairs, tile_id), COUNTRY),
+        JITTER_TABLE: partitioned_digest(jitter_to_arrow(world.iso, pairs, placement), COUNTRY),
+        s8_egress.TABLE: hive_digest(egress, s8_egress.DERIVED),
+    }
 
 
 def finish_seed(
@@ -192,10 +241,14 @@ def finish_seed(
         if not store.has(s9_validation.STATE, keys["S9"]):
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
             s9_validation.run(store, keys["S9"], validation, facts, policies, digests)
-    return Finish(seed, validation.passed, validation.score, validation.checks(), digests, times)
+    return Finish(
+        seed, validation.passed, validation.score, validation.checks(), validation.evidence, digests, times
+    )
 
 
-def commit_state(store: Store, state: str, keys: Mapping[str, str], parts: tuple[str, ...], sites: int) -> None:
+def commit_state(
+    store: Store, state: str, keys: Mapping[str, str], parts: tuple[str, ...], sites: int
+) -> None:
     """Make the parts of a sharded state visible as one output."""
     name, key = state.lower(), keys[state]
     if store.has(name, key):

@@ -29,6 +29,7 @@ from seg1b.catalogue.verify import BundleReceipt, read_catalogue, read_datasets,
 from seg1b.errors import InputError, Seg1bError
 from seg1b.lanes import certificate
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
+from seg1b.lanes.seed_tasks import witness_digests
 from seg1b.lanes.world_stage import WorldStage, compute_world
 from seg1b.policy.load import POLICY_FILES, Policies, PolicySource, default_policies, gates_hash
 from seg1b.policy.validate import build
@@ -40,6 +41,7 @@ from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.states.tables import (
     COUNTRY,
+    Pairs,
     column,
     pairs_to_arrow,
     placement_from_arrow,
@@ -47,15 +49,12 @@ from seg1b.states.tables import (
 )
 from seg1b.store.digest import (
     PartitionKey,
-    arrow_partition_digest,
     canonical_json,
-    logical_schema,
     readable_json,
     sha256_bytes,
     sha256_file,
-    table_digest,
 )
-from seg1b.store.tables import split
+from seg1b.store.tables import hive_digest, partitioned_digest, split
 from seg1b.world.bundle import World, load_world
 
 Observer = Callable[[str], None]
@@ -117,16 +116,26 @@ def verify(
         published = _published_policies(path, trusted, document, report)
         observer("the world")
         world = _world(path, document, raster, report)
-        stage = compute_world(published, dataclasses.replace(world, raster=None) if report.partially else world)
+        stage = compute_world(
+            published, dataclasses.replace(world, raster=None) if report.partially else world
+        )
         evidence = []
+        witness: dict[int, dict[str, str]] = {}
         for entry in document["seeds"]:
             observer(f"seed {entry['seed']}")
-            evidence.append(_verify_seed(path, stage, published, world, document, entry, report))
+            seed_evidence, pairs = _verify_seed(path, stage, published, world, document, entry, report)
+            evidence.append(seed_evidence)
+            facts = seed_evidence.facts
+            if facts.seed == published.certification.reproducibility_witness_seed and not report.partially:
+                fingerprint = facts.manifest_fingerprint
+                witness[facts.seed] = witness_digests(stage, published, facts.seed, fingerprint, pairs)
         if report.partially:
-            report.unchecked.append("tile weights, S4's plan, S6's points, surface metrics and the grade: no raster")
+            report.unchecked.append(
+                "tile weights, S4's plan, S6's points, surface metrics and the grade: no raster"
+            )
         else:
             observer("the certificate")
-            _compare_certificate(stage, published, world, document, evidence, report)
+            _compare_certificate(stage, published, world, document, evidence, witness, report)
     except (Seg1bError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         code = error.code if isinstance(error, Seg1bError) else "E_VERIFY_UNREADABLE"
         what = error.message if isinstance(error, Seg1bError) else f"{type(error).__name__}: {error}"
@@ -240,7 +249,9 @@ def _world(path: Path, document: Mapping[str, Any], raster: Path | None, report:
         )
     report.partially = world.raster is not None and world.raster.path is None
     if report.partially:
-        report.checked.append(f"world {world.digest[:12]}: tiles computed again; its raster is not at hand (--raster)")
+        report.checked.append(
+            f"world {world.digest[:12]}: tiles computed again; its raster is not at hand (--raster)"
+        )
     else:
         report.checked.append(f"world {world.digest[:12]}: tiles, surface, weights and shares computed again")
     return world
@@ -257,7 +268,7 @@ def _verify_seed(
     document: Mapping[str, Any],
     entry: Mapping[str, Any],
     report: VerifyReport,
-) -> certificate.SeedEvidence:
+) -> tuple[certificate.SeedEvidence, Pairs]:
     seed = int(entry["seed"])
     folder = path / certificate.seed_folder(seed)
     receipt = verify_bundle(folder / "catalogue")
@@ -277,14 +288,16 @@ def _verify_seed(
     )
     for check in validation.replay.checks:
         if not check.passed:
-            report.find("E_VERIFY_REPLAY", f"{check.demand}: {check.differing} differ", f"seed {seed}, {check.first}")
+            report.find(
+                "E_VERIFY_REPLAY", f"{check.demand}: {check.differing} differ", f"seed {seed}, {check.first}"
+            )
     if report.partially:
         _compare_surfaceless(validation, entry, seed, report)
     else:
         _compare_validation(folder, validation, policies, world, facts, digests, report)
     _, denied = required_pairs(tables.catalogue, stage.world.countries, policies.requirements)
     report.checked.append(f"seed {seed}: {len(tables.egress)} sites replayed and scored again")
-    return certificate.SeedEvidence(
+    evidence = certificate.SeedEvidence(
         facts,
         plain(guard_metrics(read_datasets(receipt))),
         denied,
@@ -292,8 +305,10 @@ def _verify_seed(
         validation.score,
         validation.passed,
         validation.checks(),
+        validation.evidence,
         digests,
     )
+    return evidence, tables.pairs
 
 
 def _compare_synthesis(
@@ -329,7 +344,7 @@ def _read_seed(
     assigned, assigned_digest = _read_table(folder / ASSIGNMENT_TABLE)
     jittered, jittered_digest = _read_table(folder / JITTER_TABLE)
     partitions = dict(_egress_partitions(folder / TABLE))
-    egress = join_egress(iso, iter(sorted(partitions.items())))
+    egress = join_egress(iso, ((str(code), rows) for code, rows in partitions.items()))
     tables = SeedTables(
         catalogue=catalogue,
         pairs=pairs,
@@ -343,16 +358,12 @@ def _read_seed(
         lat_deg=egress.lat_deg,
         geometry_matches=egress.geometry_matches,
     )
-    schema = next(iter(partitions.values())).schema
     return tables, {
-        "s3_requirements": _digest_of(pairs_to_arrow(iso, pairs)),
+        "s3_requirements": partitioned_digest(pairs_to_arrow(iso, pairs), COUNTRY),
         PLAN_TABLE: plan_digest,
         ASSIGNMENT_TABLE: assigned_digest,
         JITTER_TABLE: jittered_digest,
-        TABLE: table_digest(
-            logical_schema(schema, DERIVED),
-            [(iso, t.num_rows, arrow_partition_digest(t, DERIVED)) for iso, t in partitions.items()],
-        ),
+        TABLE: hive_digest(partitions, DERIVED),
     }
 
 
@@ -367,21 +378,16 @@ def _read_table(folder: Path) -> tuple[pa.Table, str]:
     if not parts:
         raise InputError("E_VERIFY_TABLE", "the table has no rows", where=str(folder))
     table = pa.concat_tables([parts[key] for key in sorted(parts, key=str)])
-    return table, _digest_of(table)
+    return table, partitioned_digest(table, COUNTRY)
 
 
-def _digest_of(table: pa.Table) -> str:
-    """Logical digest of a table that is partitioned by country."""
-    partitions = [(key, rows.num_rows, arrow_partition_digest(rows)) for key, rows in split(table, COUNTRY)]
-    return table_digest(logical_schema(table.schema), partitions)
-
-
-def _egress_partitions(folder: Path) -> Iterator[tuple[str, pa.Table]]:
+def _egress_partitions(folder: Path) -> Iterator[tuple[PartitionKey, pa.Table]]:
     """(country, rows) of the egress."""
     for partition in sorted(folder.glob(f"{COUNTRY}=*")):
         files = sorted(partition.glob("*.parquet"))
-        yield partition.name.removeprefix(f"{COUNTRY}="), pa.concat_tables(
-            [pq.read_table(file, partitioning=None) for file in files]
+        yield (
+            partition.name.removeprefix(f"{COUNTRY}="),
+            pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]),
         )
 
 
@@ -390,11 +396,15 @@ def _compare_surfaceless(
 ) -> None:
     """Compare the metrics that need no population surface, and the structure."""
     recomputed = certificate.metrics_of(validation.score)
-    on_surface = {certificate.counter_name(row) for row in validation.score.counters if row.surface is not None}
+    on_surface = {
+        certificate.counter_name(row) for row in validation.score.counters if row.surface is not None
+    }
     for name, value in sorted(recomputed.items()):
         if name not in on_surface and entry["metrics"].get(name) != value:
             published = _short(entry["metrics"].get(name))
-            report.find("E_VERIFY_FACT", f"published {published}, recomputed {_short(value)}", f"seed {seed}, {name}")
+            report.find(
+                "E_VERIFY_FACT", f"published {published}, recomputed {_short(value)}", f"seed {seed}, {name}"
+            )
     for name, count in validation.replay.violations.items():
         if count != 0:
             report.find("E_VERIFY_STRUCTURE", f"{name}: {count}", f"seed {seed}")
@@ -421,7 +431,9 @@ def _compare_bundle(folder: Path, documents: Mapping[str, bytes], seed: int, rep
     for name in sorted({*present, *documents}):
         if present.get(name) != documents.get(name):
             report.find(
-                "E_VERIFY_BUNDLE", "the validation bundle is not the one that was recomputed", f"seed {seed}, {name}"
+                "E_VERIFY_BUNDLE",
+                "the validation bundle is not the one that was recomputed",
+                f"seed {seed}, {name}",
             )
 
 
@@ -434,14 +446,18 @@ def _compare_certificate(
     world: World,
     document: Mapping[str, Any],
     evidence: list[certificate.SeedEvidence],
+    witness: Mapping[int, Mapping[str, str]],
     report: VerifyReport,
 ) -> None:
     """Build the certificate again from what was recomputed and compare every fact."""
     identity = run_identity(
-        policies, world.digest, [seed.facts for seed in evidence], str(document["identity"]["catalogue_origin"])
+        policies,
+        world.digest,
+        [seed.facts for seed in evidence],
+        str(document["identity"]["catalogue_origin"]),
     )
     run_ids = {int(entry["seed"]): str(entry["run_id"]) for entry in document["seeds"]}
-    again = certificate.assemble(stage, policies, identity, evidence, run_ids).document
+    again = certificate.assemble(stage, policies, identity, evidence, run_ids, witness).document
     expected = json.loads(canonical_json(again))
     for where, published, recomputed in _differences(expected, dict(document), ""):
         report.find("E_VERIFY_FACT", f"published {_short(published)}, recomputed {_short(recomputed)}", where)
@@ -455,7 +471,11 @@ def _differences(expected: Any, published: Any, where: str) -> Iterator[tuple[st
             absent = object()
             one, two = expected.get(name, absent), published.get(name, absent)
             if one is absent or two is absent:
-                yield f"{where}.{name}".lstrip("."), None if two is absent else two, None if one is absent else one
+                yield (
+                    f"{where}.{name}".lstrip("."),
+                    None if two is absent else two,
+                    None if one is absent else one,
+                )
             else:
                 yield from _differences(one, two, f"{where}.{name}".lstrip("."))
     elif isinstance(expected, list) and isinstance(published, list) and len(expected) == len(published):

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.report.fill import coverage, hairlines
-from seg1b.report.geometry import Outlines, View, country_view, sheet_for
+from seg1b.report.geometry import Outlines, Sheet, View, country_view, sheet_for
 from seg1b.report.points import SitePoints
 from seg1b.report.raster import count_pixels, data_uri, encode_rgb, encode_tinted, shades, spread
 from seg1b.world.bundle import World
@@ -39,6 +39,10 @@ FIGURE_PX: Final = 400
 """Width of a country figure in its own units; its image has twice as many pixels."""
 FIGURE_ASPECT: Final = 0.75
 LABELS_PER_FIGURE: Final = 7
+ROUND_RADII: Final = (1.0, 2.3, 3.3, 4.3, 5.4, 6.4, 7.3, 8.3)
+"""Radii in pixels at which a disc looks like one."""
+WORLD_DOT_SITES_MAX: Final = 500_000
+"""Up to so many sites a site on the world map is a dot of five pixels, above a single one."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +68,25 @@ def world_map_png(points: SitePoints, world: World, width_px: int = WORLD_PX) ->
     image = _paper(sheet.width, sheet.height)
     _blend(image, coverage(x, y, polygons.ring_start, sheet.width, sheet.height), LAND)
     _blend(image, hairlines(x, y, polygons.ring_start, sheet.width, sheet.height) * 0.7, BORDER)
-    counts = count_pixels(points.lon_deg, points.lat_deg, sheet.place, sheet.width, sheet.height)
-    _blend(image, shades(counts) / 255.0, SITE)
+    _blend(image, _world_shades(points, sheet) / 255.0, SITE)
     return encode_rgb(np.rint(image).astype(np.uint8))
 
 
 def world_figure(points: SitePoints, outlines: Outlines, title: str) -> str:
     """All sites as an inline SVG that follows the page's colours."""
     sheet = sheet_for(points, WORLD_PX)
-    counts = count_pixels(points.lon_deg, points.lat_deg, sheet.place, sheet.width, sheet.height)
-    png = encode_tinted(shades(counts, floor=0.45), SITE)
+    png = encode_tinted(_world_shades(points, sheet), SITE)
     land = outlines.sheet_path(sheet, step=1.0)
     return (
         f'<svg class="map world" viewBox="0 0 {sheet.width} {sheet.height}" role="img" '
         f'aria-label="{escape(title)}"><title>{escape(title)}</title>'
         f'<path class="land" d="{land}"/>{_image(png, sheet.width, sheet.height)}</svg>'
     )
+
+
+def _world_shades(points: SitePoints, sheet: Sheet) -> npt.NDArray[np.uint8]:
+    counts = count_pixels(points.lon_deg, points.lat_deg, sheet.place, sheet.width, sheet.height)
+    return shades(spread(counts, 1.0 if len(points) <= WORLD_DOT_SITES_MAX else 0.0))
 
 
 # -- one country ---------------------------------------------------------------------------------------------------
@@ -103,8 +110,9 @@ def country_map_png(country_iso: str, points: SitePoints, world: World, width_px
             _blend(image, coverage(x[picked], y[picked], bounds, view.width, view.height), colour)
     lettering = 13.0 * max(width_px / 800.0, 0.8)
     towns = towns_in(view, country, world, lettering, max(4, width_px // 60))
+    faint = town_opacity(len(towns))
     for town in towns:
-        _blend_ring(image, town)
+        _blend_ring(image, town, faint)
     counts = count_pixels(own_points.lon_deg, own_points.lat_deg, view.place, view.width, view.height)
     radius = site_radius(len(own_points), width_px)
     _blend(image, shades(spread(counts, radius)) / 255.0, SITE)
@@ -133,20 +141,22 @@ def country_figure(country: int, points: SitePoints, outlines: Outlines) -> str:
         f'<svg class="map" viewBox="0 0 {view.width} {view.height}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>"
         f'<g transform="scale(.5)"><path class="far" d="{others}"/><path class="land" d="{mine}"/></g>'
-        f'<g class="towns">{rings}</g>{_image(png, view.width, view.height)}<g class="names">{names}</g>'
+        f'<g class="towns">{rings}</g>'
+        f'{_image(png, view.width, view.height)}<g class="names">{names}</g>'
         f'<g class="scale"><path d="M10 {bottom - 4}v4h{length_px:.1f}v-4"/>'
         f'<text x="{length_px + 16:.1f}" y="{bottom}">{text}</text></g></svg>'
     )
 
 
 def site_radius(sites: int, width_px: int) -> float:
-    """Radius of a site in pixels: dots where there are few, single pixels where there are many."""
-    scale = width_px / 800.0
-    if sites <= 150:
-        return 4.2 * scale
-    if sites <= 1000:
-        return 2.3 * scale
-    return 1.5 * scale if sites <= 6000 else 1.0 * scale
+    """Radius of a site in pixels, of those that make a round dot: large where there are few sites."""
+    wanted = (4.3 if sites <= 150 else 2.9 if sites <= 2000 else 2.0) * width_px / 800.0
+    return max(radius for radius in ROUND_RADII if radius <= max(wanted, ROUND_RADII[0]))
+
+
+def town_opacity(towns: int) -> float:
+    """How faint the marks of that many towns are."""
+    return min(max(4.0 / math.sqrt(max(towns, 1)), 0.25), 0.6)
 
 
 def towns_in(view: View, country: int, world: World, lettering: float, labels_max: int) -> list[Town]:
@@ -226,7 +236,7 @@ def _blend(image: Floats, opacity: npt.NDArray[np.floating], colour: Colour) -> 
     image += opacity[:, :, None] * (np.array(colour, np.float64) - image)
 
 
-def _blend_ring(image: Floats, town: Town) -> None:
+def _blend_ring(image: Floats, town: Town, opacity: float) -> None:
     """A faint ring of about 1.5 pixels."""
     height, width, _ = image.shape
     reach = math.ceil(town.radius) + 2
@@ -234,7 +244,7 @@ def _blend_ring(image: Floats, town: Town) -> None:
     y0, y1 = max(int(town.y) - reach, 0), min(int(town.y) + reach + 1, height)
     yy, xx = np.mgrid[y0:y1, x0:x1]
     away = np.abs(np.hypot(xx + 0.5 - town.x, yy + 0.5 - town.y) - town.radius)
-    _blend(image[y0:y1, x0:x1], 0.6 * np.clip(1.4 - away, 0.0, 1.0), TOWN)
+    _blend(image[y0:y1, x0:x1], opacity * np.clip(1.4 - away, 0.0, 1.0), TOWN)
 
 
 def _with_lettering(

@@ -53,7 +53,7 @@ def spread(counts: npt.NDArray[np.int64], radius: float) -> npt.NDArray[np.int64
     return total
 
 
-def shades(counts: npt.NDArray[np.int64], floor: float = 0.38) -> Pixels:
+def shades(counts: npt.NDArray[np.int64], floor: float = 0.5) -> Pixels:
     """Opacity uint8 by the logarithm of density, in LEVELS steps; one site is visible (`floor`), none is clear.
 
     Full opacity is the 99.5th percentile of the pixels in use, so the range fits a thousand points as well as

@@ -55,7 +55,14 @@ STATES: tuple[State, ...] = (
     State("S6", "jitter", 1, inputs=("S1", "S2w", "S5"), policy=lambda p: p.jitter, seeded=True),
     State("S7", "synthesis", 1, inputs=("S0c", "S5", "S6"), seeded=True),
     State("S8", "egress", 1, inputs=("S7",), seeded=True),
-    State("S9", "validation", 1, inputs=("S3", "S4", "S5", "S6", "S7", "S8"), policy=lambda p: p.gates, seeded=True),
+    State(
+        "S9",
+        "validation",
+        1,
+        inputs=("S3", "S4", "S5", "S6", "S7", "S8"),
+        policy=lambda p: p.gates,
+        seeded=True,
+    ),
 )
 
 BY_NAME: Mapping[str, State] = {state.name: state for state in STATES}

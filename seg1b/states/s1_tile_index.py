@@ -72,5 +72,8 @@ def _to_arrow(spans: CountrySpans) -> pa.Table:
 def _from_arrow(table: pa.Table, countries: int) -> CountrySpans:
     start = np.searchsorted(column(table, "country", np.int16), np.arange(countries + 1)).astype(np.int64)
     return CountrySpans(
-        start, column(table, "row", np.int32), column(table, "col0", np.int32), column(table, "col1", np.int32)
+        start,
+        column(table, "row", np.int32),
+        column(table, "col0", np.int32),
+        column(table, "col1", np.int32),
     )

@@ -100,14 +100,21 @@ def _population_of(surface: PopulationSurface, weights: TileWeights) -> np.ndarr
     for country in range(len(weights.start) - 1):
         ours = slice(weights.start[country], weights.start[country + 1])
         theirs = slice(surface.start[country], surface.start[country + 1])
-        run[ours] = surface.start[country] + np.searchsorted(
-            surface.tile0[theirs], weights.tile0[ours], side="right"
-        ) - 1
+        run[ours] = (
+            surface.start[country]
+            + np.searchsorted(surface.tile0[theirs], weights.tile0[ours], side="right")
+            - 1
+        )
     return surface.population[run]
 
 
 def run_shares(
-    store: Store, key: str, world: World, index: TileIndex, surface: PopulationSurface, policy: CountrySharesPolicy
+    store: Store,
+    key: str,
+    world: World,
+    index: TileIndex,
+    surface: PopulationSurface,
+    policy: CountrySharesPolicy,
 ) -> CountryShares:
     """Project the market prior onto the certified set and publish the table and the prices of its limits.
 

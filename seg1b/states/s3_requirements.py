@@ -45,7 +45,10 @@ def run(
     metrics = country_metrics(pairs, countries, shares, largest_merchant_sites_min)
     with store.transaction(STATE, key) as out:
         out.add_table(
-            "s3_requirements", pairs_to_arrow(countries.iso, pairs), partition_column=COUNTRY, sorted_by=PAIR_KEY
+            "s3_requirements",
+            pairs_to_arrow(countries.iso, pairs),
+            partition_column=COUNTRY,
+            sorted_by=PAIR_KEY,
         )
         out.facts = {
             "source_sites": catalogue.site_count,

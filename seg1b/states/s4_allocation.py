@@ -56,7 +56,9 @@ def run(world: WorldModel, pairs: Pairs, policy: AllocationPolicy, seed: int) ->
             )
         allocation = _allocate(world, country, pairs, part, policy, seed)
         if int(allocation.count.sum()) != int(pairs.n_sites[part].sum()):
-            raise ContractError("E404_ALLOCATION_MISMATCH", f"the plan of {iso} does not sum to its requirement")
+            raise ContractError(
+                "E404_ALLOCATION_MISMATCH", f"the plan of {iso} does not sum to its requirement"
+            )
         parts.append((country, part, allocation))
         diagnostics.append(_diagnose(iso, pairs.n_sites[part], allocation, int(world.index.tiles[country])))
     plan = Plan(

@@ -23,7 +23,12 @@ NO_COMPONENT = 255
 
 
 def run(
-    world: WorldModel, pairs: Pairs, tile_id: IntArray, policy: JitterPolicy, seed: int, manifest_fingerprint: str
+    world: WorldModel,
+    pairs: Pairs,
+    tile_id: IntArray,
+    policy: JitterPolicy,
+    seed: int,
+    manifest_fingerprint: str,
 ) -> Placement:
     """Points of all sites of a shard; `tile_id` is S5's, (S,) in (country, merchant, site_order) order.
 
@@ -33,7 +38,9 @@ def run(
     boundary = world.index.on_boundary(country, tile_id)
     centre_inside = world.index.centre_inside(country, tile_id)
     if policy.mode != "cluster_v3":
-        return _first_engine(world, pairs, tile_id, policy, seed, manifest_fingerprint, boundary, centre_inside)
+        return _first_engine(
+            world, pairs, tile_id, policy, seed, manifest_fingerprint, boundary, centre_inside
+        )
     key, high = pair_stream_words(seed, CLUSTER_LABEL, world.iso, pairs)
     anchor_x, anchor_y = world.anchors.at(country, tile_id)
     found = jitter.cluster_v3(
@@ -88,7 +95,16 @@ def _first_engine(
     per_degree = world.grid.tiles_per_degree
     if policy.mode == "uniform_v1":
         found = jitter_v1.uniform_v1(
-            policy.max_attempts, world.edges, per_degree, tile_id, country, key, high, low, boundary, centre_inside
+            policy.max_attempts,
+            world.edges,
+            per_degree,
+            tile_id,
+            country,
+            key,
+            high,
+            low,
+            boundary,
+            centre_inside,
         )
         component = np.full(len(tile_id), NO_COMPONENT, np.uint8)
     else:

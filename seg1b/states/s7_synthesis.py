@@ -34,15 +34,21 @@ def run(store: Store, key: str, iso: tuple[str, ...], pairs: Pairs, keys: dict[s
         right = jittered.partition(code, _JOIN_COLUMNS)
         if not left.equals(right):
             raise ContractError(
-                "E701_ROW_MISSING", f"S5 and S6 differ in the sites or tiles of {code}", where=f"country {code}"
+                "E701_ROW_MISSING",
+                f"S5 and S6 differ in the sites or tiles of {code}",
+                where=f"country {code}",
             )
         index = iso.index(str(code))
         rows = slice(int(bounds[index]), int(bounds[index + 1]))
         _require_sites(left, merchant_id[rows], site_order[rows], str(code))
         by_country[str(code)] = left.num_rows
     if sum(by_country.values()) != len(country):
-        raise ContractError("E708_1A_COVERAGE_FAIL", f"{sum(by_country.values())} sites for {len(country)} required")
-    with store.transaction(STATE, key, inputs={name.lower(): keys[name] for name in ("S0c", "S5", "S6")}) as out:
+        raise ContractError(
+            "E708_1A_COVERAGE_FAIL", f"{sum(by_country.values())} sites for {len(country)} required"
+        )
+    with store.transaction(
+        STATE, key, inputs={name.lower(): keys[name] for name in ("S0c", "S5", "S6")}
+    ) as out:
         out.add_json(
             "s7_join.json",
             {
@@ -58,13 +64,13 @@ def run(store: Store, key: str, iso: tuple[str, ...], pairs: Pairs, keys: dict[s
         out.facts = {"sites": sum(by_country.values()), "parity_s5_s6": True, "parity_catalogue": True}
 
 
-def _require_sites(
-    table: pa.Table, merchant_id: np.ndarray, site_order: np.ndarray, iso: str
-) -> None:
+def _require_sites(table: pa.Table, merchant_id: np.ndarray, site_order: np.ndarray, iso: str) -> None:
     same = np.array_equal(table.column("merchant_id").to_numpy(), merchant_id) and np.array_equal(
         table.column("site_order").to_numpy(), site_order
     )
     if not same:
         raise ContractError(
-            "E708_1A_COVERAGE_FAIL", f"the sites of {iso} are not those the catalogue asks for", where=f"country {iso}"
+            "E708_1A_COVERAGE_FAIL",
+            f"the sites of {iso} are not those the catalogue asks for",
+            where=f"country {iso}",
         )

@@ -14,7 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from seg1b.states.tables import COUNTRY, Pairs, Placement
-from seg1b.store.objects import Publication
+from seg1b.store.digest import PartitionKey
+from seg1b.store.publication import Publication
 
 STATE = "s8"
 TABLE = "site_locations"
@@ -51,21 +52,33 @@ def wkb_points(lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]) -> pa
     return pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(offsets), pa.py_buffer(points)])
 
 
-def write(out: Publication, iso: tuple[str, ...], pairs: Pairs, placement: Placement, attribution: str) -> None:
-    """Put the egress of a shard into a part, one file per country."""
+def country_tables(
+    iso: tuple[str, ...], pairs: Pairs, placement: Placement, attribution: str
+) -> dict[PartitionKey, pa.Table]:
+    """The egress of some sites by country, ascending."""
     schema = egress_schema(attribution)
     country, merchant_id, site_order = pairs.sites()
     bounds = np.searchsorted(country, np.arange(len(iso) + 1))
+    tables: dict[PartitionKey, pa.Table] = {}
+    for index in np.unique(country).tolist():
+        rows = slice(int(bounds[index]), int(bounds[index + 1]))
+        lon, lat = placement.lon_deg[rows], placement.lat_deg[rows]
+        arrays = [merchant_id[rows], site_order[rows], lon, lat, wkb_points(lon, lat)]
+        tables[iso[index]] = pa.table(arrays, schema=schema)
+    return tables
+
+
+def write(
+    out: Publication, iso: tuple[str, ...], pairs: Pairs, placement: Placement, attribution: str
+) -> None:
+    """Put the egress of a shard into a part, one file per country."""
     with out.table_writer(
         TABLE,
-        schema,
+        egress_schema(attribution),
         partition_column=COUNTRY,
         sorted_by=SITE_ORDER_KEY,
         derived=DERIVED,
         files="per_partition",
     ) as writer:
-        for index in np.unique(country).tolist():
-            rows = slice(int(bounds[index]), int(bounds[index + 1]))
-            lon, lat = placement.lon_deg[rows], placement.lat_deg[rows]
-            arrays = [merchant_id[rows], site_order[rows], lon, lat, wkb_points(lon, lat)]
-            writer.write_partition(iso[index], pa.table(arrays, schema=schema))
+        for key, table in country_tables(iso, pairs, placement, attribution).items():
+            writer.write_partition(key, table)

@@ -232,7 +232,12 @@ def _assignment_on_plan(
     for country, part, rows in _country_pairs(tables.pairs):
         merchants, n_sites = tables.pairs.merchant_id[part], tables.pairs.n_sites[part]
         tile[rows] = replay.replay_assignment(
-            seed, iso[country], merchants, n_sites, planned[rows], _v1_fingerprint(policies, manifest_fingerprint)
+            seed,
+            iso[country],
+            merchants,
+            n_sites,
+            planned[rows],
+            _v1_fingerprint(policies, manifest_fingerprint),
         )
     demand = "the replayed assignment of the published plan gives the published tile"
     return _same("s5_tiles", demand, tile == tables.assigned_tile, tables.assigned, iso)
@@ -261,7 +266,11 @@ def _coordinates(tables: SeedTables, iso: tuple[str, ...]) -> list[Check]:
     if tables.geometry_matches is not None:
         checks.append(
             _same(
-                "s8_geometry", "the WKB point is the lon/lat point", tables.geometry_matches, tables.egress, iso
+                "s8_geometry",
+                "the WKB point is the lon/lat point",
+                tables.geometry_matches,
+                tables.egress,
+                iso,
             )
         )
     return checks

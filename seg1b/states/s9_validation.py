@@ -12,8 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from seg1b.policy.load import POLICY_FILES, Policies, digest
+from seg1b.scoring.controls import old_placement
+from seg1b.scoring.evidence import neighbour_tests, soft_diagnostics
 from seg1b.scoring.measure import ScoringContext
 from seg1b.scoring.score import Score, score_seed
+from seg1b.scoring.sites import Sites
 from seg1b.scoring.values import plain
 from seg1b.states import s9_replay
 from seg1b.states.s9_replay import Replay
@@ -29,10 +32,11 @@ INDEX_NAME = "index.json"
 
 @dataclass(frozen=True)
 class Validation:
-    """What S9 found: the replay, the score, and both as documents."""
+    """What S9 found: the replay, the score, and evidence that decides nothing but that a sceptic asks for."""
 
     replay: Replay
     score: Score
+    evidence: dict[str, Any]
 
     @property
     def passed(self) -> bool:
@@ -59,7 +63,19 @@ def validate(
     Without the placement surface (a user's raster that is not at hand) draws that need weights are not replayed.
     """
     replayed = s9_replay.run(world, tables, policies, seed, manifest_fingerprint, surface_known=surface_known)
-    return Validation(replayed, score_seed(tables.sites(), seed, context, replayed.violations, lock=lock))
+    sites = tables.sites()
+    score = score_seed(sites, seed, context, replayed.violations, lock=lock)
+    return Validation(replayed, score, evidence(sites, score, context, seed))
+
+
+def evidence(sites: Sites, score: Score, context: ScoringContext, seed: int) -> dict[str, Any]:
+    """Two-sample tests against the first engine's placement of the same counts, and soft diagnostics."""
+    reference = old_placement(sites, context.surfaces[0].surface, context.grid, seed)
+    return {
+        "reference": "the same counts placed by largest remainder, as the first engine did",
+        "neighbour_tests": plain(neighbour_tests(score.measurement, reference)),
+        "soft_diagnostics": plain(soft_diagnostics(sites, score.measurement, context)),
+    }
 
 
 def run(
@@ -116,6 +132,7 @@ def bundle_documents(
             "decision": "PASS" if validation.passed else "FAIL",
         },
         "gates.json": {"gates_hash": identity["gates_hash"], **validation.score.facts()},
+        "evidence.json": validation.evidence,
         "egress_checksums.json": {
             "dataset_id": "site_locations",
             "seed": identity["seed"],
@@ -123,13 +140,19 @@ def bundle_documents(
         },
     }
     files = {name: readable_json(plain(value)) for name, value in documents.items()}
-    rows = [
+    rows: list[dict[str, str | None]] = [
         {"artifact_id": name.split(".")[0], "kind": "summary", "path": name, "mime": "application/json",
          "sha256_hex": sha256_bytes(data)}
         for name, data in sorted(files.items())
     ]  # fmt: skip
     rows.append(
-        {"artifact_id": "index", "kind": "summary", "path": INDEX_NAME, "mime": "application/json", "sha256_hex": None}
+        {
+            "artifact_id": "index",
+            "kind": "summary",
+            "path": INDEX_NAME,
+            "mime": "application/json",
+            "sha256_hex": None,
+        }
     )
     files[INDEX_NAME] = readable_json(sorted(rows, key=lambda row: str(row["path"])))
     if validation.passed:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.scoring.sites import Sites
 from seg1b.states.s8_egress import wkb_points
-from seg1b.states.tables import COUNTRY, Pairs, Placement, Plan, _slices, column, country_indices
+from seg1b.states.tables import COUNTRY, Pairs, Placement, Plan, column, country_indices, country_slices
 
 IntArray = NDArray[np.int64]
 
@@ -45,7 +45,7 @@ class SiteKeys:
 
     def countries(self) -> Iterator[tuple[int, slice]]:
         """(country index, slice of its sites), ascending."""
-        return _slices(self.country)
+        return country_slices(self.country)
 
     def differs_from(self, other: SiteKeys) -> NDArray[np.bool_]:
         """Row by row; both of one length."""
@@ -118,7 +118,9 @@ def join_egress(iso: tuple[str, ...], partitions: Iterator[tuple[str, pa.Table]]
     joined = pa.concat_tables(tables)
     lon, lat = column(joined, "lon_deg", np.float64), column(joined, "lat_deg", np.float64)
     keys = SiteKeys(
-        np.concatenate(country), column(joined, "merchant_id", np.uint64), column(joined, "site_order", np.int32)
+        np.concatenate(country),
+        column(joined, "merchant_id", np.uint64),
+        column(joined, "site_order", np.int32),
     )
     matches = np.array(
         pa.compute.equal(joined.column("geometry").combine_chunks(), wkb_points(lon, lat)).to_numpy(

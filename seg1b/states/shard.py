@@ -33,7 +33,7 @@ from seg1b.states.tables import (
     plan_to_arrow,
 )
 from seg1b.states.world_model import WorldModel
-from seg1b.store.objects import Publication
+from seg1b.store.publication import Publication
 from seg1b.store.store import Store
 
 PLAN_TABLE = "s4_alloc_plan"
@@ -146,7 +146,12 @@ class ShardRun:
             return placement_from_arrow(self._read("S6", JITTER_TABLE))
         identity = self.identity
         placement = s6_jitter.run(
-            self.world, self.pairs, tile_id, self.policies.jitter, identity.seed, identity.manifest_fingerprint
+            self.world,
+            self.pairs,
+            tile_id,
+            self.policies.jitter,
+            identity.seed,
+            identity.manifest_fingerprint,
         )
         with self._part("S6") as out:
             table = jitter_to_arrow(self.world.iso, self.pairs, placement)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,16 +18,17 @@ from numpy.typing import NDArray
 from seg1b.errors import ContractError
 
 IntArray = NDArray[np.int64]
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 COUNTRY = "legal_country_iso"
 
 
-def _slices(country: NDArray[np.int16]) -> Iterator[tuple[int, slice]]:
+def country_slices(country: NDArray[np.int16]) -> Iterator[tuple[int, slice]]:
     """(country index, slice of its rows) of an ascending country column."""
     if not len(country):
         return
     starts = np.flatnonzero(np.diff(country)) + 1
     bounds = [0, *starts.tolist(), len(country)]
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in pairwise(bounds):
         yield int(country[low]), slice(low, high)
 
 
@@ -39,7 +42,7 @@ class Pairs:
 
     def countries(self) -> Iterator[tuple[int, slice]]:
         """(country index, slice of its pairs), ascending."""
-        return _slices(self.country)
+        return country_slices(self.country)
 
     def only(self, countries: Sequence[int]) -> Pairs:
         """The pairs of some countries."""
@@ -126,7 +129,9 @@ SITE_KEY = (COUNTRY, "merchant_id", "site_order")
 
 def country_column(iso: Sequence[str], country: NDArray[np.int16]) -> pa.Array:
     """ISO codes of country indices, (n,) strings."""
-    return pa.DictionaryArray.from_arrays(pa.array(country), pa.array(list(iso), pa.string())).cast(pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(country), pa.array(list(iso), pa.string())).cast(
+        pa.string()
+    )
 
 
 def country_indices(iso: Sequence[str], column: pa.ChunkedArray) -> NDArray[np.int16]:
@@ -141,14 +146,17 @@ def country_indices(iso: Sequence[str], column: pa.ChunkedArray) -> NDArray[np.i
     return lookup[encoded.indices.to_numpy()] if len(lookup) else np.empty(0, np.int16)
 
 
-def column(table: pa.Table, name: str, dtype: type[np.generic]) -> NDArray[np.generic]:
+def column(table: pa.Table, name: str, dtype: type[ScalarT]) -> NDArray[ScalarT]:
     """One column as a numpy array of the given type."""
-    return table.column(name).to_numpy().astype(dtype, copy=False)
+    values: NDArray[ScalarT] = table.column(name).to_numpy().astype(dtype, copy=False)
+    return values
 
 
 def pairs_to_arrow(iso: Sequence[str], pairs: Pairs) -> pa.Table:
     """Requirements as an Arrow table."""
-    return pa.table([country_column(iso, pairs.country), pairs.merchant_id, pairs.n_sites], schema=PAIR_SCHEMA)
+    return pa.table(
+        [country_column(iso, pairs.country), pairs.merchant_id, pairs.n_sites], schema=PAIR_SCHEMA
+    )
 
 
 def pairs_from_arrow(iso: Sequence[str], table: pa.Table) -> Pairs:
@@ -162,7 +170,12 @@ def pairs_from_arrow(iso: Sequence[str], table: pa.Table) -> Pairs:
 
 def plan_to_arrow(iso: Sequence[str], plan: Plan) -> pa.Table:
     """An allocation plan as an Arrow table."""
-    arrays = [country_column(iso, plan.country), plan.merchant_id, plan.tile_id.astype(np.uint64), plan.n_sites_tile]
+    arrays = [
+        country_column(iso, plan.country),
+        plan.merchant_id,
+        plan.tile_id.astype(np.uint64),
+        plan.n_sites_tile,
+    ]
     return pa.table(arrays, schema=PLAN_SCHEMA)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -285,6 +285,19 @@ def split(table: pa.Table, column: str) -> Iterator[tuple[PartitionKey, pa.Table
     for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         key = array[start]
         yield (str(key) if is_text else int(key)), table.slice(start, end - start)
+
+
+def partitioned_digest(table: pa.Table, column: str) -> str:
+    """Logical digest of a table in memory that is sorted by its partition column."""
+    partitions = [(key, rows.num_rows, arrow_partition_digest(rows)) for key, rows in split(table, column)]
+    return table_digest(logical_schema(table.schema), partitions)
+
+
+def hive_digest(partitions: Mapping[PartitionKey, pa.Table], derived: Sequence[str] = ()) -> str:
+    """Logical digest of a table whose partitions do not repeat their key; at least one partition."""
+    schema = next(iter(partitions.values())).schema
+    entries = [(key, rows.num_rows, arrow_partition_digest(rows, derived)) for key, rows in partitions.items()]
+    return table_digest(logical_schema(schema, derived), entries)
 
 
 class TableReader:

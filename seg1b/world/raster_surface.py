@@ -68,7 +68,12 @@ def build_raster_surface(world: World, index: TileIndex) -> PopulationSurface:
             spans = slice(low, high)
             parts[country].append(
                 _runs_of_strip(
-                    index.spans.row[spans], index.spans.col0[spans], index.spans.col1[spans], people, top, grid.ncols
+                    index.spans.row[spans],
+                    index.spans.col0[spans],
+                    index.spans.col1[spans],
+                    people,
+                    top,
+                    grid.ncols,
                 )
             )
     start = np.zeros(countries + 1, np.int64)

@@ -31,17 +31,34 @@ class SurfaceParameters(Protocol):
     """The knobs of the bundled surface, as the S2 policy has them."""
 
     @property
-    def urban_peak_density_per_km2(self) -> float: ...
+    def urban_peak_density_per_km2(self) -> float:
+        """People per km2 in a settlement's middle."""
+        ...
+
     @property
-    def min_radius_km(self) -> float: ...
+    def min_radius_km(self) -> float:
+        """Smallest radius of a settlement."""
+        ...
+
     @property
-    def rural_share_min(self) -> float: ...
+    def rural_share_min(self) -> float:
+        """Least share of people who live scattered."""
+        ...
+
     @property
-    def rural_share_max(self) -> float: ...
+    def rural_share_max(self) -> float:
+        """Largest such share."""
+        ...
+
     @property
-    def rural_block_tiles(self) -> int: ...
+    def rural_block_tiles(self) -> int:
+        """Edge of an inhabited block, in tiles."""
+        ...
+
     @property
-    def rural_halo_blocks(self) -> int: ...
+    def rural_halo_blocks(self) -> int:
+        """Blocks around a settled block that are inhabited too."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +101,9 @@ class PopulationSurface:
 
 def settlement_coordinates(world: World, grid: Grid) -> tuple[IntArray, IntArray]:
     """Settlements in integer world units, exactly: x, y (n,) int64."""
-    degree = grid.tiles_per_degree << 27  # one degree is tiles_per_degree * 2**32 = degree * 10**5 / 3125 units
+    degree = (
+        grid.tiles_per_degree << 27
+    )  # one degree is tiles_per_degree * 2**32 = degree * 10**5 / 3125 units
     settlements = world.settlements
     x = (settlements.lon_e5.astype(np.int64) + 18_000_000) * degree // 3125
     y = (9_000_000 - settlements.lat_e5.astype(np.int64)) * degree // 3125
@@ -122,7 +141,13 @@ def rural_people(settled: int, known: int, policy: SurfaceParameters) -> int:
 
 
 def _country_runs(
-    x: IntArray, y: IntArray, people: IntArray, known: int, country: int, index: TileIndex, policy: SurfaceParameters
+    x: IntArray,
+    y: IntArray,
+    people: IntArray,
+    known: int,
+    country: int,
+    index: TileIndex,
+    policy: SurfaceParameters,
 ) -> tuple[IntArray, NDArray[np.int32], IntArray]:
     grid = index.grid
     row, col0, col1 = index.spans.of(country)

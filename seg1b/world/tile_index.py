@@ -162,7 +162,9 @@ def _rescue_tile(x: IntArray, y: IntArray, ring_start: IntArray, edge_tiles: Spa
     """
     rings = np.zeros(len(ring_start) - 1, np.int16)
     edges = build_edge_index(x, y, ring_start, rings, 1, grid.ncols, grid.nrows)
-    tiles = np.concatenate([row * grid.ncols + np.arange(a, b, dtype=np.int64) for row, a, b in edge_tiles.tolist()])
+    tiles = np.concatenate(
+        [row * grid.ncols + np.arange(a, b, dtype=np.int64) for row, a, b in edge_tiles.tolist()]
+    )
     outside = np.zeros(len(tiles), np.bool_)
     length = tile_overlap_length(edges, np.zeros(len(tiles), np.int16), tiles, outside)
     return int(tiles[np.argmax(length)]) if length.max() > 0 else -1

@@ -28,11 +28,19 @@ class MixParameters(Protocol):
     """Shares of the mass components, as the S2 policy has them."""
 
     @property
-    def uniform(self) -> float: ...
+    def uniform(self) -> float:
+        """Share of the equal component."""
+        ...
+
     @property
-    def area(self) -> float: ...
+    def area(self) -> float:
+        """Share of the component in proportion to area."""
+        ...
+
     @property
-    def population(self) -> float: ...
+    def population(self) -> float:
+        """Share of the component in proportion to people."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class TileWeights:
         return int(10**self.dp)
 
     def pieces(self, block_tiles: int) -> Pieces:
-        """The runs cut at blocks of `block_tiles` tiles and put in the order of a Hilbert curve over the blocks.
+        """The runs cut at blocks of `block_tiles` tiles, the blocks in the order of a Hilbert curve.
 
         Runs of weight 0 can never be drawn and are left out.
         """
@@ -71,7 +79,7 @@ class TileWeights:
 def build_weights(surface: PopulationSurface, mix: MixParameters, dp: int) -> TileWeights:
     """Quantise every country's masses to weights that sum to 10**dp, by exact largest remainder.
 
-    Raises InputError E103_DP_TOO_SMALL if a country has more than 10**dp / 100 tiles: most would get weight 0.
+    Raises InputError E103_DP_TOO_SMALL if a country has more than 10**dp / 100 tiles.
     """
     tile0, length, weight, zero_mass = [], [], [], []
     start = [0]

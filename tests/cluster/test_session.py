@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +43,17 @@ if __name__ == "__main__":
 
 def environment(folder: Path) -> dict[str, str]:
     """Workers find the task functions; a mark by which every process of this test can be recognised."""
-    return {**os.environ, "PYTHONPATH": python_path(), "SEG1B_TEST_MARK": str(folder)}
+    own = {"PYTHONPATH": python_path(), "SEG1B_TEST_MARK": str(folder), "TMPDIR": str(folder / "t")}
+    return {**os.environ, **own}
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for the names of Ray's sockets, with a temporary folder `t` in it."""
+    folder = Path(tempfile.mkdtemp(prefix="seg1b-t-", dir="/tmp"))
+    (folder / "t").mkdir()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def marked_processes(folder: Path) -> set[int]:
@@ -65,8 +78,7 @@ def wait_until_gone(folder: Path, limit_s: float = 15.0) -> set[int]:
 
 def start_driver(folder: Path, address: str, wait_s: float) -> subprocess.Popen[str]:
     """A driver in its own process."""
-    script, temporary = folder / "driver.py", folder / "t"
-    temporary.mkdir(exist_ok=True)
+    script = folder / "driver.py"
     script.write_text(DRIVER, encoding="utf-8")
     command = [sys.executable, str(script), address, f"{wait_s}"]
     pipe = subprocess.PIPE
@@ -94,19 +106,19 @@ def read_until(driver: subprocess.Popen[str], word: str) -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
-def test_nothing_is_left_of_an_interrupted_driver(tmp_path: Path, name: str) -> None:
+def test_nothing_is_left_of_an_interrupted_driver(short_folder: Path, name: str) -> None:
     """Ctrl-C and even kill -9 in the middle of a task leave neither processes nor folders."""
-    driver = start_driver(tmp_path, "", 60.0)
+    driver = start_driver(short_folder, "", 60.0)
     lines = read_until(driver, "waiting")
     assert lines == ["[('0', 25), ('1', 36)] True 1.0", "waiting"], driver.communicate(timeout=30)[1]
-    assert len(marked_processes(tmp_path)) > 3
+    assert len(marked_processes(short_folder)) > 3
     time.sleep(0.3)
     os.killpg(driver.pid, signal.Signals[name]) if name == "SIGINT" else driver.kill()
     _, messages = driver.communicate(timeout=30)
     assert driver.returncode != 0
     assert ("KeyboardInterrupt" in messages) == (name == "SIGINT")
-    assert wait_until_gone(tmp_path) == set()
-    assert not list((tmp_path / "t").iterdir())
+    assert wait_until_gone(short_folder) == set()
+    assert not list((short_folder / "t").iterdir())
 
 
 def free_port() -> int:
@@ -117,21 +129,25 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def foreign_cluster(tmp_path: Path) -> Iterator[str]:
+def foreign_cluster(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A cluster started on the command line, as a platform engineer would; its address."""
-    port, folder = free_port(), Path(f"/tmp/seg1b-test-{os.getpid()}")
+    port = free_port()
     command = [
-        str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=2",
+        str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}",
+        "--num-cpus=2",
         "--include-dashboard=false", "--disable-usage-stats", f"--object-store-memory={100 << 20}",
-        f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}",
+        f"--temp-dir={short_folder / 'ray'}", f"--ray-client-server-port={free_port()}",
         "--dashboard-agent-listen-port=0",
         "--node-ip-address=127.0.0.1",
     ]  # fmt: skip
-    log = (tmp_path / "head.log").open("wb")
-    head = subprocess.Popen(command, env=environment(tmp_path), stdout=log, stderr=log, cwd=tmp_path)
+    log = (short_folder / "head.log").open("wb")
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # the drivers get the same
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    head = subprocess.Popen(command, env=environment(short_folder), stdout=log, stderr=log, cwd=short_folder)
     try:
         deadline_s = time.monotonic() + 40
-        while "Ray runtime started" not in (text := (tmp_path / "head.log").read_text()):
+        while "Ray runtime started" not in (text := (short_folder / "head.log").read_text()):
             assert time.monotonic() < deadline_s, text
             assert head.poll() is None, text
             time.sleep(0.2)
@@ -141,17 +157,15 @@ def foreign_cluster(tmp_path: Path) -> Iterator[str]:
         try:
             head.wait(timeout=20)
         finally:
-            for process_id in wait_until_gone(tmp_path, 10.0):
+            for process_id in wait_until_gone(short_folder, 10.0):
                 os.kill(process_id, signal.SIGKILL)  # marked: started by this test
             log.close()
-            subprocess.run(["rm", "-rf", str(folder)], check=False)
 
 
-def test_joining_a_cluster_and_leaving_it_running(tmp_path: Path, foreign_cluster: str) -> None:
+def test_joining_a_cluster_and_leaving_it_running(short_folder: Path, foreign_cluster: str) -> None:
     """A driver joins, works, leaves; the next one finds the cluster as it was."""
-    (tmp_path / "one").mkdir()
     for _ in range(2):
-        driver = start_driver(tmp_path / "one", foreign_cluster, 0.1)
+        driver = start_driver(short_folder, foreign_cluster, 0.1)
         out, messages = driver.communicate(timeout=60)
         assert out.splitlines() == ["[('0', 25), ('1', 36)] False 2.0", "waiting", "closed"], messages
         assert driver.returncode == 0

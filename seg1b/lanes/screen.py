@@ -1,0 +1,404 @@
+"""The screening lane: what a catalogue can still reach, from its counts alone, before anything is placed.
+
+Five of the seven gates are decided by outlets per country. A candidate is a catalogue (a file or a 1A bundle) or a
+set of policies, whose catalogue is synthesised. Candidates are ranked, at most two are shortlisted, and what each
+lacks is said in outlets and countries. Verdicts are those of `scoring.feasibility`; nothing here can certify.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg1b.catalogue.elementary import power_each
+from seg1b.catalogue.outlets import OutletCatalogue
+from seg1b.catalogue.shares import market_size, minimum_sites
+from seg1b.errors import InputError
+from seg1b.kernels.inequality import top_count
+from seg1b.policy.load import POLICY_FILES, Policies, load_policies, set_values
+from seg1b.policy.yaml_reader import read_yaml
+from seg1b.scoring.feasibility import Feasibility, feasibility
+from seg1b.scoring.triage import advice, heaviest_countries
+from seg1b.scoring.values import plain
+from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.tables import Pairs
+from seg1b.store.store import Store
+from seg1b.world.bundle import CountryTable, Polygons, World
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+T = TypeVar("T")
+
+SHORTLIST = 2
+_REACH_ORDER = {"B+": 0, "B": 1, "below_B": 2}
+_NAMED_AT_MOST = 12
+
+
+@dataclass(frozen=True)
+class CountryFacts:
+    """What screening must know of the world, arrays of one entry per country.
+
+    `south`: share of a country's people south of the equator; `prior` (sums to 1) and `market` as S2 has them.
+    """
+
+    countries: CountryTable
+    south: Floats
+    prior: Floats
+    market: Floats
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something to be screened. `kind`: `outlets`, `counts`, `bundle` or `policies`."""
+
+    name: str
+    kind: str
+    catalogue: OutletCatalogue
+
+
+@dataclass(frozen=True)
+class Lack:
+    """One row that fails for `grade`, and what is missing, in words."""
+
+    name: str
+    grade: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A candidate's verdict. `reachable`: best grade that placement can still make of it."""
+
+    name: str
+    kind: str
+    merchants: int
+    sites: int
+    feasibility: Feasibility
+    lacks: tuple[Lack, ...]
+    shortlisted: bool = False
+
+    @property
+    def reachable(self) -> str:
+        """`B+`, `B` or `below_B`."""
+        return self.feasibility.reach
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        counters = plain(self.feasibility.counters)
+        for row in counters:
+            row["pass"] = row.pop("passed")
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "merchants": self.merchants,
+            "sites": self.sites,
+            "reachable": self.reachable,
+            "distance_to_b": self.feasibility.distance_to("B"),
+            "distance_to_b_plus": self.feasibility.distance_to("B+"),
+            "shortlisted": self.shortlisted,
+            "southern_bounds": plain(self.feasibility.southern_bounds),
+            "gates": plain(self.feasibility.gates),
+            "counter_metrics": counters,
+            "lacks": plain(self.lacks),
+        }
+
+
+# -- the world's half
+
+
+def country_facts(world: World, policies: Policies, store: Store | None = None) -> CountryFacts:
+    """Southern share, prior and market of every country: S2's from a store that has them, else computed.
+
+    Only countries on the equator need a population surface, so without a store this takes a fraction of S2's time.
+    """
+    found = None if store is None else _published_shares(store, policies, world)
+    if found is not None:
+        return CountryFacts(world.countries, found.southern_share, found.prior, found.market_size)
+    countries, rule = world.countries, policies.country_shares
+    market = market_size(countries, rule.prior.gdp_exponent)
+    served = np.flatnonzero((minimum_sites(countries, rule) > 0) & (market > 0.0))
+    prior = np.zeros(len(countries))
+    prior[served] = power_each(market[served], rule.prior.tempering)
+    return CountryFacts(countries, southern_share(world, policies), prior / math.fsum(prior), market)
+
+
+def _published_shares(store: Store, policies: Policies, world: World) -> Any:
+    """S2's shares in the store, or None."""
+    from seg1b.states.s2_weights import SHARES_STATE, load_shares
+
+    key = shares_key(policies, world)
+    return load_shares(store, key) if store.has(SHARES_STATE, key) else None
+
+
+def shares_key(policies: Policies, world: World) -> str:
+    """Key of S2s (hex64)."""
+    from seg1b.states.plan import WORLD_STATES, keys_for
+
+    return keys_for(policies, {"world": world.digest}, None, WORLD_STATES)["S2s"]
+
+
+def southern_share(world: World, policies: Policies) -> Floats:
+    """Share of each country's people south of the equator, (C,): as the placement surface has it.
+
+    A country wholly on one side needs no surface.
+    """
+    polygons = world.polygons
+    low = np.minimum.reduceat(polygons.lat, polygons.ring_start[:-1])
+    high = np.maximum.reduceat(polygons.lat, polygons.ring_start[:-1])
+    least, most = np.full(len(world.countries), np.inf), np.full(len(world.countries), -np.inf)
+    np.minimum.at(least, polygons.ring_country, low)
+    np.maximum.at(most, polygons.ring_country, high)
+    south = np.where(most <= 0.0, 1.0, 0.0)
+    straddling = np.flatnonzero((least < 0.0) & (most > 0.0))
+    if straddling.size:
+        from seg1b.states.s2_weights import placement_surface
+        from seg1b.world.grid import Grid
+        from seg1b.world.tile_index import build_tile_index
+
+        part = only_countries(world, straddling)
+        index = build_tile_index(part, Grid(policies.tile_index.resolution_arcsec))
+        south[straddling] = placement_surface(part, index, policies.tile_weights).southern_share()
+    return south
+
+
+def only_countries(world: World, keep: Integers) -> World:
+    """The world of some countries (ascending indices), renumbered from 0.
+
+    Its digest is still that of the whole; the names of settlements are left out.
+    """
+    number = np.full(len(world.countries), -1, np.int16)
+    number[keep] = np.arange(len(keep), dtype=np.int16)
+    rings = np.flatnonzero(number[world.polygons.ring_country] >= 0)
+    start, stop = world.polygons.ring_start[rings], world.polygons.ring_start[rings + 1]
+    length = stop - start
+    vertex = np.repeat(start - np.concatenate(([0], np.cumsum(length)[:-1])), length) + np.arange(
+        length.sum()
+    )
+    polygons = Polygons(
+        world.polygons.lon[vertex],
+        world.polygons.lat[vertex],
+        np.concatenate(([0], np.cumsum(length))).astype(np.int64),
+        number[world.polygons.ring_country[rings]],
+    )
+    places = np.flatnonzero(number[world.settlements.country] >= 0)
+    settlements = _rows(dataclasses.replace(world.settlements, name=()), places)
+    settlements = dataclasses.replace(settlements, country=number[settlements.country])
+    return dataclasses.replace(
+        world, countries=_rows(world.countries, keep), polygons=polygons, settlements=settlements
+    )
+
+
+def _rows(table: T, keep: Integers) -> T:
+    """Some rows of a columnar dataclass."""
+    columns: dict[str, Any] = {}
+    for field in dataclasses.fields(table):  # type: ignore[arg-type]
+        values = getattr(table, field.name)
+        if isinstance(values, np.ndarray):
+            columns[field.name] = values[keep]
+        else:
+            columns[field.name] = tuple(values[i] for i in keep.tolist()) if values else values
+    return dataclasses.replace(table, **columns)  # type: ignore[type-var]
+
+
+# -- candidates
+
+
+def load_candidate(
+    path: Path, policies: Policies, world: World, store: Store | None = None, *, seed: int
+) -> Candidate:
+    """A catalogue file, a 1A bundle's folder, a folder of policies, or one policy file.
+
+    Policies stand for the catalogue that `seed` synthesises from them; a single policy file is taken together with
+    `policies`. Raises InputError of the loaders, or E_SCREEN_FILE.
+    """
+    iso = world.countries.iso
+    if path.is_dir():
+        if (path / "data" / "layer1").is_dir():
+            from seg1b.catalogue.verify import read_catalogue, verify_bundle
+
+            return Candidate(str(path), "bundle", read_catalogue(verify_bundle(path), iso))
+        if any((path / file.path).exists() for file in POLICY_FILES):
+            return Candidate(str(path), "policies", synthesised(load_policies(path), world, store, seed))
+        raise InputError(
+            "E_SCREEN_FILE",
+            "this folder is neither a 1A bundle (data/layer1/1A) nor a folder of policies (policy/*.yaml)",
+            where=str(path),
+            next_step="name a catalogue file, a bundle's root folder or a folder of policies",
+        )
+    if path.suffix in {".yaml", ".yml"}:
+        return Candidate(str(path), "policies", synthesised(_with_file(policies, path), world, store, seed))
+    from seg1b.catalogue.user import load_user_catalogue
+
+    loaded = load_user_catalogue(path, iso)
+    return Candidate(str(path), loaded.layout, loaded.catalogue)
+
+
+def _with_file(policies: Policies, path: Path) -> Policies:
+    """The policies with one file replaced, recognised by its name."""
+    named = [file for file in POLICY_FILES if Path(file.path).name == path.name]
+    if not named:
+        raise InputError(
+            "E_SCREEN_FILE",
+            f"{path.name} is not the name of a policy file",
+            where=str(path),
+            next_step="use the file's own name: " + ", ".join(Path(file.path).name for file in POLICY_FILES),
+        )
+    tree = read_yaml(path)
+    if not isinstance(tree, dict):
+        raise InputError("E_POLICY_VALUE", "a policy file holds keys and values", where=str(path))
+    return set_values(policies, {f"{named[0].prefix}.{key}": value for key, value in tree.items()})
+
+
+def synthesised(policies: Policies, world: World, store: Store | None, seed: int) -> OutletCatalogue:
+    """The catalogue that `seed` synthesises under `policies`."""
+    from seg1b.catalogue.synthesise import synthesise
+
+    return synthesise(world.countries, shares_of(policies, world, store), policies.synthesis, seed).catalogue
+
+
+def shares_of(policies: Policies, world: World, store: Store | None) -> Any:
+    """S2's country shares, from a store that has them, else projected now."""
+    found = None if store is None else _published_shares(store, policies, world)
+    if found is not None:
+        return found
+    from seg1b.catalogue.shares import country_shares
+    from seg1b.world.grid import Grid
+    from seg1b.world.tile_index import build_tile_index
+
+    index = build_tile_index(world, Grid(policies.tile_index.resolution_arcsec))
+    south = southern_share(world, policies)
+    return country_shares(world.countries, south, index.area_km2(), policies.country_shares)
+
+
+# -- verdicts
+
+
+def screen(candidates: Sequence[Candidate], policies: Policies, facts: CountryFacts) -> list[Screened]:
+    """Judge every candidate and rank them: by grade in reach, then by distance to B+ and to B, then by name."""
+    ranked = sorted((screen_one(candidate, policies, facts) for candidate in candidates), key=_rank)
+    good = [row.reachable != "below_B" for row in ranked]
+    return [
+        dataclasses.replace(row, shortlisted=good[place] and place < SHORTLIST)
+        for place, row in enumerate(ranked)
+    ]
+
+
+def _rank(row: Screened) -> tuple[int, float, float, str]:
+    distances = row.feasibility.distance_to("B+"), row.feasibility.distance_to("B")
+    return (_REACH_ORDER[row.reachable], *distances, row.name)
+
+
+def screen_one(candidate: Candidate, policies: Policies, facts: CountryFacts) -> Screened:
+    """Exact country gates of one candidate, without the countries that S3's policy denies."""
+    pairs, _ = required_pairs(candidate.catalogue, facts.countries, policies.requirements)
+    found = feasibility(
+        pairs.merchant_id,
+        pairs.country,
+        pairs.n_sites,
+        eligible=np.asarray(facts.countries.eligible),
+        macro_region=facts.countries.macro_region,
+        south=facts.south,
+        prior=facts.prior,
+        market=facts.market,
+        gates=policies.gates,
+    )
+    return Screened(
+        candidate.name,
+        candidate.kind,
+        len(np.unique(pairs.merchant_id)),
+        int(pairs.n_sites.sum()),
+        found,
+        lacks_of(found, pairs, facts),
+    )
+
+
+def lacks_of(found: Feasibility, pairs: Pairs, facts: CountryFacts) -> tuple[Lack, ...]:
+    """Every row that fails, for the lowest grade that it fails, in words and outlets."""
+    counts = pairs.sites_per_country(len(facts.countries))
+    lacks = []
+    for row in found.gates:
+        if row.pass_b and row.pass_b_plus:
+            continue
+        grade, limit = ("B+", row.b_plus) if row.pass_b else ("B", row.b)
+        observed = "cannot be computed" if row.observed is None else f"is {row.observed:.4g}"
+        text = f"{row.name} {observed}, {grade} needs {row.op} {limit:.4g}"
+        detail = _detail(row.name, limit, counts, facts)
+        lacks.append(Lack(row.name, grade, f"{text}: {detail}"))
+    for counter in found.counters:
+        if counter.passed:
+            continue
+        bounds = [f">= {counter.min:.4g}" if counter.min is not None else ""]
+        bounds.append(f"<= {counter.max:.4g}" if counter.max is not None else "")
+        observed = "cannot be computed" if counter.observed is None else f"is {counter.observed:.4g}"
+        text = f"{counter.name} {observed}, either grade needs {' and '.join(filter(None, bounds))}"
+        lacks.append(
+            Lack(counter.name, "B", f"{text}: {_counter_detail(counter.name, counts, pairs, facts)}")
+        )
+    return tuple(lacks)
+
+
+def _detail(name: str, limit: float, counts: Integers, facts: CountryFacts) -> str:
+    """What is missing for one gate."""
+    total, iso = int(counts.sum()), facts.countries.iso
+    if name == "eligible_country_nonzero_share":
+        eligible = np.asarray(facts.countries.eligible)
+        missing = [iso[c] for c in np.flatnonzero(eligible & (counts == 0)).tolist()]
+        need = math.ceil(limit * int(eligible.sum())) - int((eligible & (counts > 0)).sum())
+        return f"{need} more eligible countries need an outlet; without any are {_listed(missing)}"
+    if name == "southern_hemisphere_share":
+        short = math.ceil(limit * total - float((counts * facts.south).sum()))
+        return f"{short:,} of the {total:,} outlets would have to move south of the equator"
+    if name.startswith("region_floor."):
+        region = name.removeprefix("region_floor.")
+        held = int(counts[np.array(facts.countries.macro_region) == region].sum())
+        return f"{region} has {held:,} outlets and needs {math.ceil(limit * total):,}"
+    if name.startswith("top") and name.endswith("_share"):
+        active = np.flatnonzero(counts)
+        percent = int(name.removeprefix("top").removesuffix("_share"))
+        order = active[np.argsort(-counts[active], kind="stable")][: top_count(len(active), percent)]
+        held = int(counts[order].sum())
+        largest = _listed([f"{iso[c]} {counts[c] / total:.1%}" for c in order.tolist()])
+        return (
+            f"the top {percent} % of countries have {held - math.floor(limit * total):,} outlets too many; "
+            f"they are {largest}"
+        )
+    if name == "country_gini":
+        heavy = heaviest_countries(counts, facts.prior, iso)
+        return (
+            f"furthest above their share of the market prior are {_listed(heavy)}" if heavy else advice(name)
+        )
+    if name.startswith("bootstrap_upper."):
+        return "the upper end of its 95 % interval; a few large merchants widen it"
+    return advice(name)
+
+
+def _counter_detail(name: str, counts: Integers, pairs: Pairs, facts: CountryFacts) -> str:
+    iso = facts.countries.iso
+    if name == "largest_merchant_share":
+        share = pairs.n_sites / counts[pairs.country]
+        share = np.where(counts[pairs.country] >= np.median(counts[counts > 0]).clip(max=20), share, 0.0)
+        worst = int(np.argmax(share))
+        where = iso[int(pairs.country[worst])]
+        return (
+            f"merchant {pairs.merchant_id[worst]} has {int(pairs.n_sites[worst]):,} of the "
+            f"{int(counts[pairs.country[worst]]):,} outlets of {where}"
+        )
+    if name in ("prior_kl", "market_slope"):
+        heavy = heaviest_countries(counts, facts.prior, iso)
+        return "outlets do not follow markets" + (
+            f"; furthest above theirs are {_listed(heavy)}" if heavy else ""
+        )
+    return advice(name)
+
+
+def _listed(codes: Sequence[str]) -> str:
+    """Codes in a sentence."""
+    rest = len(codes) - _NAMED_AT_MOST
+    return ", ".join(codes[:_NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
