@@ -43,7 +43,7 @@ unit: $(READY)
 	$(RUN)/python -m pytest $(ARGS)
 
 bench: $(READY)
-	$(RUN)/python scripts/bench_chain.py $(ARGS)
+	$(RUN)/python scripts/bench_certify.py $(ARGS)
 
 world: $(READY)
 	$(RUN)/python scripts/build_world_bundle.py

@@ -76,6 +76,6 @@ def unreachable(address: str, what: str) -> InputError:
         "E_RAY_UNREACHABLE",
         what,
         where=f"--address {address}",
-        next_step="start one with `ray start --head`, check host, port, firewall and, if it asks for a token, "
+        next_step="start one with `ray start --head`, check host, port, firewall and, if it wants a token, "
         "RAY_AUTH_MODE=token with RAY_AUTH_TOKEN; or leave --address out to start a local Ray",
     )

@@ -16,10 +16,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from cluster.failures import translated
+from cluster.retention import DistributedRetention
 from cluster.session import RayOptions, RaySession
 from cluster.worker import Outcome, run_payload
 from seg1b.errors import ContractError, InputError
-from seg1b.lanes.executor import Completion, Task
+from seg1b.lanes.executor import Completion, RetentionAuthority, Task
+from seg1b.store.store import Store
 
 _WAIT_S = 1.0
 _CANCEL_WAIT_S = 5.0
@@ -87,6 +89,10 @@ class RayExecutor:
         """Raise now what is wrong with the session (InputError), e.g. before expensive work of the driver."""
         self.session.wait()
 
+    def retention(self, store: Store) -> RetentionAuthority:
+        """The retention actor, once Ray is up; before, the store itself (nobody waits for Ray to prune)."""
+        return DistributedRetention(store, lambda: self.session.connected)
+
     def share(self, name: str, value: object) -> None:
         """Make a value available to tasks submitted from now on; it is copied once, when first needed."""
         self._slots = {**self._slots, name: _Slot(value)}
@@ -112,8 +118,8 @@ class RayExecutor:
             try:
                 self._fill()
                 finished = self._wait()
-            except BaseException:
-                self._abandon()
+            except BaseException as error:
+                self._abandon(_CANCEL_WAIT_S if isinstance(error, Exception) else 0.0)  # Ctrl-C: at once
                 raise
             if not finished:
                 self._check_progress(idle_since_s)
@@ -250,7 +256,7 @@ class RayExecutor:
                     next_step="add worker nodes (`ray start --address`); does the autoscaler start none?",
                 )
 
-    def _abandon(self) -> None:
+    def _abandon(self, wait_s: float = _CANCEL_WAIT_S) -> None:
         """Forget queued tasks and cancel running ones; wait a little for them to stop."""
         self._queue.clear()
         running, self._running = list(self._running), {}
@@ -263,7 +269,7 @@ class RayExecutor:
                 ray.cancel(reference, force=False)
             except Exception:  # noqa: BLE001 (cancelling is a courtesy; the error on its way matters more)
                 continue
-        ray.wait(running, num_returns=len(running), timeout=_CANCEL_WAIT_S)
+        ray.wait(running, num_returns=len(running), timeout=wait_s)
 
     def _snapshot(self) -> None:
         if not self.session.connected:

@@ -14,13 +14,14 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cluster.failures import translated
 from seg1b.errors import ContractError, Seg1bError
+from seg1b.lanes.executor import DirectRetention, RetentionAuthority
 from seg1b.store.filesystem import FileSystem
 from seg1b.store.locks import LeaseRecord, StoreLock, owner_information
 from seg1b.store.records import POINTER_NAMES, Records
@@ -135,6 +136,32 @@ class _RetentionActor:
         if self._keeper is None:
             self._keeper = RetentionKeeper(self._root)
         return getattr(self._keeper, method)(*arguments, **named)
+
+
+class DistributedRetention:
+    """Retention for a driver: the actor once Ray is up, until then the store itself under the same lock.
+
+    So that pruning before a run need not wait for Ray, which starts in the background.
+    """
+
+    def __init__(self, store: Store, connected: Callable[[], bool]) -> None:
+        self._direct, self._client = DirectRetention(store), RetentionClient(store.root)
+        self._connected = connected
+
+    def _authority(self) -> RetentionAuthority:
+        return self._client if self._connected() else self._direct
+
+    def prune(
+        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+    ) -> Plan:
+        """Remove what nobody holds; by default only say what would go."""
+        return self._authority().prune(
+            dry_run=dry_run, keep_newest_runs=keep_newest_runs, keep_runs=tuple(keep_runs)
+        )
+
+    def set_pointer(self, name: str, run_id: str, details: Mapping[str, Any] | None = None) -> None:
+        """Point a name to a run that has a receipt. Raises InputError E_STORE_UNKNOWN_ID."""
+        self._authority().set_pointer(name, run_id, details)
 
 
 class RetentionClient:

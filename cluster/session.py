@@ -160,6 +160,8 @@ class RaySession:
         _set_ray_variables(self.options.max_retries)
         if address is not None:
             check_address(address)
+        elif "ray" not in sys.modules:
+            self._set_token()
         import ray
 
         atexit.register(self.close)  # after Ray's own, so that it runs before it
@@ -175,7 +177,6 @@ class RaySession:
     def _start_local(self) -> None:
         import ray
 
-        self._set_token()
         root = tempfile.gettempdir()
         root = root if len(root) <= _SOCKET_PATH_ROOM else "/tmp"
         self._folder = Path(tempfile.mkdtemp(prefix="seg1b-ray-", dir=root))
@@ -193,7 +194,7 @@ class RaySession:
         self._start_reaper(self._folder)
 
     def _set_token(self) -> None:
-        """A token for this session alone, unless the user chose how Ray authenticates.
+        """A token for this session alone, unless the user chose how Ray authenticates. Before Ray is imported.
 
         Ray's own default leaves a token in the home folder, and with it every later `ray start` would ask for
         it.

@@ -4,7 +4,9 @@ Coordinates are integers: `UNIT` = 2**32 to a tile axis, x eastwards from -180 d
 degrees, the world W = ncols * UNIT wide. A tile belongs to a polygon when its centre is inside by the even-odd
 rule; an edge through a centre counts as lying west (north) of it, so neighbours that share an edge share no tile
 and leave none out. Edges are unwrapped to their shorter side, so the antimeridian needs no cutting; what happens
-on the seam x = 0 = W and round a pole is decided by the parity of the crossings of that seam.
+on the seam x = 0 = W and round a pole is decided by the parity of the crossings of that seam, counted from the
+north pole. The pole itself is outside: a ring round the world encloses what lies south of it, and a polygon that
+holds the north pole has edges along it.
 
 Every decision is an exact comparison of integer products in 128 bits. Floating point only proposes a column.
 """
@@ -72,12 +74,17 @@ def _first_column_from(x0: int, y0: int, x1: int, y1: int, y: int) -> int:
 
 @inline
 def _seam_row(x0: int, y0: int, x1: int, y1: int, world_width: int) -> int:
-    """The first row whose centre lies on or south of the edge's crossing with the seam x = world_width."""
+    """The first row that sees the edge's crossing with the seam x = world_width to its north.
+
+    A row whose centre is level with the crossing sees it if the edge comes from the west. If it comes from the
+    east, that row still counts it among its own crossings, at column 0.
+    """
     run = abs(x1 - x0)
     reach = abs(world_width - x0)
     height = y1 - y0
+    seen_from = 0 if x0 < world_width else 1
     row = _first_row_from(y0 + int(reach / run * height)) - 1
-    while compare_products(row * UNIT + _HALF - y0, run, reach, height) < 0:
+    while compare_products(row * UNIT + _HALF - y0, run, reach, height) < seen_from:
         row += 1
     return max(row, 0)
 
@@ -88,8 +95,9 @@ def polygon_spans(
 ) -> tuple[SpanArray, bool]:
     """Row spans of the tiles whose centre is inside the polygon.
 
-    `x`, `y`: int64 vertex coordinates; `ring_start`: R + 1 offsets of the closed rings. Returns (S, 3) int32 rows
-    (row, first column, column after the last), ascending and disjoint, and whether every row's parity closed.
+    `x`, `y`: int64 vertex coordinates, x in [0, W), y in [0, rows * UNIT]; `ring_start`: R + 1 offsets of the
+    closed rings. Returns (S, 3) int32 rows (row, first column, column after the last), ascending and disjoint,
+    and whether every row's parity closed.
     """
     world_width = columns * UNIT
     seam = np.zeros(rows + 1, np.int64)
@@ -128,10 +136,10 @@ def polygon_spans(
             continue
         crossing[first:last].sort()
         inside = inside_at_seam
-        start = np.int32(0)
+        start = 0
         row_used = used
         for i in range(first, last + 1):
-            column = crossing[i] if i < last else np.int32(columns)
+            column = int(crossing[i]) if i < last else columns
             if inside and column > start:
                 if used > row_used and spans[used - 1, 2] == start:
                     spans[used - 1, 2] = column

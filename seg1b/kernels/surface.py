@@ -4,8 +4,8 @@ A settlement is a paraboloid of people round its point: density falls from the p
 radius R, with R^2 = 2 P / (pi * peak density), never less than a minimum radius. Only tiles of the settlement's
 own country take part, so a harbour town does not lose half its people to the sea. What a country's settlements do
 not account for lives scattered in *inhabited blocks*: the blocks of tiles that hold a settlement, and their
-neighbours. Populations are int64 micro-persons per tile. Only +, -, *, / and comparisons of IEEE doubles and
-integer arithmetic are used, so the same numbers come out on every CPU.
+neighbours. Populations are int64 micro-persons per tile. Only +, -, *, /, square roots and comparisons of IEEE
+doubles and integer arithmetic are used, so the same numbers come out on every CPU.
 """
 
 from __future__ import annotations
@@ -62,11 +62,13 @@ def _nearest_tile(
         if dy * dy >= best_distance:
             continue
         for shift in (-columns, 0, columns):
-            column = min(max(fx // _SUBTILE, col0[s] + shift), col1[s] - 1 + shift)
+            column = min(max((fx - 1) // _SUBTILE, col0[s] + shift), col1[s] - 1 + shift)
             dx = (column * _SUBTILE + _SUBTILE // 2 - fx) * (cosine_q30 / 1073741824.0)
-            if dx * dx + dy * dy < best_distance:
-                best_distance = dx * dx + dy * dy
-                best = row[s] * columns + column - shift
+            distance = dx * dx + dy * dy
+            tile = np.int64(row[s]) * columns + column - shift
+            if distance < best_distance or (distance == best_distance and tile < best):
+                best_distance = distance
+                best = tile
     return int(best)
 
 
@@ -238,7 +240,8 @@ def population_runs(
     """A country's population as runs (first tile id, tiles, micro-persons per tile) in row-major order.
 
     `tiles`, `values`: settled micro-persons, ascending by tile; `rural_micro`: scattered micro-persons per tile of
-    each row where the block is inhabited. Runs cover every tile of the spans, those without people too.
+    each row where the block is inhabited. Runs cover every tile of the spans, those without people too,
+    and are as long as they can be within a span.
     """
     capacity = 2 * len(tiles) + 4 * len(row) + 1024
     first = np.empty(capacity, np.int64)
@@ -253,7 +256,7 @@ def population_runs(
         c = np.int64(col0[s])
         span_end = np.int64(col1[s])
         while c < span_end:
-            e = np.int64(_next_change(inhabited, r // block_tiles, c, span_end, block_tiles))
+            e = np.int64(_next_change(inhabited, int(r // block_tiles), int(c), int(span_end), block_tiles))
             rural = rural_micro[r] if inhabited[r // block_tiles, c // block_tiles] else np.int64(0)
             while c < e:
                 if k < len(tiles) and tiles[k] == base + c:

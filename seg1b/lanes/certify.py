@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seg1b.catalogue.verify import verify_bundle
+from seg1b.errors import ContractError
 from seg1b.lanes import certificate
 from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
 from seg1b.lanes.identity import run_identity
@@ -75,13 +76,23 @@ class CertifyResult:
 
 
 @dataclass
-class _SeedProgress:
+class SeedProgress:
+    """One seed on its way through a certification."""
+
     preparation: Preparation | None = None
     shards: dict[str, Shard] = field(default_factory=dict)
     placed: int = 0
     finish: Finish | None = None
     witness: dict[str, str] | None = None
     run_id: str = field(default_factory=new_run_id)
+
+    def results(self) -> tuple[Preparation, Finish]:
+        """What the seed came to; only once every task of it has completed."""
+        if self.preparation is None or self.finish is None:
+            raise ContractError(
+                "E_LANE_INCOMPLETE", "a seed was asked for its results before it was finished"
+            )
+        return self.preparation, self.finish
 
 
 @dataclass
@@ -95,10 +106,10 @@ class Certification:
     seeds: tuple[int, ...]
     bundle: Path | None
     observer: Observer
-    progress: dict[int, _SeedProgress] = field(default_factory=dict)
+    progress: dict[int, SeedProgress] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
 
-    def run(self) -> tuple[WorldStage, dict[int, _SeedProgress]]:
+    def run(self) -> tuple[WorldStage, dict[int, SeedProgress]]:
         """Every task of every seed."""
         self.executor.start()
         self.observer(Event("world", None, 0, 1))
@@ -107,7 +118,7 @@ class Certification:
         self.executor.share(STAGE, stage)
         prune_before_run(self.executor.retention(self.store))
         for seed in self.seeds:
-            self.progress[seed] = _SeedProgress()
+            self.progress[seed] = SeedProgress()
             self._submit(
                 "prepare", seed, prepare_seed, (self.store, self.policies, seed, self.bundle), _PREPARE_COST
             )
@@ -157,14 +168,16 @@ class Certification:
             placing = (self.store, self.policies, preparation.identity, shard)
             self._submit("place", seed, place_shard, placing, float(shard.sites), shard.name)
 
-    def _finish(self, seed: int, progress: _SeedProgress) -> None:
-        assert progress.preparation is not None
+    def _finish(self, seed: int, progress: SeedProgress) -> None:
+        preparation = progress.preparation
+        if preparation is None:
+            raise ContractError("E_LANE_INCOMPLETE", f"seed {seed} was placed before it was prepared")
         self.observer(Event("validate", seed, 0, 1))
         arguments = (
             self.store,
             self.policies,
-            progress.preparation.identity,
-            certificate.seed_hashes(self.policies, self.world.digest, progress.preparation.facts),
+            preparation.identity,
+            certificate.seed_hashes(self.policies, self.world.digest, preparation.facts),
             tuple(sorted(progress.shards)),
         )
         self._submit("finish", seed, finish_seed, arguments, _FINISH_COST)
@@ -202,7 +215,8 @@ def certify(
     with leased(store, "certify", anticipated_keys(store, policies, world, chosen, digest)) as lease:
         try:
             stage, progress = run.run()
-            preparations, finishes = _collect(progress)
+            results = [one.results() for one in progress.values()]
+            preparations = [preparation for preparation, _ in results]
             identity = run_identity(
                 policies,
                 world.digest,
@@ -215,9 +229,7 @@ def certify(
             )
             run_ids = {seed: progress[seed].run_id for seed in chosen}
             _publish_receipts(store, identity, preparations, run_ids, executor.name)
-            evidence = [
-                certificate.evidence_of(one, two) for one, two in zip(preparations, finishes, strict=True)
-            ]
+            evidence = [certificate.evidence_of(preparation, finish) for preparation, finish in results]
             witness = {seed: one.witness for seed, one in progress.items() if one.witness is not None}
             assembled = certificate.assemble(stage, policies, identity, evidence, run_ids, witness)
             observer(Event("publish", None, 0, 1))
@@ -255,21 +267,12 @@ def _move_pointers(
         authority.set_pointer("last_good", run_id, details)
 
 
-def _collect(progress: dict[int, _SeedProgress]) -> tuple[list[Preparation], list[Finish]]:
-    preparations, finishes = [], []
-    for one in progress.values():
-        assert one.preparation is not None and one.finish is not None
-        preparations.append(one.preparation)
-        finishes.append(one.finish)
-    return preparations, finishes
-
-
-def _telemetry(preparation: Preparation, progress: _SeedProgress) -> dict[str, Any]:
-    assert progress.finish is not None
+def _telemetry(preparation: Preparation, progress: SeedProgress) -> dict[str, Any]:
+    _, finish = progress.results()
     return {
         "run_id": progress.run_id,
         "reused": list(preparation.reused),
-        "states": {**preparation.times.seconds, **progress.finish.times.seconds},
+        "states": {**preparation.times.seconds, **finish.times.seconds},
         "shards": {shard.name: shard.sites for shard in progress.shards.values()},
     }
 

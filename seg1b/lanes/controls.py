@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,11 +97,11 @@ def _worlds(
             control.name,
             control.what,
             control.must_fail,
-            lambda build=control.build: build(sites, model.surface, model.grid, seed),
+            partial(control.build, sites, model.surface, model.grid, seed),
         )
     must_fail = next(control.must_fail for control in CONTROLS if control.name == "old_placement")
     what = "the first engine's own kernel on area weights, through S4"
-    yield FIRST_ENGINE, what, must_fail, lambda: first_engine_sites(model, world, pairs, policies, seed)
+    yield FIRST_ENGINE, what, must_fail, partial(first_engine_sites, model, world, pairs, policies, seed)
 
 
 def _row(name: str, what: str, must_fail: tuple[str, ...], failed: tuple[str, ...]) -> ControlRow:

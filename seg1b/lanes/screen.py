@@ -315,11 +315,13 @@ def screen_one(candidate: Candidate, policies: Policies, facts: CountryFacts) ->
         len(np.unique(pairs.merchant_id)),
         int(pairs.n_sites.sum()),
         found,
-        lacks_of(found, pairs, facts),
+        lacks_of(found, pairs, facts, policies.gates.counter_metric_parameters.largest_merchant_sites_min),
     )
 
 
-def lacks_of(found: Feasibility, pairs: Pairs, facts: CountryFacts) -> tuple[Lack, ...]:
+def lacks_of(
+    found: Feasibility, pairs: Pairs, facts: CountryFacts, merchant_sites_min: int
+) -> tuple[Lack, ...]:
     """Every row that fails, for the lowest grade that it fails, in words and outlets."""
     counts = pairs.sites_per_country(len(facts.countries))
     lacks = []
@@ -338,9 +340,13 @@ def lacks_of(found: Feasibility, pairs: Pairs, facts: CountryFacts) -> tuple[Lac
         bounds.append(f"<= {counter.max:.4g}" if counter.max is not None else "")
         observed = "cannot be computed" if counter.observed is None else f"is {counter.observed:.4g}"
         text = f"{counter.name} {observed}, either grade needs {' and '.join(filter(None, bounds))}"
-        lacks.append(
-            Lack(counter.name, "B", f"{text}: {_counter_detail(counter.name, counts, pairs, facts)}")
-        )
+        if counter.observed is None and counter.reason:
+            text = f"{counter.name}: {counter.reason}"
+        if counter.name == "largest_merchant_share":
+            detail = _largest_merchant(counts, pairs, facts, merchant_sites_min)
+        else:
+            detail = _counter_detail(counter.name, counts, facts)
+        lacks.append(Lack(counter.name, "B", f"{text}: {detail}"))
     return tuple(lacks)
 
 
@@ -379,19 +385,20 @@ def _detail(name: str, limit: float, counts: Integers, facts: CountryFacts) -> s
     return advice(name)
 
 
-def _counter_detail(name: str, counts: Integers, pairs: Pairs, facts: CountryFacts) -> str:
-    iso = facts.countries.iso
-    if name == "largest_merchant_share":
-        share = pairs.n_sites / counts[pairs.country]
-        share = np.where(counts[pairs.country] >= np.median(counts[counts > 0]).clip(max=20), share, 0.0)
-        worst = int(np.argmax(share))
-        where = iso[int(pairs.country[worst])]
-        return (
-            f"merchant {pairs.merchant_id[worst]} has {int(pairs.n_sites[worst]):,} of the "
-            f"{int(counts[pairs.country[worst]]):,} outlets of {where}"
-        )
+def _largest_merchant(counts: Integers, pairs: Pairs, facts: CountryFacts, sites_min: int) -> str:
+    """The pair with the largest share of a country that has at least `sites_min` outlets."""
+    inside = counts[pairs.country]
+    worst = int(np.argmax(np.where(inside >= sites_min, pairs.n_sites / inside, 0.0)))
+    return (
+        f"merchant {pairs.merchant_id[worst]} has {int(pairs.n_sites[worst]):,} of the {int(inside[worst]):,} "
+        f"outlets of {facts.countries.iso[int(pairs.country[worst])]}"
+    )
+
+
+def _counter_detail(name: str, counts: Integers, facts: CountryFacts) -> str:
+    """What is wrong with one counter-metric."""
     if name in ("prior_kl", "market_slope"):
-        heavy = heaviest_countries(counts, facts.prior, iso)
+        heavy = heaviest_countries(counts, facts.prior, facts.countries.iso)
         return "outlets do not follow markets" + (
             f"; furthest above theirs are {_listed(heavy)}" if heavy else ""
         )

@@ -23,15 +23,14 @@ LORENZ_POINTS_MAX = 300
 
 
 def margin_bar(fractions: Mapping[str, float], *, passed: bool) -> str:
-    """Room to B+ as a part of the threshold: a bar for the worst seed, ticks for all. Not empty."""
-    width, height, reach = 132.0, 22.0, 0.5
-    scale = Scale(-reach, reach, 4.0, width - 4.0)
+    """Room to B+ as a part of the threshold: a bar for the worst seed, up to a half. Not empty."""
+    width, height, reach = 100.0, 22.0, 0.5
+    scale = Scale(-reach, reach, 2.0, width - 2.0)
     worst = min(fractions.values())
     zero, end = scale(0.0), scale.clamped(worst)
     body = [
-        rectangle(4.0, 9.0, width - 8.0, 4.0, "track"),
+        rectangle(2.0, 9.0, width - 4.0, 4.0, "track"),
         rectangle(min(zero, end), 7.0, abs(end - zero), 8.0, "room" if passed else "lack"),
-        *(line(scale.clamped(v), 4.0, scale.clamped(v), 18.0, "tick") for v in fractions.values()),
         line(zero, 1.0, zero, 21.0, "zero"),
     ]
     each = ", ".join(f"{who} {100 * value:+.1f} %" for who, value in fractions.items())
@@ -114,7 +113,7 @@ def dumbbell(prior: float, share: float, largest: float) -> str:
 
 def lorenz_chart(counts: Mapping[int, npt.NDArray[np.int64]], prior: Floats, ginis: Mapping[int, float | None]) -> str:
     """Lorenz curves of sites per country with sites, one per seed, and of the market prior."""
-    width, height, left, right, top, bottom = 460.0, 420.0, 52.0, 446.0, 14.0, 372.0
+    width, height, left, right, top, bottom = 460.0, 420.0, 60.0, 436.0, 14.0, 372.0
     x, y = Scale(0, 1, left, right), Scale(0, 1, bottom, top)
     body = _grid(x, y, [0, 0.25, 0.5, 0.75, 1], [0, 0.25, 0.5, 0.75, 1])
     body.append(line(x(0), y(0), x(1), y(1), "diagonal"))
@@ -124,7 +123,7 @@ def lorenz_chart(counts: Mapping[int, npt.NDArray[np.int64]], prior: Floats, gin
         if count.sum() > 0:
             body.append(polyline(*_lorenz(count.astype(np.float64), x, y), "curve seed", f"seed {seed}"))
     body.append(text((left + right) / 2, 410.0, "countries, smallest first", "mark", "middle"))
-    body.append(_vertical(14.0, (top + bottom) / 2, "share of sites"))
+    body.append(_vertical(12.0, (top + bottom) / 2, "share of sites"))
     body.append(_legend(left + 14, top + 18, [("curve seed", _count(len(counts), "seed")), ("curve prior", "market prior"), ("diagonal", "all countries equal")]))
     each = ", ".join(f"seed {seed} {number(value)}" for seed, value in ginis.items())
     return figure(width, height, f"Lorenz curve of sites over countries. Gini coefficients: {each}.", body)
@@ -141,18 +140,19 @@ def _lorenz(values: Floats, x: Scale, y: Scale) -> tuple[list[float], list[float
 
 def neighbour_chart(distances_m: Mapping[int, Floats | None], quantiles_m: Mapping[str, float | None]) -> str:
     """Distribution of the distance to the nearest other site, a line per seed, on a logarithmic axis."""
-    width, height, left, right, top, bottom = 460.0, 420.0, 52.0, 446.0, 40.0, 372.0
+    width, height, left, right, top, bottom = 460.0, 420.0, 30.0, 428.0, 14.0, 372.0
     known = {seed: d[d > 0] for seed, d in distances_m.items() if d is not None and bool((d > 0).any())}
     label = "Distances to the nearest other site"
     if not known:
         return figure(width, 80.0, f"{label}: none", [text(left, 44.0, "No site has a neighbour.", "mark")])
     low = 10.0 ** math.floor(math.log10(max(min(float(np.quantile(d, 0.001)) for d in known.values()), 0.1)))
-    high = 10.0 ** math.ceil(math.log10(max(float(d.max()) for d in known.values()) * 1.0001))
+    farthest = max(float(np.quantile(d, 0.9999)) for d in known.values())
+    high = 10.0 ** math.ceil(math.log10(farthest * 1.0001))
     x = LogScale(low, max(high, low * 10), left, right)
     decades = round(math.log10(x.high / x.low))
     edges = np.linspace(math.log10(x.low), math.log10(x.high), decades * BINS_PER_DECADE + 1)
     shares = {
-        seed: np.histogram(np.log10(np.maximum(d, x.low)), edges)[0] / len(d) for seed, d in known.items()
+        seed: np.histogram(np.log10(np.clip(d, x.low, x.high)), edges)[0] / len(d) for seed, d in known.items()
     }
     tallest = max(float(share.max()) for share in shares.values())
     y = Scale(0.0, tallest * 1.04, bottom, top)
@@ -169,22 +169,21 @@ def neighbour_chart(distances_m: Mapping[int, Floats | None], quantiles_m: Mappi
             body.append(polyline(xs, ys, "area", close=True))
         body.append(polyline(xs, ys, "curve seed thin", f"seed {seed}"))
     names = {"q50": "median", "q90": "p90", "q99": "p99"}
-    for level, (key, name) in enumerate(names.items()):
+    for (key, name), level, side in zip(names.items(), (26.0, 26.0, 54.0), (-7.0, 7.0, 7.0), strict=True):
         value = quantiles_m.get(key)
         if value is not None and x.low <= value <= x.high:
-            body.append(line(x(value), top - 6, x(value), bottom, "edge"))
-            anchor = "end" if level == 0 else "start" if level == 2 else "middle"
-            body.append(text(x(value) + (3 if level == 0 else -3 if level == 2 else 0), 14.0, name, "mark strong", anchor))
-            body.append(text(x(value) + (3 if level == 0 else -3 if level == 2 else 0), 29.0, _metres(value), "mark", anchor))
+            anchor = "end" if side < 0 else "start"
+            body.append(line(x(value), level - 11.0, x(value), bottom, "edge"))
+            body.append(text(x(value) + side, level, f"{name} {_metres(value)}", "mark strong halo", anchor))
     body.append(text((left + right) / 2, 410.0, "distance to the nearest other site, logarithmic", "mark", "middle"))
-    body.append(_vertical(14.0, (top + bottom) / 2, "share of sites"))
+    body.append(_vertical(12.0, (top + bottom) / 2, "share of sites"))
     told = ", ".join(f"{name} {_metres(quantiles_m.get(key) or 0.0)}" for key, name in names.items())
     return figure(width, height, f"{label}: {told} (all seeds pooled)", body)
 
 
 def pit_chart(pits: Mapping[int, Floats]) -> str:
     """Histogram of the density rank of sites among their country's people; flat is what placement by people gives."""
-    width, height, left, right, top, bottom = 460.0, 420.0, 52.0, 446.0, 14.0, 372.0
+    width, height, left, right, top, bottom = 460.0, 420.0, 60.0, 436.0, 14.0, 372.0
     edges = np.linspace(0.0, 1.0, PIT_BINS + 1)
     known = {seed: pit[np.isfinite(pit)] for seed, pit in pits.items()}
     heights = {s: np.histogram(p, edges)[0] / len(p) * PIT_BINS for s, p in known.items() if len(p)}
@@ -201,11 +200,11 @@ def pit_chart(pits: Mapping[int, Floats]) -> str:
         for seed, h in heights.items():
             body.append(dot((x0 + x1) / 2, y(float(h[i])), 2.2, "seed", f"seed {seed}: {float(h[i]):.3f}"))
     body.append(line(left, y(1.0), right, y(1.0), "edge"))
-    body.append(text(right, y(1.0) - 12, "sites follow people exactly", "mark halo", "end"))
+    body.append(text(right, y(1.0) - 40, "1 = sites follow people exactly", "mark halo", "end"))
     body.append(line(left, bottom, right, bottom, "axis"))
-    words = "share of the country's people who live less densely than around the site"
+    words = "density rank of the site among its country's people"
     body.append(text((left + right) / 2, 410.0, words, "mark", "middle"))
-    body.append(_vertical(14.0, (top + bottom) / 2, "sites, relative to people"))
+    body.append(_vertical(12.0, (top + bottom) / 2, "sites, relative to people"))
     worst = max(float(np.abs(h - 1.0).max()) for h in heights.values())
     return figure(width, height, f"Density ranks of sites in {PIT_BINS} classes; largest departure from 1: {worst:.3f}", body)
 
@@ -234,4 +233,6 @@ def _count(n: int, word: str) -> str:
 
 
 def _metres(value: float) -> str:
-    return f"{value / 1000:,.3g} km" if value >= 1000 else f"{value:,.3g} m"
+    if value >= 1000.0:
+        return f"{value / 1000.0:,.1f} km" if value < 10_000.0 and value % 1000.0 else f"{value / 1000.0:,.0f} km"
+    return f"{value:.0f} m" if value >= 10.0 or value == round(value) else f"{value:.1f} m"

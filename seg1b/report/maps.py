@@ -39,6 +39,7 @@ FIGURE_PX: Final = 400
 """Width of a country figure in its own units; its image has twice as many pixels."""
 FIGURE_ASPECT: Final = 0.75
 LABELS_PER_FIGURE: Final = 7
+TOWNS_PER_FIGURE: Final = 100
 ROUND_RADII: Final = (1.0, 2.3, 3.3, 4.3, 5.4, 6.4, 7.3, 8.3)
 """Radii in pixels at which a disc looks like one."""
 WORLD_DOT_SITES_MAX: Final = 500_000
@@ -128,7 +129,7 @@ def country_figure(country: int, points: SitePoints, outlines: Outlines) -> str:
     counts = count_pixels(own.lon_deg, own.lat_deg, fine.place, fine.width, fine.height)
     png = encode_tinted(shades(spread(counts, site_radius(len(own), fine.width))), SITE)
     mine, others = outlines.view_paths(view, country)
-    towns = towns_in(view, country, world, 11.0, LABELS_PER_FIGURE)
+    towns = towns_in(view, country, world, 11.0, LABELS_PER_FIGURE)[:TOWNS_PER_FIGURE]
     name = world.countries.name[country]
     title = f"Map of {name}: {len(own):,} sites over the outline of the country, with its largest towns"
     rings = "".join(f'<circle cx="{t.x:.1f}" cy="{t.y:.1f}" r="{t.radius:.1f}"/>' for t in towns)
@@ -141,7 +142,7 @@ def country_figure(country: int, points: SitePoints, outlines: Outlines) -> str:
         f'<svg class="map" viewBox="0 0 {view.width} {view.height}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>"
         f'<g transform="scale(.5)"><path class="far" d="{others}"/><path class="land" d="{mine}"/></g>'
-        f'<g class="towns">{rings}</g>'
+        f'<g class="towns" opacity="{town_opacity(len(towns)):.2f}">{rings}</g>'
         f'{_image(png, view.width, view.height)}<g class="names">{names}</g>'
         f'<g class="scale"><path d="M10 {bottom - 4}v4h{length_px:.1f}v-4"/>'
         f'<text x="{length_px + 16:.1f}" y="{bottom}">{text}</text></g></svg>'
@@ -150,7 +151,7 @@ def country_figure(country: int, points: SitePoints, outlines: Outlines) -> str:
 
 def site_radius(sites: int, width_px: int) -> float:
     """Radius of a site in pixels, of those that make a round dot: large where there are few sites."""
-    wanted = (4.3 if sites <= 150 else 2.9 if sites <= 2000 else 2.0) * width_px / 800.0
+    wanted = (4.3 if sites <= 150 else 2.9 if sites <= 8000 else 2.0) * width_px / 800.0
     return max(radius for radius in ROUND_RADII if radius <= max(wanted, ROUND_RADII[0]))
 
 

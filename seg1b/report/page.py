@@ -1,23 +1,84 @@
-"""Temporary."""
+"""The report of a certification: one HTML file that needs nothing but a browser.
+
+Same certificate, same bytes: there is no clock, no path and no version in it, and every number is rounded.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from html import escape
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from seg1b.report import sections
+from seg1b.report.geometry import Outlines
 from seg1b.report.points import SitePoints
 from seg1b.scoring.score import Score
 from seg1b.world.bundle import World
 
-__all__ = ["SitePoints", "write_report"]
+__all__ = ["SitePoints", "report_page", "write_report"]
+
+REPORT = "report/index.html"
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(
-    add_bytes: Callable[[str, bytes], Any],
+    add_bytes: Callable[[str, bytes], object],
     document: Mapping[str, Any],
     scores: Mapping[int, Score],
     pooled: Score,
     points: Mapping[int, SitePoints],
     world: World,
 ) -> None:
-    """Add report/index.html."""
-    add_bytes("report/index.html", b"<!doctype html><title>seg1b</title>")
+    """Add `report/index.html` to a certification's folder.
+
+    `document` is the certificate, `scores` and `points` are by seed; the maps show the first seed of the document.
+    """
+    page = report_page(document, scores, pooled, points, world)
+    add_bytes(REPORT, page.encode("utf-8"))
+
+
+def report_page(
+    document: Mapping[str, Any],
+    scores: Mapping[int, Score],
+    pooled: Score,
+    points: Mapping[int, SitePoints],
+    world: World,
+) -> str:
+    """The page as text."""
+    first = int(document["seeds"][0]["seed"]) if document["seeds"] else None
+    shown = points.get(first) if first is not None else None
+    if shown is None:
+        shown = SitePoints(np.zeros(0, np.int16), np.zeros(0), np.zeros(0))
+    names = dict(zip(world.countries.iso, world.countries.name, strict=True))
+    body = [
+        sections.headline(document, pooled),
+        "<main>",
+        sections.world_section(shown, first, Outlines(world)),
+        sections.gates(document),
+        sections.counters(document),
+        sections.stability(document),
+        sections.distributions(document, scores, pooled),
+        sections.atlas(shown, first, Outlines(world)),
+        sections.distortion(document, names),
+        sections.guard(document),
+        sections.verification(document),
+        sections.provenance(document, world.provenance, names),
+        "</main>",
+        sections.footer(document),
+    ]
+    grade = escape(sections.grade_text(str(document["grade"])))
+    title = f"seg1b certificate {escape(sections.short(document['cert_id']))}: grade {grade}"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta name="color-scheme" content="light dark">\n<title>{title}</title>\n'
+        f"<style>\n{_style()}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
+    )
+
+
+def _style() -> str:
+    return (Path(__file__).parent / "page.css").read_text(encoding="utf-8")

@@ -148,6 +148,20 @@ def limit(value: float | None, style: str = "number") -> str:
     return f"{_short(head)} {unit}".strip()
 
 
+def allowed(low: float | None, high: float | None, style: str) -> str:
+    """A band in words."""
+    if low is None and high is None:
+        return "any"
+    if low is None:
+        return f"≤ {limit(high, style)}"
+    if high is None:
+        return f"≥ {limit(low, style)}"
+    if style == "points" and low == -high:
+        return f"± {limit(high, style).lstrip('+')}"
+    unit = limit(high, style).partition(" ")[2]
+    return f"{limit(low, style).removesuffix(unit).strip()} to {limit(high, style)}"
+
+
 def _trimmed(text: str) -> str:
     return "0" if float(text) == 0.0 else text
 

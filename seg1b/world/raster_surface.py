@@ -2,7 +2,7 @@
 
 A raster is dense, so runs are short; but they are the same runs, and everything downstream is the same. Memory is
 bounded by a strip of rows and the runs themselves. A country without any people in the raster keeps a surface of zeros
-(its weights then fall back to uniform, and say so).
+(its weights then follow area, and say so).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from seg1b.world.tile_index import TileIndex
 
 IntArray = NDArray[np.int64]
 _STRIP_ROWS = 256
+_MOST_PERSONS = 1e12  # more would not fit into 64 bits as micro-persons
 
 
 @njit
@@ -51,18 +52,23 @@ def _runs_of_strip(row: Any, col0: Any, col1: Any, people: Any, top: Any, column
 def build_raster_surface(world: World, index: TileIndex) -> PopulationSurface:
     """People of the world's raster on `index`'s tiles.
 
-    Raises InputError W308_RASTER_RESOLUTION if the tile grid is not the raster's, and the raster's own codes.
+    Raises InputError W308_RASTER_RESOLUTION if the tile grid is not the raster's, W309_RASTER_TOTAL if it holds
+    more people than can be counted, and the raster's own codes.
     """
     reference = _reference(world, index)
     grid = index.grid
     countries = len(index.spans.start) - 1
     parts: list[list[tuple[IntArray, NDArray[np.int32], IntArray]]] = [[] for _ in range(countries)]
+    total = 0.0
     for top in range(0, grid.nrows, _STRIP_ROWS):
         bottom = min(top + _STRIP_ROWS, grid.nrows)
         here = _countries_in_rows(index, top, bottom)
         if not here:
             continue
         persons = read_raster_window(reference, top, bottom, 0, grid.ncols)
+        total += float(persons.sum())
+        if total > _MOST_PERSONS:
+            raise _not_persons(reference)
         people = np.rint(persons * MICRO).astype(np.int64)
         for country, low, high in here:
             spans = slice(low, high)
@@ -99,6 +105,15 @@ def _reference(world: World, index: TileIndex) -> RasterReference:
             next_step="set resolution_arcsec to the raster's, or resample the raster",
         )
     return reference
+
+
+def _not_persons(reference: RasterReference) -> InputError:
+    return InputError(
+        "W309_RASTER_TOTAL",
+        f"the raster holds more than {_MOST_PERSONS:.0e} people",
+        where=reference.file_name,
+        next_step="give persons per pixel, not another unit",
+    )
 
 
 def _countries_in_rows(index: TileIndex, top: int, bottom: int) -> list[tuple[int, int, int]]:

@@ -3,7 +3,8 @@
 People of listed settlements lie round their settlement (`kernels/surface.py`). The rest of a country's people
 live scattered, evenly by area, in the inhabited blocks. Their share of the country is bounded below (no
 settlement list is that complete) and above: beyond the bound the listed settlements are taken to be undercounted
-and are scaled up together. A country with neither settlements nor people has a surface of zeros.
+and are scaled up together. Where no block is inhabited, they live everywhere, evenly by area. A country with
+neither settlements nor people has a surface of zeros.
 """
 
 from __future__ import annotations
@@ -101,13 +102,19 @@ class PopulationSurface:
 
 def settlement_coordinates(world: World, grid: Grid) -> tuple[IntArray, IntArray]:
     """Settlements in integer world units, exactly: x, y (n,) int64."""
+    settlements = world.settlements
+    x = _units(settlements.lon_e5.astype(np.int64) + 18_000_000, grid)
+    y = _units(9_000_000 - settlements.lat_e5.astype(np.int64), grid)
+    return x % (grid.ncols << 32), np.clip(y, 0, (grid.nrows << 32) - 1)
+
+
+def _units(angle_e5: IntArray, grid: Grid) -> IntArray:
+    """Angles in 1e-5 degrees in units, rounded down; the product is split, for it may exceed 64 bits."""
     degree = (
         grid.tiles_per_degree << 27
     )  # one degree is tiles_per_degree * 2**32 = degree * 10**5 / 3125 units
-    settlements = world.settlements
-    x = (settlements.lon_e5.astype(np.int64) + 18_000_000) * degree // 3125
-    y = (9_000_000 - settlements.lat_e5.astype(np.int64)) * degree // 3125
-    return x % (grid.ncols << 32), np.clip(y, 0, (grid.nrows << 32) - 1)
+    quotient, rest = np.divmod(angle_e5, np.int64(3125))
+    return np.asarray(quotient * degree + rest * degree // 3125)
 
 
 def build_surface(world: World, index: TileIndex, policy: SurfaceParameters) -> PopulationSurface:
@@ -135,6 +142,8 @@ def build_surface(world: World, index: TileIndex, policy: SurfaceParameters) -> 
 
 def rural_people(settled: int, known: int, policy: SurfaceParameters) -> int:
     """Persons of a country that live scattered, of `known` people with `settled` in listed settlements."""
+    if settled == 0:
+        return known
     least = math.ceil(settled * policy.rural_share_min / (1.0 - policy.rural_share_min))
     most = math.floor(known * policy.rural_share_max)
     return max(least, min(known - settled, most))
@@ -168,7 +177,10 @@ def _country_runs(
     block = policy.rural_block_tiles
     inhabited = kernel.inhabited_blocks(x, y, block, policy.rural_halo_blocks, grid.ncols, grid.nrows)
     area = kernel.inhabited_area(row, col0, col1, inhabited, block, grid.row_area_cm2())
+    if scattered and not area:
+        inhabited[:] = True
+        area = kernel.inhabited_area(row, col0, col1, inhabited, block, grid.row_area_cm2())
     rural_micro = np.zeros(grid.nrows, np.int64)
-    if area:
+    if scattered:
         rural_micro = np.floor(grid.row_area_cm2() * (scattered * kernel.MICRO / area)).astype(np.int64)
     return kernel.population_runs(row, col0, col1, tiles, values, rural_micro, inhabited, block, grid.ncols)

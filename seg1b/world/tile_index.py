@@ -111,11 +111,41 @@ class TileIndex:
 
 
 def integer_polygons(polygons: Polygons, grid: Grid) -> IntegerPolygons:
-    """Snap vertices to 2**-32 tile, longitudes modulo 360 degrees."""
+    """Snap vertices to 2**-32 tile, longitudes modulo 360 degrees.
+
+    Edges that are not shorter than half the world get intermediate vertices, because the kernels take every edge
+    the short way round.
+    """
     scale = float(grid.tiles_per_degree << 32)
-    x = np.rint((polygons.lon + 180.0) * scale).astype(np.int64) % (grid.ncols << 32)
-    y = np.rint((90.0 - polygons.lat) * scale).astype(np.int64)
-    return IntegerPolygons(x, y, polygons.ring_start.astype(np.int64), polygons.ring_country)
+    lon, lat, ring_start = _without_long_edges(polygons)
+    x = np.rint((lon + 180.0) * scale).astype(np.int64) % (grid.ncols << 32)
+    y = np.rint((90.0 - lat) * scale).astype(np.int64)
+    return IntegerPolygons(x, y, ring_start, polygons.ring_country)
+
+
+def _without_long_edges(polygons: Polygons) -> tuple[NDArray[np.float64], NDArray[np.float64], IntArray]:
+    """Vertices and ring offsets with every edge of 180 degrees or more cut into quarters.
+
+    Such edges run along a pole or measure exactly 180 degrees. Both directions of an edge are cut at the same
+    points. At the south pole nothing depends on it.
+    """
+    lon, lat, ring_start = polygons.lon, polygons.lat, polygons.ring_start.astype(np.int64)
+    length = np.abs(np.diff(lon))
+    length[ring_start[1:-1] - 1] = 0.0
+    long = np.flatnonzero((length >= 180.0) & ~((lat[:-1] == -90.0) & (lat[1:] == -90.0)))
+    if not len(long):
+        return lon, lat, ring_start
+    eastwards = (lon[long] < lon[long + 1])[:, None]
+    west = np.where(eastwards[:, 0], long, long + 1)
+    east = 2 * long + 1 - west
+    share = np.where(eastwards, [0.25, 0.5, 0.75], [0.75, 0.5, 0.25])
+    place = np.repeat(long + 1, 3)
+    cut_lon, cut_lat = (v[west][:, None] + (v[east] - v[west])[:, None] * share for v in (lon, lat))
+    return (
+        np.insert(lon, place, cut_lon.ravel()),
+        np.insert(lat, place, cut_lat.ravel()),
+        ring_start + 3 * np.searchsorted(long, ring_start),
+    )
 
 
 def build_tile_index(world: World, grid: Grid) -> TileIndex:

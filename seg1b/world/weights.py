@@ -47,7 +47,7 @@ class MixParameters(Protocol):
 class TileWeights:
     """Integer weights as row-major runs: `start` C + 1 offsets; tile0, length, weight per run; K = 10**dp.
 
-    `zero_mass` (C,) says which countries fell back to uniform weights because nothing had any mass.
+    `zero_mass` (C,) says in which countries nobody lives, so that population counted as area.
     """
 
     grid: Grid
@@ -87,7 +87,7 @@ def build_weights(surface: PopulationSurface, mix: MixParameters, dp: int) -> Ti
         part = slice(surface.start[country], surface.start[country + 1])
         runs = surface.length[part]
         tiles = int(runs.sum(dtype=np.int64))
-        zero_mass.append(False)
+        zero_mass.append(tiles > 0 and not surface.population[part].any())
         if tiles == 0:
             start.append(start[-1])
             continue
@@ -101,7 +101,6 @@ def build_weights(surface: PopulationSurface, mix: MixParameters, dp: int) -> Ti
         row = surface.tile0[part] // surface.grid.ncols
         mass = _masses(runs, surface.population[part], surface.grid.row_area_cm2()[row], tiles, mix)
         quantised = quantise_runs(runs, mass, 10**dp)
-        zero_mass[-1] = quantised.zero_mass_fallback
         tile0.append(quantised.tile0(surface.tile0[part]))
         length.append(quantised.length)
         weight.append(quantised.weight)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.executor import RayExecutor
 from cluster.retention import RetentionClient, RetentionKeeper
 from cluster.session import RaySession
 from seg1b.errors import InputError
@@ -154,3 +155,23 @@ def test_an_actor_whose_creator_ended_is_created_again(ray_session: RaySession, 
     client.set_pointer("last_good", run_id)
     ray.kill(ray.get_actor(client.actor_name, namespace="seg1b"), no_restart=True)
     assert client.pointers() == {"last_good": run_id}
+
+
+def test_a_driver_prunes_before_ray_is_up_and_through_the_actor_afterwards(
+    ray_session: RaySession, store: Store
+) -> None:
+    """The same authority: first the store itself, then the actor, which then exists under its name."""
+    import ray
+
+    run_id = publish_run(store)
+    name = RetentionClient(store.root).actor_name
+    early = RayExecutor().retention(store)
+    early.set_pointer("last_good", run_id)
+    assert not early.prune(dry_run=False).collectable
+    with pytest.raises(ValueError, match=name):
+        ray.get_actor(name, namespace="seg1b")
+    later = RayExecutor(session=ray_session).retention(store)
+    later.set_pointer("current_candidate", run_id)
+    assert later.prune().live[0].name == run_id
+    assert ray.get_actor(name, namespace="seg1b") is not None
+    assert store.pointers.get("current_candidate") == run_id

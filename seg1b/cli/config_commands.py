@@ -1,0 +1,92 @@
+"""`seg1b config show` and `seg1b version`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from seg1b.cli.options import Config, Json
+from seg1b.cli.runtime import describe_sources, running
+
+SHOW_HELP = """Every knob with its value and where it came from.
+
+A policy file is looked for in `--config`, else in `./config`, else among the packaged defaults; a file that the
+folder lacks comes from the defaults. The knobs' names are those of `seg1b tune --set`.
+
+Examples:
+
+    seg1b config show
+
+    seg1b config show --config ./mine --json
+"""
+
+VERSION_HELP = "The version of seg1b and of what it computes with."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="The governed policies.", no_args_is_help=True)
+    group.callback()(lambda: None)
+    group.command("show", help=SHOW_HELP)(show)
+    app.add_typer(group, name="config")
+    app.command("version", help=VERSION_HELP)(version)
+
+
+def show(config: Config = None, as_json: Json = False) -> None:
+    """See SHOW_HELP."""
+    with running("config show", as_json=as_json) as session:
+        from seg1b.policy.load import POLICY_FILES, gates_hash, knobs, load_policies, parameter_hash
+
+        policies = load_policies(config)
+        session.note("policies", describe_sources(policies))
+        values = knobs(policies)
+        found: dict[str, dict[str, Any]] = {}
+        for file in POLICY_FILES:
+            source = policies.sources[file.path]
+            for name in [name for name in values if name.startswith(f"{file.prefix}.")]:
+                found[name] = {"value": values[name], "origin": source.origin, "path": source.path}
+        if as_json:
+            session.emit({
+                "parameter_hash": parameter_hash(policies),
+                "gates_hash": gates_hash(policies),
+                "files": {
+                    path: {"origin": source.origin, "path": source.path} for path, source in policies.sources.items()
+                },
+                "knobs": found,
+            })  # fmt: skip
+            return
+        width = max(map(len, found))
+        for file in POLICY_FILES:
+            session.line(f"{file.path}  from {policies.sources[file.path]}", style="bold")
+            for name, knob in found.items():
+                if name.startswith(f"{file.prefix}."):
+                    session.line(f"  {name:<{width}}  {_shown(knob['value'])}")
+        session.line(f"parameter_hash {parameter_hash(policies)}\ngates_hash     {gates_hash(policies)}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(str, value)) + "]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def version(as_json: Json = False) -> None:
+    """See VERSION_HELP."""
+    with running("version", as_json=as_json) as session:
+        import importlib.metadata
+        import platform
+
+        import seg1b
+
+        found = {"seg1b": seg1b.__version__, "python": platform.python_version()}
+        for name in ("numpy", "numba", "pyarrow", "polars", "scipy", "ray"):
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                found[name] = "not installed"
+        if as_json:
+            session.emit(found)
+        else:
+            for name, number in found.items():
+                session.line(f"{name:<8} {number}")

@@ -1,0 +1,199 @@
+"""`seg1b runs list|show|prune`: what the run store holds, and what may go."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seg1b.cli.options import Json, Runs
+from seg1b.cli.runtime import Session, running
+from seg1b.errors import InputError
+
+if TYPE_CHECKING:
+    from seg1b.store.store import Store
+
+LIST_HELP = """Runs, newest first, and certifications.
+
+Examples:
+
+    seg1b runs list
+
+    seg1b runs list --runs /data/runs --json
+"""
+
+SHOW_HELP = """One run or certification: identity, keys, times. A prefix of six digits is enough.
+
+Examples:
+
+    seg1b runs show 8c41f0
+"""
+
+PRUNE_HELP = """Remove outputs and runs that nothing refers to. Says what would go; `--yes` removes it.
+
+Kept is what pointers, certifications, locks, open waves and running commands reach. Certifications are never pruned.
+
+Examples:
+
+    seg1b runs prune
+
+    seg1b runs prune --keep 8c41f0 --keep-newest 4 --yes
+
+Exit codes: 0 done (or nothing to do) · 2 a run named with `--keep` does not exist; then nothing is removed.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="What the run store holds.", no_args_is_help=True)
+    group.command("list", help=LIST_HELP)(list_runs)
+    group.command("show", help=SHOW_HELP)(show)
+    group.command("prune", help=PRUNE_HELP)(prune)
+    app.add_typer(group, name="runs")
+
+
+def list_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
+    """See LIST_HELP."""
+    with running("runs list", as_json=as_json) as session:
+        from seg1b.store.store import Store
+
+        with Store.open(runs, create=False) as store:
+            entries = [_run_entry(store, run_id) for run_id in store.receipts.newest_first()]
+            certifications = [_certification_entry(store, cert_id) for cert_id in store.certifications.ids()]
+        if as_json:
+            session.emit({"runs": entries, "certifications": certifications})
+            return
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, title=f"{len(entries)} runs in {runs}", title_justify="left")
+        for name in ("run", "published", "lane", "seed", "executor", "seconds"):
+            table.add_column(name, justify="right" if name in ("seed", "seconds") else "left")
+        for entry in entries:
+            seconds = "" if entry["wall_s"] is None else f"{entry['wall_s']:.1f}"
+            row = (
+                entry["run_id"][:12],
+                entry["published"],
+                entry["lane"],
+                entry["seed"],
+                entry["executor"],
+                seconds,
+            )
+            table.add_row(*map(str, row))
+        session.show(table)
+        table = Table(
+            box=box.SIMPLE_HEAD, title=f"{len(certifications)} certifications", title_justify="left"
+        )
+        for name in ("certification", "grade", "seeds", "catalogue"):
+            table.add_column(name)
+        for entry in certifications:
+            table.add_row(entry["cert_id"][:12], entry["grade"], entry["seeds"], entry["catalogue"])
+        session.show(table)
+
+
+def _run_entry(store: Store, run_id: str) -> dict[str, Any]:
+    receipt, telemetry = store.receipts.load(run_id), store.receipts.telemetry(run_id)
+    published = (store.layout.runs / run_id / "receipt.json").stat().st_mtime
+    return {
+        "run_id": run_id,
+        "published": datetime.datetime.fromtimestamp(published).isoformat(" ", "seconds"),
+        "lane": receipt.lineage.get("lane", ""),
+        "seed": receipt.identity.get("seed", ""),
+        "executor": receipt.executor.get("name", ""),
+        "wall_s": telemetry.get("wall_s"),
+    }
+
+
+def _certification_entry(store: Store, cert_id: str) -> dict[str, str]:
+    document = store.certifications.read_json(cert_id, "certificate.json")
+    return {
+        "cert_id": cert_id,
+        "grade": str(document["grade"]),
+        "seeds": ", ".join(str(entry["seed"]) for entry in document["seeds"]),
+        "catalogue": str(document["identity"]["catalogue_origin"]),
+        "path": str(store.certifications.path(cert_id)),
+    }
+
+
+def show(
+    name: Annotated[
+        str, typer.Argument(metavar="ID", help="Run or certification, or a prefix.", show_default=False)
+    ],
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """See SHOW_HELP."""
+    with running("runs show", as_json=as_json) as session:
+        from seg1b.store.store import Store
+
+        with Store.open(runs, create=False) as store:
+            found = _found(store, name)
+        if as_json:
+            session.emit(found)
+        else:
+            session.line(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def _found(store: Store, name: str) -> dict[str, Any]:
+    try:
+        run_id = store.receipts.resolve(name)
+    except InputError as no_run:
+        try:
+            cert_id = store.certifications.path(name).name
+        except InputError:
+            raise no_run from None
+        document = dict(store.certifications.read_json(cert_id, "certificate.json"))
+        kept = ("cert_id", "grade", "reasons_against_b", "reasons_against_b_plus", "identity", "cv")
+        brief = {key: document[key] for key in kept if key in document}
+        runs = {str(entry["seed"]): entry["run_id"] for entry in document["seeds"]}
+        return {**brief, "runs": runs, "path": str(store.certifications.path(cert_id))}
+    return {**store.receipts.load(run_id).to_json(), "telemetry": store.receipts.telemetry(run_id)}
+
+
+def prune(
+    runs: Runs = Path("runs"),
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what would go.")] = False,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Keep this run (repeat for more).")
+    ] = None,
+    keep_newest: Annotated[int, typer.Option(min=0, metavar="N", help="Keep the newest runs.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """See PRUNE_HELP."""
+    with running("runs prune", as_json=as_json) as session:
+        from seg1b.store.store import Store
+
+        with Store.open(runs, create=False) as store:
+            if yes:
+                session.open_log(store.root)
+            plan = store.retention.prune(dry_run=not yes, keep_newest_runs=keep_newest, keep_runs=keep or ())
+        if as_json:
+            items = [
+                {"kind": item.kind, "state": item.state, "name": item.name, "length_bytes": item.length_bytes}
+                for item in plan.collectable
+            ]
+            facts = {
+                "removed": plan.removed,
+                "collectable": items,
+                "collectable_bytes": plan.collectable_bytes,
+            }
+            session.emit({**facts, "live_bytes": plan.live_bytes, "live": len(plan.live)})
+            return
+        _show_plan(session, plan)
+
+
+def _show_plan(session: Session, plan: Any) -> None:
+    for item in plan.collectable:
+        session.line(
+            f"  {item.kind:<8} {item.state:<4} {item.name[:16]:<16} {item.length_bytes / 1e6:10.1f} MB"
+        )
+    did = "removed" if plan.removed else "would remove"
+    session.line(
+        f"{did} {len(plan.collectable)} items, {plan.collectable_bytes / 1e6:.1f} MB; "
+        f"{len(plan.live)} are in use, {plan.live_bytes / 1e6:.1f} MB"
+    )
+    if plan.collectable and not plan.removed:
+        session.line("this was a dry run; `--yes` removes them")

@@ -1,0 +1,249 @@
+"""What every command shares: where its words go, its log file, and how an error ends it.
+
+Results go to stdout, everything else to stderr; with `--json` stdout carries one JSON document and nothing more, for
+errors too. Exit codes: 0 done (grade reached), 1 internal, 2 usage or bad input, 3 below `--require`, 4 verification
+failed, 130 interrupted. Heavy imports happen inside commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from seg1b.errors import Seg1bError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from seg1b.policy.load import Policies
+
+INTERNAL, BELOW, LIES, INTERRUPTED = 1, 3, 4, 130
+_LOGGERS = ("seg1b", "cluster", "py.warnings")
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+@dataclass
+class Session:
+    """One command on its way: `json` says whether stdout is for a machine."""
+
+    command: str
+    json: bool
+    started: float = field(default_factory=time.perf_counter)
+    log_path: Path | None = None
+    resumable: bool = False
+    _records: list[logging.LogRecord] = field(default_factory=list)
+    _handlers: list[logging.Handler] = field(default_factory=list)
+    _out: Console | None = None
+    _err: Console | None = None
+
+    @property
+    def out(self) -> Console:
+        """Console of stdout."""
+        if self._out is None:
+            self._out = _console(stderr=False)
+        return self._out
+
+    @property
+    def err(self) -> Console:
+        """Console of stderr."""
+        if self._err is None:
+            self._err = _console(stderr=True)
+        return self._err
+
+    def note(self, topic: str, text: str) -> None:
+        """Say on stderr, and in the log, what was chosen and why."""
+        from rich.text import Text
+
+        logging.getLogger("seg1b.cli").info("%s: %s", topic, text)
+        self.err.print(Text.assemble((f"{topic:<10}", "bold"), text), soft_wrap=True)
+
+    def emit(self, document: Any) -> None:
+        """The JSON result."""
+        sys.stdout.write(
+            json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+        )
+        sys.stdout.flush()
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """A line of the readable result."""
+        self.out.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, renderable: Any) -> None:
+        """A table or panel of the readable result."""
+        self.out.print(renderable)
+
+    # -- the log
+
+    def start_log(self) -> None:
+        """Keep records until it is known where they go; warnings also go to the terminal."""
+        logging.captureWarnings(True)
+        keeper = _Keeper(self._records)
+        terminal = logging.StreamHandler(sys.stderr)
+        terminal.setLevel(logging.WARNING)
+        terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        self._attach(keeper)
+        self._attach(terminal)
+
+    def open_log(self, runs: Path) -> None:
+        """From now on log to `<runs>/logs/<time>-<command>-<pid>.log`; a store that cannot be written has no log."""
+        name = f"{time.strftime('%Y%m%dT%H%M%S')}-{self.command.replace(' ', '-')}-{os.getpid()}.log"
+        try:
+            (runs / "logs").mkdir(exist_ok=True)
+            handler = logging.FileHandler(runs / "logs" / name, encoding="utf-8")
+        except OSError as error:
+            logging.getLogger("seg1b.cli").warning("no log file: %s", error)
+            return
+        self.log_path = runs / "logs" / name
+        handler.setFormatter(logging.Formatter(_FORMAT))
+        for record in self._records:
+            handler.handle(record)
+        self._attach(handler)
+
+    def close(self) -> None:
+        """Let go of the log."""
+        for handler in self._handlers:
+            for name in _LOGGERS:
+                logging.getLogger(name).removeHandler(handler)
+            handler.close()
+        self._handlers.clear()
+        logging.captureWarnings(False)
+
+    def _attach(self, handler: logging.Handler) -> None:
+        self._handlers.append(handler)
+        for name in _LOGGERS:
+            logger = logging.getLogger(name)
+            logger.addHandler(handler)
+            if name != "py.warnings":
+                logger.setLevel(logging.INFO)
+                logger.propagate = False
+
+    # -- errors
+
+    def fail(self, error: Seg1bError) -> None:
+        """Say what is wrong, with which input, where, and what to do next."""
+        logging.getLogger("seg1b.cli").info("failed: %s", error)
+        facts = {
+            "code": error.code,
+            "message": error.message,
+            "where": error.where,
+            "next_step": error.next_step,
+            "exit_code": error.exit_code,
+        }
+        self._say(facts)
+
+    def crash(self, error: BaseException) -> None:
+        """An error that nobody foresaw: the traceback goes to the log, its path to the terminal."""
+        text = "".join(traceback.format_exception(error))
+        if self.log_path is None:
+            name = f"seg1b-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+            self.log_path = Path(tempfile.gettempdir()) / name
+        with suppress(OSError), self.log_path.open("a", encoding="utf-8") as log:
+            log.write(text)
+        self._say(
+            {
+                "code": "E_INTERNAL",
+                "message": f"{type(error).__name__}: {error}",
+                "where": str(self.log_path),
+                "next_step": "this is a defect of seg1b; report it with the log file named above",
+                "exit_code": INTERNAL,
+            }
+        )
+
+    def _say(self, facts: Mapping[str, Any]) -> None:
+        if self.json:
+            self.emit({"error": dict(facts)})
+            return
+        from rich.text import Text
+
+        text = Text.assemble(("error  ", "bold red"), (str(facts["code"]), "bold"), f"  {facts['message']}")
+        for title, key in (("where", "where"), ("next", "next_step")):
+            if facts[key]:
+                text.append(f"\n{title:<7}", "bold")
+                text.append(str(facts[key]))
+        self.err.print(text, soft_wrap=True)
+
+
+class _Keeper(logging.Handler):
+    """Keeps records in a list until a log file is open."""
+
+    def __init__(self, records: list[logging.LogRecord]) -> None:
+        super().__init__()
+        self._records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it, within bounds."""
+        if len(self._records) < 1000:
+            self._records.append(record)
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+@contextmanager
+def running(command: str, *, as_json: bool, resumable: bool = False) -> Iterator[Session]:
+    """Run a command's body; every way to end becomes an exit code."""
+    session = Session(command, as_json, resumable=resumable)
+    session.start_log()
+    try:
+        yield session
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:
+        again = " What is finished is kept: the next run resumes where this one stopped." if resumable else ""
+        session.err.print(f"\nInterrupted.{again}", markup=False, soft_wrap=True)
+        if as_json:
+            session.emit({"error": {"code": "E_INTERRUPTED", "message": f"interrupted.{again}", "where": "",
+                                    "next_step": "run the same command again", "exit_code": INTERRUPTED}})  # fmt: skip
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        with suppress(OSError):  # the reader went away (`| head`): nothing more to say to it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except Seg1bError as error:
+        session.fail(error)
+        raise typer.Exit(error.exit_code) from None
+    except Exception as error:  # noqa: BLE001 (the last resort: logged with its traceback, never swallowed)
+        session.crash(error)
+        raise typer.Exit(INTERNAL) from None
+    finally:
+        session.close()
+
+
+def load_policies(session: Session, config: Path | None) -> Policies:
+    """The policies, saying where they come from."""
+    from seg1b.policy.load import load_policies as load
+
+    policies = load(config)
+    session.note("policies", describe_sources(policies))
+    return policies
+
+
+def describe_sources(policies: Policies) -> str:
+    """One line: which folder, and how many files the packaged defaults fill in."""
+    own = [source for source in policies.sources.values() if source.origin != "defaults"]
+    if not own:
+        return "the packaged defaults"
+    folder = Path(own[0].path).parent
+    folder = folder.parent if folder.name == "policy" else folder
+    how = (
+        "found in the working directory" if own[0].origin == "working_directory" else "as asked with --config"
+    )
+    rest = len(policies.sources) - len(own)
+    return f"{folder}/ ({how})" + (
+        f"; {rest} of {len(policies.sources)} files from the defaults" if rest else ""
+    )

@@ -1,0 +1,109 @@
+"""`seg1b screen`: what catalogues can reach, from their counts alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seg1b.cli.options import Config, Json, Require, RequireGrade, Runs, WorldDirectory, reaches
+from seg1b.cli.runtime import BELOW, Session, load_policies, running
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seg1b.lanes.screen import Screened
+    from seg1b.store.store import Store
+
+HELP = """Exact country gates of catalogues, and what each lacks, before anything is placed.
+
+FILE is a catalogue (CSV or Parquet; a row per outlet, or `merchant_id, country, n_sites`), the root folder of a 1A
+bundle, a folder of policies, or one policy file; policies stand for the catalogue that they synthesise. Five of the
+seven gates are decided by outlets per country, so a catalogue that is hopeless is told so here, in about a second.
+Candidates are ranked; the best two that can reach B are shortlisted.
+
+Examples:
+
+    seg1b screen outlets.csv
+
+    seg1b screen a.parquet b.parquet bundle/ --json
+
+    seg1b screen s2.country_shares.yaml --require B+
+
+Exit codes: 0 screened · 3 no candidate can reach `--require` (default: none) · 2 bad input.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("screen", help=HELP)(screen)
+
+
+def screen(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Candidates.", show_default=False)],
+    runs: Runs = Path("runs"),
+    config: Config = None,
+    world: WorldDirectory = None,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Seed of catalogues synthesised from policies.")
+    ] = 42,
+    require: RequireGrade = Require.NONE,
+    as_json: Json = False,
+) -> None:
+    """See HELP."""
+    with running("screen", as_json=as_json) as session:
+        policies = load_policies(session, config)
+        from seg1b.lanes import screen as lane
+        from seg1b.world.bundle import load_world
+
+        earth = load_world(world)
+        store = existing_store(runs)
+        candidates = [lane.load_candidate(path, policies, earth, store, seed=seed) for path in files]
+        rows = lane.screen(candidates, policies, lane.country_facts(earth, policies, store))
+        if as_json:
+            session.emit({"candidates": [row.facts() for row in rows]})
+        else:
+            show(session, rows)
+        if not any(reaches(row.reachable, require) for row in rows):
+            raise typer.Exit(BELOW)
+
+
+def existing_store(runs: Path) -> Store | None:
+    """The store, if there is one already; a command that only reads never makes one."""
+    from seg1b.store.store import Store
+
+    return Store.open(runs, create=False) if (runs / "FORMAT").is_file() else None
+
+
+def show(session: Session, rows: Sequence[Screened]) -> None:
+    """Ranking, then every candidate's rows that fail."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title="reachable grade, from counts alone", title_justify="left")
+    for name in ("candidate", "reachable", "to B", "to B+", "merchants", "outlets", "shortlist"):
+        table.add_column(name, justify="left" if name in ("candidate", "reachable", "shortlist") else "right")
+    for row in rows:
+        away = [row.feasibility.distance_to(grade) for grade in ("B", "B+")]
+        table.add_row(
+            row.name, row.reachable, f"{away[0]:.3f}", f"{away[1]:.3f}", f"{row.merchants:,}", f"{row.sites:,}",
+            "yes" if row.shortlisted else "",
+        )  # fmt: skip
+    session.show(table)
+    for row in rows:
+        show_lacks(session, row)
+
+
+def show_lacks(session: Session, row: Screened) -> None:
+    """What one candidate lacks, the rows that decide B first."""
+    if not row.lacks:
+        session.line(f"{row.name}: every gate that counts decide holds for B+", style="green")
+        return
+    for grade, title in (("B", "cannot reach B"), ("B+", "what B+ needs besides" if row.reachable == "below_B"
+                                                   else "can reach B, but not B+")):  # fmt: skip
+        lacks = [lack for lack in row.lacks if lack.grade == grade]
+        if lacks:
+            session.line(f"{row.name}: {title}", style="bold red" if grade == "B" else "bold yellow")
+        for lack in lacks:
+            session.line(f"  - {lack.text}")
