@@ -141,11 +141,9 @@ def show(session: Session, result: CertifyResult) -> None:
     """The readable result."""
     from seg1b.cli.result import show_certificate
 
-    show_certificate(session, result.certificate)
-    timing = f"{result.telemetry.get('wall_s', 0.0):.1f} s"
-    workers = result.telemetry.get("tasks_per_worker", {})
-    session.line(f"certificate  {result.path / 'certificate.json'}")
-    session.line(f"report       {result.path / 'report' / 'index.html'}")
-    known = "an identical certification was there already; " if result.found else ""
-    session.line(f"{known}{timing} on {len(workers)} worker{'s' if len(workers) != 1 else ''}")
-    session.line(f"check it with  seg1b verify {result.path}")
+    show_certificate(session, result.certificate, result.path)
+    workers = len(result.telemetry.get("tasks_per_worker", {}))
+    known = "; an identical certification was there already" if result.found else ""
+    session.line(
+        f"{result.telemetry.get('wall_s', 0.0):.1f} s on {workers} worker{'s' if workers != 1 else ''}{known}"
+    )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from seg1b.lanes.certify import Event
 
 _STEPS = {"prepare": "catalogue and requirements", "place": "placing", "validate": "replay and scores"}
+_PARTS = {"prepare": (0.0, 0.2), "place": (0.2, 0.4), "validate": (0.6, 0.4)}
+"""Where a stage begins and how much of a seed it is. The witness runs beside a seed and is not part of its bar."""
 
 
 @contextmanager
@@ -66,9 +68,9 @@ def _live(session: Session, seeds: Sequence[int]) -> Iterator[Callable[[Event], 
                         progress.start_task(row)
                         progress.update(row, step=_STEPS["prepare"])
                 return
-            if event.seed not in rows:
-                rows[event.seed or 0] = progress.add_task(f"seed {event.seed}", total=1.0, step="")
-            row = rows[event.seed or 0]
+            if event.seed not in rows or event.stage not in _PARTS:
+                return
+            row = rows[event.seed]
             progress.update(row, completed=_done(event), step=_step(event))
             if _done(event) >= 1.0:
                 progress.stop_task(row)
@@ -79,9 +81,7 @@ def _live(session: Session, seeds: Sequence[int]) -> Iterator[Callable[[Event], 
 def _done(event: Event) -> float:
     """Share of a seed's work that an event stands for, by typical times."""
     part = event.done / max(event.total, 1)
-    start, weight = {"prepare": (0.0, 0.2), "place": (0.2, 0.4), "validate": (0.6, 0.4)}.get(
-        event.stage, (0.0, 1.0)
-    )
+    start, weight = _PARTS[event.stage]
     return start + weight * part
 
 

@@ -67,7 +67,7 @@ class Session:
         from rich.text import Text
 
         logging.getLogger("seg1b.cli").info("%s: %s", topic, text)
-        self.err.print(Text.assemble((f"{topic:<10}", "bold"), text), soft_wrap=True)
+        self.err.print(Text.assemble((f"{topic:<10}", "bold"), text), soft_wrap=not self.err.is_terminal)
 
     def emit(self, document: Any) -> None:
         """The JSON result."""
@@ -78,7 +78,9 @@ class Session:
 
     def line(self, text: str = "", style: str = "") -> None:
         """A line of the readable result."""
-        self.out.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
+        self.out.print(
+            text, style=style or None, markup=False, highlight=False, soft_wrap=not self.out.is_terminal
+        )
 
     def show(self, renderable: Any) -> None:
         """A table or panel of the readable result."""
@@ -172,7 +174,7 @@ class Session:
             if facts[key]:
                 text.append(f"\n{title:<7}", "bold")
                 text.append(str(facts[key]))
-        self.err.print(text, soft_wrap=True)
+        self.err.print(text, soft_wrap=not self.err.is_terminal)
 
 
 class _Keeper(logging.Handler):
@@ -205,7 +207,7 @@ def running(command: str, *, as_json: bool, resumable: bool = False) -> Iterator
         raise
     except KeyboardInterrupt:
         again = " What is finished is kept: the next run resumes where this one stopped." if resumable else ""
-        session.err.print(f"\nInterrupted.{again}", markup=False, soft_wrap=True)
+        session.err.print(f"\nInterrupted.{again}", markup=False)
         if as_json:
             session.emit({"error": {"code": "E_INTERRUPTED", "message": f"interrupted.{again}", "where": "",
                                     "next_step": "run the same command again", "exit_code": INTERRUPTED}})  # fmt: skip

@@ -83,7 +83,8 @@ def show(session: Session, rows: Sequence[Screened]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, title="reachable grade, from counts alone", title_justify="left")
     for name in ("candidate", "reachable", "to B", "to B+", "merchants", "outlets", "shortlist"):
-        table.add_column(name, justify="left" if name in ("candidate", "reachable", "shortlist") else "right")
+        left = name in ("candidate", "reachable", "shortlist")
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
     for row in rows:
         away = [row.feasibility.distance_to(grade) for grade in ("B", "B+")]
         table.add_row(

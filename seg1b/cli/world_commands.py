@@ -90,7 +90,7 @@ def facts(world: World, where: str) -> dict[str, Any]:
         "world": where,
         "digest": world.digest,
         "title": provenance.get("title", ""),
-        "attribution": provenance.get("attribution", ""),
+        "attribution": attributions(provenance),
         "sources": provenance.get("sources", {}),
         "counts": {
             "countries": len(countries),
@@ -105,6 +105,15 @@ def facts(world: World, where: str) -> dict[str, Any]:
     }
 
 
+def attributions(provenance: Any) -> list[str]:
+    """Every sentence that a source asks for, wherever in the provenance it stands, each once."""
+    found: list[str] = []
+    if isinstance(provenance, dict):
+        for name, value in provenance.items():
+            found += [value] if name == "attribution" and isinstance(value, str) else attributions(value)
+    return list(dict.fromkeys(found))
+
+
 def _show(session: Session, world: World, where: str) -> None:
     found = facts(world, where)
     if session.json:
@@ -115,7 +124,9 @@ def _show(session: Session, world: World, where: str) -> None:
     for name, value in found["counts"].items():
         session.line(f"{name.replace('_', ' '):<20} {value:>14,}")
     session.line("attribution", style="bold")
-    session.line(f"  {found['attribution'] or 'none recorded'}")
+    for sentence in found["attribution"]:
+        session.line(f"  {sentence}")
+    session.line("sources", style="bold")
     for name, source in found["sources"].items():
         if isinstance(source, dict):
             words = [

@@ -255,7 +255,7 @@ def world_facts(stage: WorldStage) -> dict[str, Any]:
     return {
         "digest": stage.world.digest,
         "resolution_arcsec": stage.world.grid.resolution_arcsec,
-        "tiles": int(stage.world.index.tiles.sum()),
+        "tiles": int(stage.world.index.tiles[countries.eligible].sum()),
         "countries": len(countries),
         "eligible_countries": int(countries.eligible.sum()),
         "not_eligible": excluded,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import seg1b
 from seg1b.policy.load import Policies, gates_hash, parameter_hash
 from seg1b.states.plan import STATES
 from seg1b.store.digest import canonical_json, sha256_bytes
@@ -51,5 +50,5 @@ def run_identity(
 
 def software() -> dict[str, str]:
     """Versions for the telemetry; they decide no byte of data."""
-    names = ("numpy", "numba", "pyarrow", "scipy", "ray")
-    return {"seg1b": seg1b.__version__, **{name: importlib.metadata.version(name) for name in names}}
+    names = ("seg1b", "numpy", "numba", "pyarrow", "scipy", "ray")
+    return {name: importlib.metadata.version(name) for name in names}

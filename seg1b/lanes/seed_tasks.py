@@ -131,7 +131,6 @@ def prepare_seed(
                 stage.world.index.tiles,
                 stage.shares,
                 policies.requirements,
-                policies.gates.counter_metric_parameters.largest_merchant_sites_min,
             )
     fingerprint = manifest_fingerprint(stage.world.digest, digest)
     return Preparation(

@@ -121,5 +121,6 @@ def compose(
 
 
 def attribution_of(world: World) -> str:
-    """The sentence that the world's sources ask for."""
-    return str(world.provenance.get("attribution", ""))
+    """What the world's sources ask to be said, one sentence after the other."""
+    sources = world.provenance.get("sources", [])
+    return " ".join(str(source["attribution"]) for source in sources if source.get("attribution"))

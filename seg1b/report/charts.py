@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,19 +23,17 @@ LORENZ_POINTS_MAX = 300
 # -- in tables -----------------------------------------------------------------------------------------------------
 
 
-def margin_bar(fractions: Mapping[str, float], *, passed: bool) -> str:
-    """Room to B+ as a part of the threshold: a bar for the worst seed, up to a half. Not empty."""
+def margin_bar(room: float, *, passed: bool) -> str:
+    """Room to B+ as a fraction of the threshold: a bar to the right, or to the left what is missing."""
     width, height, reach = 100.0, 22.0, 0.5
     scale = Scale(-reach, reach, 2.0, width - 2.0)
-    worst = min(fractions.values())
-    zero, end = scale(0.0), scale.clamped(worst)
+    zero, end = scale(0.0), scale.clamped(room)
     body = [
         rectangle(2.0, 9.0, width - 4.0, 4.0, "track"),
         rectangle(min(zero, end), 7.0, abs(end - zero), 8.0, "room" if passed else "lack"),
         line(zero, 1.0, zero, 21.0, "zero"),
     ]
-    each = ", ".join(f"{who} {100 * value:+.1f} %" for who, value in fractions.items())
-    return figure(width, height, f"Room to the B+ threshold: {each}", body, "inline")
+    return figure(width, height, f"Room to the B+ threshold: {100 * room:+.1f} %", body, "inline")
 
 
 def band_plot(values: Mapping[str, float], low: float | None, high: float | None, style: str) -> str:
@@ -50,11 +49,17 @@ def band_plot(values: Mapping[str, float], low: float | None, high: float | None
     left = scale(low) if low is not None else 0.0
     right = scale(high) if high is not None else width
     body = [rectangle(0.0, 9.0, width, 6.0, "track"), rectangle(left, 5.0, right - left, 14.0, "band")]
-    body += [line(edge, 3.0, edge, 21.0, "edge") for edge, at in ((left, low), (right, high)) if at is not None]
+    body += [
+        line(edge, 3.0, edge, 21.0, "edge") for edge, at in ((left, low), (right, high)) if at is not None
+    ]
     for who, value in values.items():
         outside = (low is not None and value < low) or (high is not None and value > high)
         title = f"{who}: {number(value, style)}"
-        mark = cross(scale(value), 12.0, 4.0, "bad", title) if outside else dot(scale(value), 12.0, 3.4, "seed", title)
+        mark = (
+            cross(scale(value), 12.0, 4.0, "bad", title)
+            if outside
+            else dot(scale(value), 12.0, 3.4, "seed", title)
+        )
         body.append(mark)
     allowed = f"{limit(low, style)} to {limit(high, style)}"
     each = ", ".join(f"{who} {number(value, style)}" for who, value in values.items())
@@ -87,9 +92,13 @@ def stability_plot(row: Mapping[str, Any], gate: Mapping[str, Any] | None, basel
     if baseline is not None:
         x = scale(baseline)
         diamond = ([x, x + 5, x, x - 5], [middle - 5, middle, middle + 5, middle])
-        body.append(polyline(*diamond, "baseline", f"published baseline {number(baseline, style)}", close=True))
+        body.append(
+            polyline(*diamond, "baseline", f"published baseline {number(baseline, style)}", close=True)
+        )
         body.append(text(min(max(x, 30.0), width - 30.0), 70.0, "baseline", "mark soft", "middle"))
-    body += [dot(scale(v), middle, 4.2, "seed", f"seed {who}: {number(v, style)}") for who, v in values.items()]
+    body += [
+        dot(scale(v), middle, 4.2, "seed", f"seed {who}: {number(v, style)}") for who, v in values.items()
+    ]
     each = ", ".join(f"seed {who} {number(value, style)}" for who, value in row["values"].items())
     return figure(width, height, f"{name_of(str(row['name'])).title}: {each}", body, "chart small")
 
@@ -111,7 +120,9 @@ def dumbbell(prior: float, share: float, largest: float) -> str:
 # -- on their own --------------------------------------------------------------------------------------------------
 
 
-def lorenz_chart(counts: Mapping[int, npt.NDArray[np.int64]], prior: Floats, ginis: Mapping[int, float | None]) -> str:
+def lorenz_chart(
+    counts: Mapping[int, npt.NDArray[np.int64]], prior: Floats, ginis: Mapping[int, float | None]
+) -> str:
     """Lorenz curves of sites per country with sites, one per seed, and of the market prior."""
     width, height, left, right, top, bottom = 460.0, 420.0, 60.0, 436.0, 14.0, 372.0
     x, y = Scale(0, 1, left, right), Scale(0, 1, bottom, top)
@@ -124,7 +135,17 @@ def lorenz_chart(counts: Mapping[int, npt.NDArray[np.int64]], prior: Floats, gin
             body.append(polyline(*_lorenz(count.astype(np.float64), x, y), "curve seed", f"seed {seed}"))
     body.append(text((left + right) / 2, 410.0, "countries, smallest first", "mark", "middle"))
     body.append(_vertical(12.0, (top + bottom) / 2, "share of sites"))
-    body.append(_legend(left + 14, top + 18, [("curve seed", _count(len(counts), "seed")), ("curve prior", "market prior"), ("diagonal", "all countries equal")]))
+    body.append(
+        _legend(
+            left + 14,
+            top + 18,
+            [
+                ("curve seed", _count(len(counts), "seed")),
+                ("curve prior", "market prior"),
+                ("diagonal", "all countries equal"),
+            ],
+        )
+    )
     each = ", ".join(f"seed {seed} {number(value)}" for seed, value in ginis.items())
     return figure(width, height, f"Lorenz curve of sites over countries. Gini coefficients: {each}.", body)
 
@@ -152,7 +173,8 @@ def neighbour_chart(distances_m: Mapping[int, Floats | None], quantiles_m: Mappi
     decades = round(math.log10(x.high / x.low))
     edges = np.linspace(math.log10(x.low), math.log10(x.high), decades * BINS_PER_DECADE + 1)
     shares = {
-        seed: np.histogram(np.log10(np.clip(d, x.low, x.high)), edges)[0] / len(d) for seed, d in known.items()
+        seed: np.histogram(np.log10(np.clip(d, x.low, x.high)), edges)[0] / len(d)
+        for seed, d in known.items()
     }
     tallest = max(float(share.max()) for share in shares.values())
     y = Scale(0.0, tallest * 1.04, bottom, top)
@@ -163,7 +185,7 @@ def neighbour_chart(distances_m: Mapping[int, Floats | None], quantiles_m: Mappi
     at = [x(10.0**edge) for edge in edges.tolist()]
     for number_of, (seed, share) in enumerate(shares.items()):
         heights = [y(v) for v in share.tolist()]
-        xs = [at[0], *(v for pair in zip(at[:-1], at[1:], strict=True) for v in pair), at[-1]]
+        xs = [at[0], *(v for pair in pairwise(at) for v in pair), at[-1]]
         ys = [bottom, *(v for value in heights for v in (value, value)), bottom]
         if number_of == 0:
             body.append(polyline(xs, ys, "area", close=True))
@@ -175,7 +197,9 @@ def neighbour_chart(distances_m: Mapping[int, Floats | None], quantiles_m: Mappi
             anchor = "end" if side < 0 else "start"
             body.append(line(x(value), level - 11.0, x(value), bottom, "edge"))
             body.append(text(x(value) + side, level, f"{name} {_metres(value)}", "mark strong halo", anchor))
-    body.append(text((left + right) / 2, 410.0, "distance to the nearest other site, logarithmic", "mark", "middle"))
+    body.append(
+        text((left + right) / 2, 410.0, "distance to the nearest other site, logarithmic", "mark", "middle")
+    )
     body.append(_vertical(12.0, (top + bottom) / 2, "share of sites"))
     told = ", ".join(f"{name} {_metres(quantiles_m.get(key) or 0.0)}" for key, name in names.items())
     return figure(width, height, f"{label}: {told} (all seeds pooled)", body)
@@ -188,12 +212,16 @@ def pit_chart(pits: Mapping[int, Floats]) -> str:
     known = {seed: pit[np.isfinite(pit)] for seed, pit in pits.items()}
     heights = {s: np.histogram(p, edges)[0] / len(p) * PIT_BINS for s, p in known.items() if len(p)}
     if not heights:
-        return figure(width, 80.0, "Density ranks: none", [text(left, 44.0, "No site can be ranked.", "mark")])
+        return figure(
+            width, 80.0, "Density ranks: none", [text(left, 44.0, "No site can be ranked.", "mark")]
+        )
     tallest = max(1.5, max(float(h.max()) for h in heights.values()) * 1.1)
     x, y = Scale(0, 1, left, right), Scale(0, tallest, bottom, top)
     step = 0.5 if tallest <= 4 else float(math.ceil(tallest / 5))
-    body = _grid(x, y, [0, 0.25, 0.5, 0.75, 1], [k * step for k in range(int(tallest / step) + 1)], plain=True)
-    mean = sum(heights.values()) / len(heights)
+    body = _grid(
+        x, y, [0, 0.25, 0.5, 0.75, 1], [k * step for k in range(int(tallest / step) + 1)], plain=True
+    )
+    mean = np.mean(np.stack(list(heights.values())), axis=0)
     for i, value in enumerate(mean.tolist()):
         x0, x1 = x(float(edges[i])), x(float(edges[i + 1]))
         body.append(rectangle(x0 + 1, y(value), x1 - x0 - 2, bottom - y(value), "bar"))
@@ -206,14 +234,23 @@ def pit_chart(pits: Mapping[int, Floats]) -> str:
     body.append(text((left + right) / 2, 410.0, words, "mark", "middle"))
     body.append(_vertical(12.0, (top + bottom) / 2, "sites, relative to people"))
     worst = max(float(np.abs(h - 1.0).max()) for h in heights.values())
-    return figure(width, height, f"Density ranks of sites in {PIT_BINS} classes; largest departure from 1: {worst:.3f}", body)
+    return figure(
+        width,
+        height,
+        f"Density ranks of sites in {PIT_BINS} classes; largest departure from 1: {worst:.3f}",
+        body,
+    )
 
 
-def _grid(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], *, plain: bool = False) -> list[str]:
+def _grid(
+    x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], *, plain: bool = False
+) -> list[str]:
     body = [line(x(t), y.start, x(t), y.end, "grid") for t in x_ticks]
     body += [line(x.start, y(t), x.end, y(t), "grid") for t in y_ticks]
     body += [text(x(t), y.start + 18, f"{100 * t:.0f} %", "mark", "middle") for t in x_ticks]
-    return body + [text(x.start - 6, y(t) + 4, f"{t:g}" if plain else f"{100 * t:.0f} %", "mark", "end") for t in y_ticks]
+    return body + [
+        text(x.start - 6, y(t) + 4, f"{t:g}" if plain else f"{100 * t:.0f} %", "mark", "end") for t in y_ticks
+    ]
 
 
 def _vertical(x: float, y: float, words: str) -> str:
@@ -234,5 +271,9 @@ def _count(n: int, word: str) -> str:
 
 def _metres(value: float) -> str:
     if value >= 1000.0:
-        return f"{value / 1000.0:,.1f} km" if value < 10_000.0 and value % 1000.0 else f"{value / 1000.0:,.0f} km"
+        return (
+            f"{value / 1000.0:,.1f} km"
+            if value < 10_000.0 and value % 1000.0
+            else f"{value / 1000.0:,.0f} km"
+        )
     return f"{value:.0f} m" if value >= 10.0 or value == round(value) else f"{value:.1f} m"

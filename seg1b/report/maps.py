@@ -199,10 +199,12 @@ def _room_for(
     boxes: list[tuple[float, float, float, float]],
 ) -> tuple[float, float] | None:
     """Left end of the baseline, right or left of the town; the box taken is added to `boxes`."""
-    width, gap = 0.58 * lettering * len(name), radius + 0.3 * lettering
+    width, gap = 0.62 * lettering * len(name), radius + 0.3 * lettering
     for left in (x + gap, x - gap - width):
         box = (left, y - 0.8 * lettering, left + width, y + 0.6 * lettering)
-        fits = box[0] > 2 and box[2] < view.width - 2 and box[1] > 2 and box[3] < view.height - 1.8 * lettering
+        fits = (
+            box[0] > 2 and box[2] < view.width - 2 and box[1] > 2 and box[3] < view.height - 1.8 * lettering
+        )
         if fits and not any(_overlap(box, other) for other in boxes):
             boxes.append(box)
             return left, y + 0.35 * lettering
@@ -260,9 +262,7 @@ def _with_lettering(
     halo = max(round(lettering / 8), 1)
     for town in towns:
         if town.label is not None:
-            draw.text(
-                town.label, town.name, INK, font, anchor="ls", stroke_width=halo, stroke_fill=FAR_LAND
-            )
+            draw.text(town.label, town.name, INK, font, anchor="ls", stroke_width=halo, stroke_fill=FAR_LAND)
     length, text = scale_bar(view)
     left, bottom = lettering, view.height - lettering
     tick = lettering / 3

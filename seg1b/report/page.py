@@ -15,6 +15,7 @@ import numpy as np
 from seg1b.report import sections
 from seg1b.report.geometry import Outlines
 from seg1b.report.points import SitePoints
+from seg1b.report.wording import grade_text
 from seg1b.scoring.score import Score
 from seg1b.world.bundle import World
 
@@ -69,7 +70,7 @@ def report_page(
         "</main>",
         sections.footer(document),
     ]
-    grade = escape(sections.grade_text(str(document["grade"])))
+    grade = escape(grade_text(str(document["grade"])))
     title = f"seg1b certificate {escape(sections.short(document['cert_id']))}: grade {grade}"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -74,13 +74,13 @@ def encode_tinted(opacity: Pixels, colour: tuple[int, int, int]) -> bytes:
     """PNG of one colour with an opacity per pixel, uint8[height, width]: a palette image."""
     values, index = np.unique(opacity, return_inverse=True)
     palette = bytes(colour) * len(values)
-    pixels = index.reshape(opacity.shape).astype(np.uint8)
+    pixels: Pixels = index.astype(np.uint8).reshape(opacity.shape)
     bits = 4 if len(values) <= 16 else 8
     if bits == 4:
         if pixels.shape[1] % 2:
             pixels = np.pad(pixels, ((0, 0), (0, 1)))
         pixels = (pixels[:, 0::2] << np.uint8(4)) | pixels[:, 1::2]
-    height, width = opacity.shape
+    height, width = (int(size) for size in opacity.shape)
     header = struct.pack(">IIBBBBB", width, height, bits, 3, 0, 0, 0)
     return _png(header, pixels, (b"PLTE", palette), (b"tRNS", values.astype(np.uint8).tobytes()))
 

@@ -11,7 +11,7 @@ import numpy as np
 from seg1b.report import charts, maps, tables
 from seg1b.report.geometry import Outlines
 from seg1b.report.points import SitePoints
-from seg1b.report.wording import STATUS_TEXT, grade_text, name_of, number
+from seg1b.report.wording import STATUS_TEXT, grade_text, name_of, number, verdict
 from seg1b.scoring.score import Score
 from seg1b.scoring.triage import advice
 
@@ -44,13 +44,16 @@ def headline(document: Mapping[str, Any], pooled: Score) -> str:
         ("Seeds", ", ".join(str(seed["seed"]) for seed in seeds) or "none"),
         ("Countries with sites", f"{pooled.core.active_countries} of {pooled.core.eligible_countries}"),
         ("Grid", f"{world['resolution_arcsec']}″, {world['tiles'] / 1e6:,.0f} M tiles"),
-        ("Certificate", f'<code title="{escape(str(document["cert_id"]))}">{short(document["cert_id"])}</code>'),
+        (
+            "Certificate",
+            f'<code title="{escape(str(document["cert_id"]))}">{short(document["cert_id"])}</code>',
+        ),
     ]
     told = "".join(f"<div><dt>{title}</dt><dd>{value}</dd></div>" for title, value in facts)
     first, second = meaning(document, per_seed)
     return (
         f'<header><p class="eyebrow">seg1b certificate of synthetic outlet locations</p>'
-        f'<div class="headline {escape(grade).replace("+", "-plus")}"><h1><span class="visually">Grade </span>{big}</h1>'
+        f'<div class="headline {escape(grade)}"><h1><span class="visually">Grade </span>{big}</h1>'
         f"<div><p>{first}</p><p>{second}</p></div></div>"
         f'<dl class="facts">{told}</dl>{denials(document)}{failures(document)}</header>'
     )
@@ -59,7 +62,11 @@ def headline(document: Mapping[str, Any], pooled: Score) -> str:
 def meaning(document: Mapping[str, Any], per_seed: str) -> tuple[str, str]:
     """Two sentences for somebody who has never seen a certificate."""
     seeds = len(document["seeds"])
-    times = "once, from one random seed" if seeds == 1 else f"{_words(seeds)} times, from {_words(seeds)} random seeds"
+    times = (
+        "once, from one random seed"
+        if seeds == 1
+        else f"{_words(seeds)} times, from {_words(seeds)} random seeds"
+    )
     first = f"{per_seed} invented shops were placed on the real Earth, where people live, {times}."
     gates = len(tables.keys_of(tables.columns_of(document, "gates", tables.gate_name)))
     counters = len(tables.keys_of(tables.columns_of(document, "counter_metrics", tables.counter_name)))
@@ -141,7 +148,13 @@ def gates(document: Mapping[str, Any]) -> str:
     states = ", ".join(
         f"seed {seed['seed']} {STATUS_TEXT.get(seed['status'], seed['status'])}" for seed in document["seeds"]
     )
-    return _section("gates", "Gates", lead, tables.gate_table(document), f'<p class="small">{escape(states[:1].upper() + states[1:])}.</p>')
+    return _section(
+        "gates",
+        "Gates",
+        lead,
+        tables.gate_table(document),
+        f'<p class="small">{escape(states[:1].upper() + states[1:])}.</p>',
+    )
 
 
 def counters(document: Mapping[str, Any]) -> str:
@@ -171,13 +184,15 @@ def stability(document: Mapping[str, Any]) -> str:
         "The seeds share nothing but the rules. A dot is a seed, the shaded side is B+, the diamond is the published "
         f"baseline that this work set out to repair. CV is the coefficient of variation across seeds ({limits})."
     )
-    return _section("stability", "Stability over seeds", lead, f'<div class="stability">{figures}</div>', _sigma(rows))
+    return _section(
+        "stability", "Stability over seeds", lead, f'<div class="stability">{figures}</div>', _sigma(rows)
+    )
 
 
 def _cv(row: Mapping[str, Any]) -> str:
     if row["cv"] is None:
         return f'<span class="verdict fail" title="{escape(str(row["reason"]))}">✕ CV not computable</span>'
-    grade = tables.verdict(dict(row))
+    grade = verdict(dict(row))
     kind, words = tables.VERDICTS[grade]
     if row["status"] == "not_informative":
         return f'<span title="{escape(str(row["reason"]))}">CV 0 (not informative)</span>'
@@ -210,7 +225,7 @@ def distributions(document: Mapping[str, Any], scores: Mapping[int, Score], pool
             charts.lorenz_chart(counts, prior, ginis),
             "How sites are shared out among countries",
             "The certified curve lies above the market’s: power is taken from the giants, as the gates ask. See "
-            "<a href=\"#distortion\">distortion</a> for how to undo it.",
+            '<a href="#distortion">distortion</a> for how to undo it.',
         ),
         (
             charts.neighbour_chart(distances, pooled.core.nn_quantiles_m),
@@ -262,9 +277,11 @@ def atlas(points: SitePoints, seed: int | None, outlines: Outlines) -> str:
             svg = maps.country_figure(index, points, outlines)
             figures.append(f"<figure>{svg}<figcaption>{caption}</figcaption></figure>")
     key = (
-        '<div class="key small"><p><span><svg viewBox="0 0 12 12" aria-hidden="true"><circle class="seed" cx="6" cy="6" '
+        '<div class="key small"><p><span><svg viewBox="0 0 12 12" aria-hidden="true">'
+        '<circle class="seed" cx="6" cy="6" '
         'r="4"/></svg>site</span> <svg viewBox="0 0 12 12" aria-hidden="true"><g class="towns"><circle cx="6" cy="6" '
-        'r="5"/></g></svg>town, by size: the 100 largest of 50,000 people and more, or else the three largest</p><p>Each map is equal-area '
+        'r="5"/></g></svg>town, by size: the 100 largest of 50,000 people and more, or else the three largest</p>'
+        "<p>Each map is equal-area "
         "around its own country and has its own scale, so nothing is torn where the date line passes.</p></div>"
     )
     lead = f"Shops belong in towns. Ten countries of seed {seed}, from the largest to one smaller than a map tile."
@@ -295,7 +312,11 @@ def distortion(document: Mapping[str, Any], names: Mapping[str, str]) -> str:
 def guard(document: Mapping[str, Any]) -> str:
     """What the catalogues were like."""
     origin = document["identity"].get("catalogue_origin")
-    each = "one catalogue of the user’s, shared by all seeds" if origin == "user" else "a catalogue of its own for each seed"
+    each = (
+        "one catalogue of the user’s, shared by all seeds"
+        if origin == "user"
+        else "a catalogue of its own for each seed"
+    )
     lead = (
         "Which merchant has how many outlets in which country is decided before any of them is placed. Here that was "
         f"{each}; the 1A guard measured it before it was let in."
@@ -336,7 +357,8 @@ def provenance(document: Mapping[str, Any], sources: Mapping[str, Any], names: M
     rows += [(f"Sites of seed {seed['seed']}", seed["logical_digest"]) for seed in document["seeds"]]
     digests = "".join(f"<dt>{escape(t)}</dt><dd><code>{escape(str(v))}</code></dd>" for t, v in rows)
     excluded = "".join(
-        f"<li>{escape(names.get(iso, iso))}: {escape(str(why))}</li>" for iso, why in world["not_eligible"].items()
+        f"<li>{escape(names.get(iso, iso))}: {escape(str(why))}</li>"
+        for iso, why in world["not_eligible"].items()
     )
     count = len(world["not_eligible"])
     body = f"<p>{escape(str(world['attribution']))}</p>{_sources(sources)}"
@@ -361,4 +383,4 @@ def _sources(provenance: Mapping[str, Any]) -> str:
 
 def footer(document: Mapping[str, Any]) -> str:
     """The last line."""
-    return f'<footer><p>Certificate <code>{escape(str(document["cert_id"]))}</code></p></footer>'
+    return f"<footer><p>Certificate <code>{escape(str(document['cert_id']))}</code></p></footer>"

@@ -57,7 +57,9 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<path class="{kind}" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
 
 
-def polyline(x: Sequence[float], y: Sequence[float], kind: str, title: str = "", *, close: bool = False) -> str:
+def polyline(
+    x: Sequence[float], y: Sequence[float], kind: str, title: str = "", *, close: bool = False
+) -> str:
     """A line through points."""
     points = "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
     return f'<path class="{kind}" d="M{points}{"z" if close else ""}">{_title(title)}</path>'

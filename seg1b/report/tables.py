@@ -61,11 +61,19 @@ def worst_verdict(rows: Sequence[Row]) -> str:
     return min((verdict(dict(row)) for row in rows), key=order.index, default="fail")
 
 
+def worst_room(rows: Sequence[Row]) -> float | None:
+    """Least room to B+ as a fraction of the threshold; None unless every row has one."""
+    rooms = [margin(dict(row)) for row in rows]
+    known = [room for room in rooms if room is not None]
+    return min(known) if known and len(known) == len(rooms) else None
+
+
 def table(head: str, bodies: Sequence[str], caption: str) -> str:
     """A table that scrolls sideways on a narrow screen."""
     words = escape(caption)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{words}"><table><caption><span>{words}</span></caption>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{words}"><table>'
+        f"<caption><span>{words}</span></caption>"
         f"<thead><tr>{head}</tr></thead>{''.join(f'<tbody>{body}</tbody>' for body in bodies)}</table></div>"
     )
 
@@ -83,7 +91,9 @@ def gate_table(document: Mapping[str, Any]) -> str:
     keys = keys_of(columns)
     seeds = [f"Seed {who}" if who != "pooled" else "Pooled" for who, _ in columns]
     head = '<th scope="col" class="left">Gate</th>' + _heads("B", "B+", *seeds)
-    head += '<th scope="col" class="left">Room to B+ (worst seed)</th><th scope="col" class="left">Verdict</th>'
+    head += (
+        '<th scope="col" class="left">Room to B+ (worst seed)</th><th scope="col" class="left">Verdict</th>'
+    )
     bodies = []
     for title, _ in GROUPS:
         members = [key for key in keys if group_of(key) == title]
@@ -91,7 +101,9 @@ def gate_table(document: Mapping[str, Any]) -> str:
             span = len(columns) + 5
             group = f'<tr><th class="group" scope="rowgroup" colspan="{span}">{escape(title)}</th></tr>'
             bodies.append(group + "".join(_gate_row(key, columns) for key in members))
-    return table(head, bodies, "Hard gates. Where a value is marked ○ it meets B but not B+; ✕ meets neither.")
+    return table(
+        head, bodies, "Hard gates. Where a value is marked ○ it meets B but not B+; ✕ meets neither."
+    )
 
 
 def _gate_row(key: str, columns: Sequence[Column]) -> str:
@@ -104,12 +116,12 @@ def _gate_row(key: str, columns: Sequence[Column]) -> str:
     cells += [_gate_cell(rows.get(key), name.style) for _, rows in columns]
     missing = len(present) < len(columns)
     worst = "fail" if missing else worst_verdict(list(present.values()))
-    fractions = {who: m for who, row in present.items() if (m := margin(dict(row))) is not None}
+    room = worst_room(list(present.values()))
     bar = "<td></td>"
-    if fractions:
-        room = 100 * min(fractions.values())
-        text = f"{room:+.1f} %" if abs(room) < 9.95 else f"{room:+.0f} %"
-        bar = f'<td class="barcell">{margin_bar(fractions, passed=worst == "B+")}<span>{text}</span></td>'
+    if room is not None:
+        digits = 1 if abs(room) < 0.0995 else 0
+        text = f"{100 * room:+.{digits}f} %".replace("-", "−")
+        bar = f'<td class="barcell">{margin_bar(room, passed=worst == "B+")}<span>{text}</span></td>'
     kind, words = VERDICTS[worst]
     return f'<tr>{"".join(cells)}{bar}<td class="verdict {kind}">{words}</td></tr>'
 
@@ -143,7 +155,13 @@ def _reasons(present: Mapping[str, Row]) -> list[str]:
         if reason and not passed:
             told.setdefault(reason, []).append(who)
     readable = {why.replace("<=", "≤").replace(">=", "≥"): who for why, who in told.items()}
-    return [f"{', '.join(who)}: {why}" for why, who in readable.items()]
+    return [f"{_who(who)}: {why}" for why, who in readable.items()]
+
+
+def _who(names: Sequence[str]) -> str:
+    seeds = [name for name in names if name != "pooled"]
+    told = [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"] if seeds else []
+    return " and ".join([*told, *(["pooled"] if "pooled" in names else [])])
 
 
 # -- counter-metrics -----------------------------------------------------------------------------------------------
@@ -157,7 +175,11 @@ def counter_table(document: Mapping[str, Any]) -> str:
     head += '<th scope="col" class="left">In its band</th><th scope="col" class="left">Verdict</th>'
     surfaces = {row.get("surface") for _, rows in columns for row in rows.values()} - {None}
     body = "".join(_counter_row(key, columns, several=len(surfaces) > 1) for key in keys_of(columns))
-    return table(head, [body], "Counter-metrics, required for both grades. Dots are seeds, the band is what is allowed.")
+    return table(
+        head,
+        [body],
+        "Counter-metrics, required for both grades. Dots are seeds, the band is what is allowed.",
+    )
 
 
 def _counter_row(key: str, columns: Sequence[Column], *, several: bool) -> str:
@@ -235,7 +257,9 @@ def guard_table(document: Mapping[str, Any]) -> str:
     head = '<th scope="col" class="left">Metric of the catalogue</th>'
     head += _heads(*(f"Seed {seed['seed']}" for seed in seeds))
     keys = list(dict.fromkeys(key for seed in seeds for key in seed["guard"].get("metrics", {})))
-    rows = ["<tr><th>Grade of the guard</th>" + "".join(f"<td>{_guard_grade(s)}</td>" for s in seeds) + "</tr>"]
+    rows = [
+        "<tr><th>Grade of the guard</th>" + "".join(f"<td>{_guard_grade(s)}</td>" for s in seeds) + "</tr>"
+    ]
     for key in keys:
         name = name_of(key)
         cells = "".join(f"<td>{number(s['guard']['metrics'].get(key), name.style)}</td>" for s in seeds)

@@ -20,6 +20,7 @@ from seg1b.report.tables import (
     counter_name,
     gate_name,
     keys_of,
+    worst_room,
     worst_verdict,
 )
 from seg1b.report.wording import (
@@ -28,7 +29,6 @@ from seg1b.report.wording import (
     allowed,
     grade_text,
     limit,
-    margin,
     name_of,
     number,
     operator,
@@ -37,7 +37,7 @@ from seg1b.report.wording import (
 from seg1b.scoring.triage import advice
 
 SIGNS = {"B+": "", "B": "○", "fail": "✗"}
-WORDS = {"B+": "✓ B+", "B": "○ B", "fail": "✗ fail"}
+WORDS = {"B+": "✓ B+", "B": "○ B", "fail": "✗"}
 COLOURS = {"B+": "cyan", "B": "yellow", "fail": "bold red"}
 GRADE_COLOURS = {"B+": "bold cyan", "B": "bold yellow", "below_B": "bold red"}
 SHORT_NAMES = {
@@ -82,13 +82,13 @@ def gate_table(document: Mapping[str, Any]) -> Table:
         style = name_of(key).style
         cells = [_gate_cell(rows.get(key), style) for _, rows in columns]
         first = present[0]
-        plain_limit = f"{operator(first['op'])}{limit(first['b_plus'], style)}".replace(" %", "%")
-        if first["b"] != first["b_plus"]:
-            plain_limit += f" ({limit(first['b'], style)})".replace(" %", "%")
-        fractions = [m for row in present if (m := margin(dict(row))) is not None]
-        room = f"{100 * min(fractions):+.0f}%" if fractions else ""
+        room = worst_room(present)
         table.add_row(
-            _short(key), plain_limit, *_narrowed(cells), room, Text(WORDS[worst], style=COLOURS[worst])
+            _short(key),
+            _limits(first, style),
+            *_narrowed(cells),
+            "" if room is None else f"{100 * room:+.0f}%",
+            Text(WORDS[worst], style=COLOURS[worst]),
         )
     for what, count in folded.items():
         filler = [""] * (len(table.columns) - 2)
@@ -120,7 +120,9 @@ def counter_table(document: Mapping[str, Any]) -> Table:
 def summary_panel(document: Mapping[str, Any], folder: PurePath | str | None = None) -> Panel:
     """Grade, certificate, seeds, folder; what stands against the next better grade and what would move it."""
     grade = str(document["grade"])
-    lines: list[Text] = [Text.assemble(("grade  ", "dim"), (grade_text(grade), GRADE_COLOURS.get(grade, "bold")))]
+    lines: list[Text] = [
+        Text.assemble(("grade  ", "dim"), (grade_text(grade), GRADE_COLOURS.get(grade, "bold")))
+    ]
     lines.append(_fact("cert", str(document["cert_id"])))
     for seed in document["seeds"]:
         status = STATUS_TEXT.get(str(seed["status"]), str(seed["status"]))
@@ -158,7 +160,9 @@ def _fact(title: str, value: str) -> Text:
 
 
 def _table(first: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, caption_justify="left")
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, caption_justify="left"
+    )
     table.add_column(first, overflow="fold", min_width=12)
     return table
 
@@ -196,6 +200,15 @@ def _counter_cell(row: Row | None, style: str) -> Text:
     value = number(row["observed"] if row else None, style)
     value = value.replace(" %", "%").removesuffix(" km").removesuffix(" pp")
     return Text(value) if row and row["pass"] else Text(f"✗{value}", style=COLOURS["fail"])
+
+
+def _limits(row: Row, style: str) -> str:
+    told = [_short_limit(float(row[key]), style) for key in ("b_plus", "b")]
+    return f"{operator(str(row['op']))}{told[0]}" + (f" ({told[1]})" if row["b"] != row["b_plus"] else "")
+
+
+def _short_limit(value: float, style: str) -> str:
+    return f"{value:.2f}" if style == "number" else limit(value, style).replace(" %", "%")
 
 
 def _short(key: str) -> str:

@@ -37,7 +37,8 @@ NAMES: Final[dict[str, Name]] = {
         "average one half.",
     ),
     "population_pit_ks": Name(
-        "Density rank of sites, distance from uniform", "Kolmogorov–Smirnov distance; 0 follows people exactly."
+        "Density rank of sites, distance from uniform",
+        "Kolmogorov–Smirnov distance; 0 follows people exactly.",
     ),
     "unpopulated_tile_share": Name("Sites where nobody lives", "In tiles without people.", "share"),
     "near_city_share_difference": Name(
@@ -56,7 +57,9 @@ NAMES: Final[dict[str, Name]] = {
     "country_gini_lower_bound": Name(
         "Inequality of countries, at least", "A world of equal countries would be as wrong as one of giants."
     ),
-    "prior_kl": Name("Distance from the market prior", "KL divergence of country shares, certified from prior."),
+    "prior_kl": Name(
+        "Distance from the market prior", "KL divergence of country shares, certified from prior."
+    ),
     "largest_merchant_share": Name(
         "Largest merchant in any country", "Its share of the sites of a country with 20 or more.", "share"
     ),

@@ -49,7 +49,7 @@ STATES: tuple[State, ...] = (
     State("S2s", "country shares", 1, inputs=("S2w",), policy=lambda p: p.country_shares),
     State("CAT", "catalogue synthesis", 1, inputs=("S2s",), policy=lambda p: p.synthesis, seeded=True),
     State("S0c", "seal the catalogue", 1, externals=("catalogue",)),
-    State("S3", "requirements", 1, inputs=("S0c", "S2w", "S2s"), policy=lambda p: p.requirements),
+    State("S3", "requirements", 2, inputs=("S0c", "S2w", "S2s"), policy=lambda p: p.requirements),
     State("S4", "allocation plan", 1, inputs=("S2w", "S3"), policy=lambda p: p.allocation, seeded=True),
     State("S5", "site to tile", 1, inputs=("S4",), policy=lambda p: p.assignment, seeded=True),
     State("S6", "jitter", 1, inputs=("S1", "S2w", "S5"), policy=lambda p: p.jitter, seeded=True),
@@ -58,7 +58,7 @@ STATES: tuple[State, ...] = (
     State(
         "S9",
         "validation",
-        1,
+        2,
         inputs=("S3", "S4", "S5", "S6", "S7", "S8"),
         policy=lambda p: p.gates,
         seeded=True,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from seg1b.catalogue.outlets import OutletCatalogue
-from seg1b.catalogue.screening import Screening, screen_counts
+from seg1b.catalogue.screening import screen_counts
 from seg1b.catalogue.shares import CountryShares
 from seg1b.errors import InputError
 from seg1b.policy.models import RequirementsPolicy
@@ -32,17 +32,16 @@ def run(
     tiles: np.ndarray,
     shares: CountryShares,
     policy: RequirementsPolicy,
-    largest_merchant_sites_min: int,
 ) -> Pairs:
     """Count, check and publish the requirements of one sealed catalogue.
 
     `tiles`: tiles per country, (C,). Raises InputError E302_FK_COUNTRY, E303_MISSING_WEIGHTS, E307_PK_DUPLICATE,
-    E308_COUNTS_MISMATCH, E314_SITE_ORDER_INTEGRITY, E315_POLICY_ISO_UNKNOWN.
+    E308_COUNTS_MISMATCH, E314_SITE_ORDER_INTEGRITY, E315_POLICY_ISO_UNKNOWN, E316_NOTHING_REQUIRED.
     """
     catalogue = s0_gate.read_sealed_catalogue(store, catalogue_key, countries.iso)
     pairs, denied = required_pairs(catalogue, countries, policy)
+    _require_sites(pairs)
     _require_tiles(pairs, countries, tiles)
-    metrics = country_metrics(pairs, countries, shares, largest_merchant_sites_min)
     with store.transaction(STATE, key) as out:
         out.add_table(
             "s3_requirements",
@@ -56,7 +55,7 @@ def run(
             "pairs": len(pairs.country),
             "merchants": len(np.unique(pairs.merchant_id)),
             "denied": denied,
-            "country_metrics": dataclasses.asdict(metrics),
+            "country_metrics": country_metrics(pairs, countries, shares),
         }
     return pairs
 
@@ -94,14 +93,25 @@ def required_pairs(
     }
 
 
-def country_metrics(
-    pairs: Pairs, countries: CountryTable, shares: CountryShares, largest_merchant_sites_min: int
-) -> Screening:
-    """Exact country metrics of the requirements."""
+def country_metrics(pairs: Pairs, countries: CountryTable, shares: CountryShares) -> dict[str, Any]:
+    """Exact country metrics of the requirements.
+
+    The largest merchant's share is not among them: which countries it is judged in is a parameter of the gates,
+    and no gate may reach S3's output.
+    """
     sites = pairs.sites_per_country(len(countries))
-    largest = np.zeros(len(countries), np.int64)
-    np.maximum.at(largest, pairs.country.astype(np.int64), pairs.n_sites)
-    return screen_counts(sites, countries, shares, largest, largest_merchant_sites_min)
+    metrics = dataclasses.asdict(screen_counts(sites, countries, shares, np.zeros(len(countries), np.int64)))
+    return {name: value for name, value in metrics.items() if not name.startswith("largest_merchant")}
+
+
+def _require_sites(pairs: Pairs) -> None:
+    if not len(pairs.country):
+        raise InputError(
+            "E316_NOTHING_REQUIRED",
+            "the denylist leaves no site to place",
+            where="s3.requirements.yaml: denylist_country_iso",
+            next_step="deny fewer countries, or bring a catalogue with sites elsewhere",
+        )
 
 
 def _require_tiles(pairs: Pairs, countries: CountryTable, tiles: np.ndarray) -> None:

@@ -176,7 +176,7 @@ def _draws(
     sites = int(pairs.n_sites.sum())
     tile = np.empty(sites, np.int64)
     lon, lat = np.empty(sites), np.empty(sites)
-    attempts = np.empty(sites, np.int64)
+    attempts, component = np.empty(sites, np.int64), np.empty(sites, np.uint8)
     plan_tile = _expanded(tables.plan)
     plan_differs = 0
     for country, part, rows in _country_pairs(pairs):
@@ -188,7 +188,7 @@ def _draws(
         tile[rows] = replay.replay_assignment(
             seed, iso, merchants, n_sites, planned, _v1_fingerprint(policies, manifest_fingerprint)
         )
-        lon[rows], lat[rows], attempts[rows] = _replayed_points(
+        lon[rows], lat[rows], attempts[rows], component[rows] = _replayed_points(
             world, country, merchants, n_sites, tile[rows], policies, seed, manifest_fingerprint
         )
     keys, iso_codes = tables.assigned, world.iso
@@ -217,6 +217,13 @@ def _draws(
             "s6_attempts",
             "the replayed jitter took the published attempts",
             attempts == placed.attempts,
+            keys,
+            iso_codes,
+        ),
+        _same(
+            "s6_components",
+            "the replayed jitter chose the published component",
+            component == placed.component,
             keys,
             iso_codes,
         ),
@@ -314,8 +321,8 @@ def _replayed_points(
     policies: Policies,
     seed: int,
     manifest_fingerprint: str,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], IntArray]:
-    """Longitude, latitude and attempts of a country's sites."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], IntArray, NDArray[np.uint8]]:
+    """Longitude, latitude, attempts and component (255: none) of a country's sites."""
     policy, iso = policies.jitter, world.iso[country]
     index = _edges(world, country)
     if policy.mode == "cluster_v3":
@@ -336,7 +343,7 @@ def _replayed_points(
         scale = float(world.grid.tiles_per_degree << 32)
         lon = (found.x - (180 * world.grid.tiles_per_degree << 32)) / scale
         lat = ((90 * world.grid.tiles_per_degree << 32) - found.y) / scale
-        return lon, lat, found.attempts
+        return lon, lat, found.attempts, found.component.astype(np.uint8)
     mixture = policy.mixture_v2
     namespace = mixture.namespace if policy.mode == "mixture_v2" else policy.uniform_v1.namespace
     v1 = replay.replay_jitter_v1(
@@ -351,7 +358,7 @@ def _replayed_points(
         mixture_rule(policies) if policy.mode == "mixture_v2" else replay.UNIFORM,
         index,
     )
-    return v1.lon_deg, v1.lat_deg, v1.attempts
+    return v1.lon_deg, v1.lat_deg, v1.attempts, v1.component.astype(np.uint8)  # -1, uniform, is 255
 
 
 def cluster_rule(world_digest: str, policies: Policies) -> replay.ClusterRule:

@@ -113,8 +113,8 @@ class TileIndex:
 def integer_polygons(polygons: Polygons, grid: Grid) -> IntegerPolygons:
     """Snap vertices to 2**-32 tile, longitudes modulo 360 degrees.
 
-    Edges that are not shorter than half the world get intermediate vertices, because the kernels take every edge
-    the short way round.
+    The kernels take every edge the short way round. Edges for which that is not what the degrees say get
+    intermediate vertices.
     """
     scale = float(grid.tiles_per_degree << 32)
     lon, lat, ring_start = _without_long_edges(polygons)
@@ -124,15 +124,16 @@ def integer_polygons(polygons: Polygons, grid: Grid) -> IntegerPolygons:
 
 
 def _without_long_edges(polygons: Polygons) -> tuple[NDArray[np.float64], NDArray[np.float64], IntArray]:
-    """Vertices and ring offsets with every edge of 180 degrees or more cut into quarters.
+    """Vertices and ring offsets, with edges cut into quarters that have no short way round or must not take it.
 
-    Such edges run along a pole or measure exactly 180 degrees. Both directions of an edge are cut at the same
-    points. At the south pole nothing depends on it.
+    The first measure exactly 180 degrees; the second run along the north pole (at the south pole nothing depends
+    on it). Both directions of an edge are cut at the same points.
     """
     lon, lat, ring_start = polygons.lon, polygons.lat, polygons.ring_start.astype(np.int64)
     length = np.abs(np.diff(lon))
     length[ring_start[1:-1] - 1] = 0.0
-    long = np.flatnonzero((length >= 180.0) & ~((lat[:-1] == -90.0) & (lat[1:] == -90.0)))
+    polar = (lat[:-1] == 90.0) & (lat[1:] == 90.0)
+    long = np.flatnonzero((length == 180.0) | (polar & (length > 180.0)))
     if not len(long):
         return lon, lat, ring_start
     eastwards = (lon[long] < lon[long + 1])[:, None]

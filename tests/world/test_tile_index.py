@@ -1,0 +1,270 @@
+"""S1's index: worlds of one-degree tiles by hand, rescue tiles, poles, and the real world's golden counts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import shapely
+from small_worlds import Tiles, bits, box, small_world, tiles_of_spans
+
+from seg1b.errors import InputError
+from seg1b.lanes.world_stage import WorldStage
+from seg1b.world.bundle import World
+from seg1b.world.grid import Grid
+from seg1b.world.tile_index import TileIndex, build_tile_index, integer_polygons
+
+DEGREE = Grid(3600)
+
+
+def index_of(**rings: list[list[tuple[float, float]]]) -> TileIndex:
+    """The index of a small world on tiles of one degree."""
+    return build_tile_index(small_world(rings), DEGREE)
+
+
+def tiles_of(index: TileIndex, country: int = 0) -> Tiles:
+    """(row, column) of a country's tiles."""
+    return tiles_of_spans(np.stack(index.spans.of(country), axis=1))
+
+
+def degrees(west: int, south: int, east: int, north: int) -> Tiles:
+    """(row, column) of the tiles of a box of whole degrees; east may be beyond 180."""
+    return {(r, c % 360) for r in range(90 - north, 90 - south) for c in range(west + 180, east + 180)}
+
+
+def tile_id(west: int, north: int) -> int:
+    """The tile with this north-western corner."""
+    return (90 - north) * 360 + west + 180
+
+
+def test_boxes_of_whole_degrees() -> None:
+    """Two countries with a common border: tiles, counts, and which of them the border runs through."""
+    index = index_of(AA=[box(0, 0, 10, 5)], BB=[box(10, 0, 12, 5)])
+    assert tiles_of(index, 0) == degrees(0, 0, 10, 5)
+    assert tiles_of(index, 1) == degrees(10, 0, 12, 5)
+    assert index.tiles.tolist() == [50, 10]
+    assert len(index.rescue_tile) == 0
+    asked = np.array([tile_id(5, 3), tile_id(0, 3), tile_id(10, 3), tile_id(11, 3)])
+    first = np.zeros(4, np.int16)
+    assert index.spans.contains(first, asked, 360).tolist() == [True, True, False, False]
+    assert index.centre_inside(first, asked).tolist() == [True, True, False, False]
+    assert index.on_boundary(first, asked).tolist() == [False, True, True, False]
+    assert index.centre_inside(first + 1, asked).tolist() == [False, False, True, True]
+
+
+def test_area_is_that_of_the_tiles() -> None:
+    """Ten tiles of one row; twenty of both sides of the equator are the same."""
+    index = index_of(AA=[box(0, 0, 10, 1)], BB=[box(0, -1, 10, 0)])
+    area = index.area_km2()
+    assert area[0] == 10 * DEGREE.row_area_cm2()[89] / 1e10
+    assert area[0] == area[1]
+    assert area[0] == pytest.approx(10 * 110.574 * 111.3, rel=1e-3)
+
+
+def test_a_country_smaller_than_a_tile_gets_the_tile_that_holds_it() -> None:
+    """No centre is inside; the one tile is known as a rescue tile, and its centre as abroad."""
+    index = index_of(AA=[box(5.1, 5.1, 5.2, 5.2)], BB=[box(0, 0, 10, 10)])
+    assert tiles_of(index) == degrees(5, 5, 6, 6)
+    assert (index.rescue_country.tolist(), index.rescue_tile.tolist()) == ([0], [tile_id(5, 6)])
+    tile = index.rescue_tile
+    assert not index.centre_inside(np.zeros(1, np.int16), tile).any()
+    assert index.centre_inside(np.ones(1, np.int16), tile).all()
+    assert index.on_boundary(np.zeros(1, np.int16), tile).all()
+
+
+def test_the_rescue_tile_has_the_largest_part() -> None:
+    """One part in ten in the west, nine in the east."""
+    index = index_of(AA=[box(4.99, 5.1, 5.09, 5.2)])
+    assert index.rescue_tile.tolist() == [tile_id(5, 6)]
+    index = index_of(AA=[box(4.91, 5.1, 5.01, 5.2)])
+    assert index.rescue_tile.tolist() == [tile_id(4, 6)]
+
+
+def test_a_tie_goes_to_the_smallest_tile() -> None:
+    """A square round the common corner of four tiles; also where the smallest id is east of the antimeridian."""
+    assert index_of(AA=[box(4.9, 4.9, 5.1, 5.1)]).rescue_tile.tolist() == [
+        tile_id(4, 6) - 360 + 360 * 0 + 360
+    ]
+    halves = [box(179.9, 4.9, 180, 5.1), box(-180, 4.9, -179.9, 5.1)]
+    assert index_of(AA=halves).rescue_tile.tolist() == [tile_id(-180, 6)]
+
+
+def test_a_country_that_fills_no_line_of_a_tile_has_no_tile() -> None:
+    """An area of nothing cannot be placed anywhere, and nothing breaks."""
+    index = index_of(AA=[[(5.1, 5.1), (5.2, 5.1), (5.3, 5.1)]], BB=[box(0, 0, 1, 1)])
+    assert index.tiles.tolist() == [0, 1]
+    assert len(index.rescue_tile) == 0
+
+
+def test_cut_at_the_antimeridian_or_not() -> None:
+    """Fiji as one ring across 180 degrees and as two halves: the same spans."""
+    whole = [(178.0, -20.0), (-178.0, -20.0), (-178.0, -16.0), (178.0, -16.0)]
+    halves = [box(178, -20, 180, -16), box(-180, -20, -178, -16)]
+    expected = degrees(178, -20, 182, -16)
+    assert tiles_of(index_of(FJ=[whole])) == tiles_of(index_of(FJ=halves)) == expected
+
+
+@pytest.mark.parametrize("step", [10, 90, 180, 360])
+def test_polar_caps(step: int) -> None:
+    """GeoJSON's way round a pole: up the antimeridian and along the pole, in steps of any length."""
+    south = [(float(lon), -80.0) for lon in range(-180, 181, 10)]
+    pole = [(float(lon), -90.0) for lon in range(180, -181, -step)]
+    north = [(lon, -lat) for lon, lat in [*south, *pole]]
+    assert tiles_of(index_of(AQ=[[*south, *pole]])) == degrees(-180, -90, 180, -80)
+    assert tiles_of(index_of(AR=[north])) == degrees(-180, 80, 180, 90)
+    assert tiles_of(index_of(AR=[north[::-1]])) == degrees(-180, 80, 180, 90)
+
+
+def test_a_sector_at_the_north_pole() -> None:
+    """An edge of 340 degrees along the pole must not take the short way."""
+    arc = [(float(lon), 80.0) for lon in range(-170, 171, 10)]
+    assert tiles_of(index_of(AR=[[*arc, (170.0, 90.0), (-170.0, 90.0)]])) == degrees(-170, 80, 170, 90)
+
+
+def test_the_whole_world_and_its_halves() -> None:
+    """Edges of exactly 180 or 360 degrees have a direction that integers alone do not know."""
+    assert tiles_of(index_of(AA=[box(-180, -90, 180, 90)])) == degrees(-180, -90, 180, 90)
+    east, west = box(0, -40, 180, 50), box(-180, -40, 0, 50)
+    index = index_of(EE=[east], WW=[west])
+    assert tiles_of(index, 0) == degrees(0, -40, 180, 50)
+    assert tiles_of(index, 1) == degrees(-180, -40, 0, 50)
+    slanted = [(0.0, 0.0), (180.0, 40.0), (180.0, 50.0), (0.0, 10.0)]
+    assert set(tiles_of(index_of(EE=[slanted]))) == set(tiles_of(index_of(EE=[slanted[::-1]])))
+    assert len(tiles_of(index_of(EE=[slanted]))) == 1800
+
+
+def test_long_edges_are_cut_alike_from_both_sides() -> None:
+    """Ring offsets follow the new vertices, and both neighbours get the same ones."""
+    line = [(0.0, 10.0), (180.0, 30.0)]
+    upper = [*line, (180.0, 60.0), (90.0, 60.0), (0.0, 60.0)]
+    lower = [line[1], line[0], (0.0, 0.0), (90.0, 0.0), (180.0, 0.0)]
+    found = integer_polygons(small_world({"LO": [lower, box(-9, 0, -8, 1)], "UP": [upper]}).polygons, DEGREE)
+    assert found.ring_start.tolist() == [0, 9, 14, 23]
+    lo, up = found.of(0), found.of(1)
+    assert list(zip(lo[0][:5], lo[1][:5], strict=True)) == list(zip(up[0][:5], up[1][:5], strict=True))[::-1]
+    index = build_tile_index(small_world({"LO": [lower], "UP": [upper]}), DEGREE)
+    assert tiles_of(index, 0) | tiles_of(index, 1) == degrees(0, 0, 180, 60)
+    assert not tiles_of(index, 0) & tiles_of(index, 1)
+
+
+def test_an_open_ring_is_an_error() -> None:
+    """The bundle never holds one; if it did, the country is named."""
+    world = small_world({"AA": [box(0, 0, 1, 1)], "BB": [box(3, 3, 9, 9)]})
+    world.polygons.lat[-1] = 7.0
+    world.polygons.lon[-1] = 5.0
+    with pytest.raises(InputError) as caught:
+        build_tile_index(world, DEGREE)
+    assert caught.value.code == "E001_GEO_INVALID"
+    assert caught.value.where == "country BB"
+
+
+def test_translation_by_whole_tiles() -> None:
+    """An irregular country, moved round the world in steps of tiles, keeps its shape."""
+    ring = [(0.3, 0.2), (7.9, 2.5), (5.5, 9.1), (3.2, 4.4), (-2.7, 6.6)]
+    expected = tiles_of(index_of(AA=[ring]))
+    assert len(expected) == 25
+    for shift in (100, 176, 178, 180, 185, 300):
+        moved = [((lon + shift + 180.0) % 360.0 - 180.0, lat) for lon, lat in ring]
+        found = tiles_of(index_of(AA=[moved]))
+        assert found == {(r, (c + shift) % 360) for r, c in expected}
+
+
+# The real world
+
+
+@pytest.mark.parametrize(
+    ("resolution", "tiles", "without_antarctica"),
+    [(60, 77_135_181, 55_356_841), (120, 19_283_624, 13_839_004)],
+)
+def test_golden_tile_counts(real_world: World, resolution: int, tiles: int, without_antarctica: int) -> None:
+    """Counts of the embedded world, once looked at and kept."""
+    index = build_tile_index(real_world, Grid(resolution))
+    antarctica = real_world.countries.index_of["AQ"]
+    assert int(index.tiles.sum()) == tiles
+    assert int(index.tiles.sum() - index.tiles[antarctica]) == without_antarctica
+    assert (index.tiles > 0).all()
+
+
+def test_golden_tile_count_at_30_seconds(world_stage: WorldStage) -> None:
+    """221 million tiles and Antarctica; the Vatican is the only country without a centre, and it is rescued."""
+    index, iso = world_stage.world.index, world_stage.world.iso
+    assert int(index.tiles.sum()) == 308_540_913
+    assert int(index.tiles.sum() - index.tiles[iso.index("AQ")]) == 221_427_122
+    assert [iso[c] for c in index.rescue_country] == ["VA"]
+    assert index.rescue_tile.tolist() == Grid(30).tile_of([12.4534], [41.9029]).tolist()
+    assert index.tiles[iso.index("VA")] == 1
+    land_km2 = index.area_km2().sum() - index.area_km2()[iso.index("AQ")]
+    assert land_km2 == pytest.approx(134.5e6, rel=0.01)
+
+
+def test_spans_of_the_real_world_are_ascending(world_stage: WorldStage) -> None:
+    """Per country, by row and column, disjoint, none adjacent; boundary spans too."""
+    index = world_stage.world.index
+    for spans in (index.spans, index.boundary):
+        country = np.repeat(np.arange(len(spans.start) - 1), np.diff(spans.start))
+        assert (spans.col0 < spans.col1).all()
+        assert spans.col1.max() <= 43_200
+        end = (country * 21_600 + spans.row) * 43_201 + spans.col1
+        assert (np.diff(end) > 0).all()
+        assert (((country * 21_600 + spans.row) * 43_201 + spans.col0)[1:] > end[:-1]).all()
+
+
+@pytest.mark.parametrize("iso", ["FJ", "RU", "NZ", "LS", "ZA", "VA", "CA"])
+def test_border_tiles_of_the_real_world_agree_with_shapely(world_stage: WorldStage, iso: str) -> None:
+    """Antimeridian, enclave, hole and fjords: the centres of tiles on the border, against another library."""
+    world = world_stage.world
+    polygons, country = world.polygons, world.country_index[iso]
+    grid, boundary = world.grid, world.index.boundary.of(country)
+    rng = np.random.default_rng(7)
+    picked = rng.integers(0, len(boundary[0]), 400)
+    row, col0, col1 = (part[picked].astype(np.int64) for part in boundary)
+    col = rng.integers(col0, col1)
+    x, y, start = polygons.of(country)
+    rings = []
+    for a, b in pairwise(start.tolist()):
+        ring_x = x[a:b] + np.concatenate(([0], np.cumsum(_turns(np.diff(x[a:b]), grid.width_units))))
+        rings.append(shapely.Polygon(np.stack([ring_x, y[a:b]], axis=1)))
+    centre_x, centre_y = (col * 2 + 1) << 31, (row * 2 + 1) << 31
+    expected = np.zeros(len(col), np.bool_)
+    for ring in rings:
+        shapely.prepare(ring)
+        for turn in (-grid.width_units, 0, grid.width_units):
+            expected ^= shapely.contains_xy(ring, centre_x + turn, centre_y)
+    asked = np.full(len(col), country, np.int16)
+    found = world.index.centre_inside(asked, row * grid.ncols + col)
+    assert np.array_equal(found, expected)
+
+
+def _turns(step: np.ndarray[tuple[int], np.dtype[np.int64]], width: int) -> list[int]:
+    return [-width if s > width // 2 else width if s < -(width // 2) else 0 for s in step.tolist()]
+
+
+DIGEST_SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from small_worlds import bits
+from seg1b.world.bundle import load_world
+from seg1b.world.grid import Grid
+from seg1b.world.tile_index import build_tile_index
+print(bits(build_tile_index(load_world(), Grid(300))))
+"""
+
+
+def test_threads_and_processes_give_the_same_bits(real_world: World) -> None:
+    """Two threads at once, and another process with another thread count and hash seed."""
+    grid = Grid(300)
+    expected = bits(build_tile_index(real_world, grid))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: bits(build_tile_index(real_world, grid)), range(4)))
+    assert set(found) == {expected}
+    script = DIGEST_SCRIPT.format(tests=os.path.dirname(os.path.dirname(__file__)))
+    environment = os.environ | {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}
+    output = subprocess.run(
+        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+    )
+    assert output.stdout.strip() == expected
