@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -122,5 +123,15 @@ def compose(
 
 def attribution_of(world: World) -> str:
     """What the world's sources ask to be said, one sentence after the other."""
-    sources = world.provenance.get("sources", [])
-    return " ".join(str(source["attribution"]) for source in sources if source.get("attribution"))
+    return " ".join(_attributions(world.provenance["sources"]))
+
+
+def _attributions(sources: Mapping[str, Any]) -> Iterator[str]:
+    """The `attribution` of every source, also of those that a user's world inherited, by name."""
+    for name in sorted(sources):
+        source = sources[name]
+        if isinstance(source, Mapping):
+            if "attribution" in source:
+                yield str(source["attribution"])
+            else:
+                yield from _attributions(source)

@@ -386,7 +386,7 @@ def mixture_rule(policies: Policies) -> replay.MixtureRule:
     return replay.MixtureRule(
         mixture.selection_blend,
         weights.core,
-        weights.core + weights.secondary,
+        weights.secondary,
         np.array([[part.exponent_lon, part.exponent_lat] for part in parts]),
         np.array([[part.max_offset, part.max_offset] for part in parts]),
     )

@@ -135,7 +135,9 @@ def country_column(iso: Sequence[str], country: NDArray[np.int16]) -> pa.Array:
 
 
 def country_indices(iso: Sequence[str], column: pa.ChunkedArray) -> NDArray[np.int16]:
-    """Inverse of `country_column`. Raises ContractError E302_FK_COUNTRY for a code the world does not have."""
+    """Inverse of `country_column`. Raises ContractError E302_FK_COUNTRY for a null or an unknown code."""
+    if column.null_count:
+        raise ContractError("E302_FK_COUNTRY", f"{column.null_count} rows have no country")
     encoded = column.combine_chunks().dictionary_encode()
     position = {code: index for index, code in enumerate(iso)}
     codes = encoded.dictionary.to_pylist()
