@@ -206,6 +206,7 @@ def running(command: str, *, as_json: bool, resumable: bool = False) -> Iterator
     except typer.Exit:
         raise
     except KeyboardInterrupt:
+        logging.getLogger("seg1b.cli").info("interrupted")
         again = " What is finished is kept: the next run resumes where this one stopped." if resumable else ""
         session.err.print(f"\nInterrupted.{again}", markup=False)
         if as_json:

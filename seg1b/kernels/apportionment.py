@@ -99,6 +99,8 @@ def apportion(mass: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.int64]:
         runs = quantise_runs(np.ones(len(mass), dtype=np.int32), mass, total)
         return runs.weight
     masses = [int(m) for m in mass]
+    if not any(masses):
+        masses = [1] * len(masses)
     mass_sum = sum(masses)
     shares = [divmod(m * total, mass_sum) for m in masses]
     weight = [quotient for quotient, _ in shares]

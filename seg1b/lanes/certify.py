@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,10 @@ def _silent(_: Event) -> None:
     """Watch nothing."""
 
 
+def _hold_nothing(_: Iterable[str]) -> None:
+    """For a run without a lease."""
+
+
 @dataclass(frozen=True)
 class CertifyResult:
     """A published certification: its folder, its certificate, whether it had been there before, and the times."""
@@ -106,11 +110,12 @@ class Certification:
     seeds: tuple[int, ...]
     bundle: Path | None
     observer: Observer
+    hold: Callable[[Iterable[str]], None] = _hold_nothing
     progress: dict[int, SeedProgress] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> tuple[WorldStage, dict[int, SeedProgress]]:
-        """Every task of every seed."""
+        """Every task of every seed. `hold` gets a seed's keys as soon as they are known."""
         self.executor.start()
         self.observer(Event("world", None, 0, 1))
         stage = run_world(self.store, self.policies, self.world)
@@ -137,6 +142,7 @@ class Certification:
         log.info("%s finished on %s", "/".join(completion.task.key), completion.worker)
         if kind == "prepare":
             progress.preparation = completion.receipt
+            self.hold(completion.receipt.identity.keys.values())
             self._place(seed, completion.receipt)
         elif kind == "place":
             progress.placed += 1
@@ -214,6 +220,7 @@ def certify(
     digest = None if bundle is None else verify_bundle(bundle).content_sha256_hex
     with leased(store, "certify", anticipated_keys(store, policies, world, chosen, digest)) as lease:
         try:
+            run.hold = lambda keys: lease.hold(keys=keys)
             stage, progress = run.run()
             results = [one.results() for one in progress.values()]
             preparations = [preparation for preparation, _ in results]

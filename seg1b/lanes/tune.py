@@ -22,6 +22,7 @@ from seg1b.lanes.seed_tasks import Finish, Preparation
 from seg1b.policy.load import Policies, set_values
 from seg1b.scoring.gates import GateRow
 from seg1b.scoring.score import Score
+from seg1b.store.locks import Lease
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
 from seg1b.world.bundle import World
@@ -85,9 +86,8 @@ def tune(
     known = {key for p in (policies, changed) for key in anticipated_keys(store, p, world, (seed,), digest)}
     with leased(store, "tune", known) as lease:
         try:
-            reference, before = _run(store, policies, world, seed, bundle, chosen, observer)
-            lease.hold(keys=reference.identity.keys.values())
-            candidate, after = _run(store, changed, world, seed, bundle, chosen, observer)
+            reference, before = _run(store, policies, world, seed, bundle, chosen, observer, lease)
+            candidate, after = _run(store, changed, world, seed, bundle, chosen, observer, lease)
         finally:
             chosen.close()
     keys = candidate.identity.keys
@@ -119,9 +119,12 @@ def _run(
     bundle: Path | None,
     executor: Executor,
     observer: Observer,
+    lease: Lease,
 ) -> tuple[Preparation, Finish]:
-    """One seed through the chain."""
-    _, progress = Certification(store, policies, world, executor, (seed,), bundle, observer).run()
+    """One seed through the chain, its keys held as soon as they are known."""
+    run = Certification(store, policies, world, executor, (seed,), bundle, observer)
+    run.hold = lambda keys: lease.hold(keys=keys)
+    _, progress = run.run()
     return progress[seed].results()
 
 

@@ -13,8 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,16 @@ from seg1b.errors import InputError, Seg1bError
 from seg1b.lanes import certificate
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
 from seg1b.lanes.seed_tasks import witness_digests
+from seg1b.lanes.verify_files import check_catalogue_files, check_files, check_layout
+from seg1b.lanes.verify_report import Finding as Finding
+from seg1b.lanes.verify_report import VerifyReport
 from seg1b.lanes.world_stage import WorldStage, compute_world
 from seg1b.policy.load import POLICY_FILES, Policies, PolicySource, default_policies, gates_hash
 from seg1b.policy.validate import build
 from seg1b.scoring.values import plain
 from seg1b.states import s9_validation
 from seg1b.states.s3_requirements import required_pairs
-from seg1b.states.s8_egress import DERIVED, TABLE
+from seg1b.states.s8_egress import DERIVED, TABLE, egress_schema
 from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.states.tables import (
@@ -47,52 +49,17 @@ from seg1b.states.tables import (
     placement_from_arrow,
     plan_from_arrow,
 )
-from seg1b.store.digest import (
-    PartitionKey,
-    canonical_json,
-    readable_json,
-    sha256_bytes,
-    sha256_file,
-)
+from seg1b.store.digest import PartitionKey, canonical_json, readable_json
 from seg1b.store.tables import hive_digest, partitioned_digest, split
 from seg1b.world.bundle import World, load_world
 
 Observer = Callable[[str], None]
 
-_UNLISTED = {certificate.FILES, certificate.FLAG, certificate.TELEMETRY}
-_MOST_FINDINGS = 40
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One lie: a stable code, what does not agree, and where."""
-
-    code: str
-    what: str
-    where: str
-
-
-@dataclass
-class VerifyReport:
-    """What a verification found. `unchecked` lists what nothing was compared with."""
-
-    path: Path
-    cert_id: str = ""
-    grade: str = ""
-    findings: list[Finding] = field(default_factory=list)
-    checked: list[str] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
-    partially: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing that was checked is a lie."""
-        return not self.findings
-
-    def find(self, code: str, what: str, where: str) -> None:
-        """Add a finding."""
-        if len(self.findings) < _MOST_FINDINGS:
-            self.findings.append(Finding(code, what, where))
+_UNREADABLE = (
+    Seg1bError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError,
+    pa.ArrowException,
+)  # fmt: skip
+"""What a file that somebody wrote with intent may raise on the way."""
 
 
 def verify(
@@ -111,14 +78,16 @@ def verify(
     report = VerifyReport(path)
     document = _read_certificate(path, report)
     observer("files and digests")
-    _check_files(path, report)
+    check_files(path, report)
     try:
+        check_layout(path, [int(entry["seed"]) for entry in document["seeds"]], report)
         published = _published_policies(path, trusted, document, report)
         observer("the world")
         world = _world(path, document, raster, report)
         stage = compute_world(
             published, dataclasses.replace(world, raster=None) if report.partially else world
         )
+        _check_attribution(path, stage, report)
         evidence = []
         witness: dict[int, dict[str, str]] = {}
         for entry in document["seeds"]:
@@ -129,6 +98,7 @@ def verify(
             if facts.seed == published.certification.reproducibility_witness_seed and not report.partially:
                 fingerprint = facts.manifest_fingerprint
                 witness[facts.seed] = witness_digests(stage, published, facts.seed, fingerprint, pairs)
+        _check_origin(document, evidence, report)
         if report.partially:
             report.unchecked.append(
                 "tile weights, S4's plan, S6's points, surface metrics and the grade: no raster"
@@ -136,11 +106,12 @@ def verify(
         else:
             observer("the certificate")
             _compare_certificate(stage, published, world, document, evidence, witness, report)
-    except (Seg1bError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         code = error.code if isinstance(error, Seg1bError) else "E_VERIFY_UNREADABLE"
         what = error.message if isinstance(error, Seg1bError) else f"{type(error).__name__}: {error}"
         report.find(code, what, getattr(error, "where", "") or str(path))
     report.unchecked.append("report/: the page is compared by its digest only")
+    report.unchecked.append("telemetry.json and run ids: times and names of runs are no facts")
     return report
 
 
@@ -154,7 +125,7 @@ def _read_certificate(path: Path, report: VerifyReport) -> dict[str, Any]:
             next_step="name a certification folder: <runs>/certifications/<cert_id>",
         )
     try:
-        document = dict(json.loads(file.read_bytes()))
+        document = dict(json.loads(file.read_bytes(), parse_constant=_no_number))
         if int(document["format"]) > certificate.FORMAT:
             raise InputError(
                 "E_VERIFY_FORMAT",
@@ -162,6 +133,8 @@ def _read_certificate(path: Path, report: VerifyReport) -> dict[str, Any]:
                 where=str(file),
                 next_step="upgrade seg1b",
             )
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             "E_VERIFY_NO_CERTIFICATE",
@@ -171,36 +144,15 @@ def _read_certificate(path: Path, report: VerifyReport) -> dict[str, Any]:
         ) from error
     report.cert_id, report.grade = str(document.get("cert_id", "")), str(document.get("grade", ""))
     computed = certificate.certificate_id(document)
+    if file.read_bytes() != readable_json(document):
+        report.find("E_VERIFY_FORM", "certificate.json is not in the form that seg1b writes", str(file))
     if report.cert_id != computed:
         report.find("E_VERIFY_CERT_ID", f"cert_id is not the digest of the facts, {computed}", str(file))
     return document
 
 
-# -- files ---------------------------------------------------------------------------------------------------------
-
-
-def _check_files(path: Path, report: VerifyReport) -> None:
-    """Every listed file is there with its bytes, and nothing else is."""
-    listing_file = path / certificate.FILES
-    try:
-        listing = json.loads(listing_file.read_bytes())
-        files = {str(name): dict(entry) for name, entry in listing["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        report.find("E_VERIFY_FILES", f"files.json cannot be read: {error}", str(listing_file))
-        return
-    present = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()} - _UNLISTED
-    for name in sorted(set(files) - present):
-        report.find("E_VERIFY_FILE_MISSING", "a listed file is missing", name)
-    for name in sorted(present - set(files)):
-        report.find("E_VERIFY_FILE_UNLISTED", "a file is not listed", name)
-    for name in sorted(present & set(files)):
-        if sha256_file(path / name) != files[name].get("sha256"):
-            report.find("E_VERIFY_FILE_DIGEST", "the file's SHA-256 is not the listed one", name)
-    flag = path / certificate.FLAG
-    expected = f"sha256_hex = {sha256_bytes(readable_json(listing))}"
-    if report.grade != "below_B" and (not flag.is_file() or flag.read_text().strip() != expected):
-        report.find("E_VERIFY_FLAG", "the PASS flag is missing or does not belong to files.json", str(flag))
-    report.checked.append(f"{len(files)} files by SHA-256")
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON number")
 
 
 # -- policies and world --------------------------------------------------------------------------------------------
@@ -253,8 +205,36 @@ def _world(path: Path, document: Mapping[str, Any], raster: Path | None, report:
             f"world {world.digest[:12]}: tiles computed again; its raster is not at hand (--raster)"
         )
     else:
-        report.checked.append(f"world {world.digest[:12]}: tiles, surface, weights and shares computed again")
+        whose = "the embedded one" if world.digest == load_world().digest else "a user's own, from world/"
+        report.checked.append(
+            f"world {world.digest[:12]} ({whose}): tiles, surface, weights and shares computed again"
+        )
     return world
+
+
+def _check_attribution(path: Path, stage: WorldStage, report: VerifyReport) -> None:
+    file = path / "ATTRIBUTION.txt"
+    if not file.is_file() or file.read_bytes() != (stage.attribution + "\n").encode():
+        report.find("E_VERIFY_ATTRIBUTION", "the attribution is not the one its sources ask for", file.name)
+
+
+def _check_origin(
+    document: Mapping[str, Any], evidence: Sequence[certificate.SeedEvidence], report: VerifyReport
+) -> None:
+    """Only catalogues that policy and seed give may differ between seeds, and none may fail the 1A guard."""
+    origin = document["identity"]["catalogue_origin"]
+    where = "certificate.json: identity.catalogue_origin"
+    if origin not in ("synthesised", "user"):
+        report.find("E_VERIFY_CATALOGUE", f"there is no such origin as {_short(origin)}", where)
+    elif origin == "user" and len({seed.facts.catalogue_digest for seed in evidence}) > 1:
+        report.find("E_VERIFY_CATALOGUE", "a user's catalogue is one for all seeds; these differ", where)
+    for seed in evidence:
+        if seed.guard["grade"] == "below_B":
+            report.find(
+                "E_VERIFY_GUARD",
+                "the 1A guard rejects the catalogue; certify refuses it",
+                f"seed {seed.facts.seed}",
+            )
 
 
 # -- one seed ------------------------------------------------------------------------------------------------------
@@ -272,11 +252,12 @@ def _verify_seed(
     seed = int(entry["seed"])
     folder = path / certificate.seed_folder(seed)
     receipt = verify_bundle(folder / "catalogue")
+    check_catalogue_files(receipt, report)
     digest = receipt.content_sha256_hex
     if document["identity"]["catalogue_origin"] == "synthesised":
         _compare_synthesis(stage, policies, seed, receipt, report)
     facts = SeedFacts(seed, digest, manifest_fingerprint(world.digest, digest))
-    tables, digests = _read_seed(folder, stage, policies, receipt)
+    tables, digests = _read_seed(folder, stage, policies, receipt, report)
     validation = s9_validation.validate(
         stage.world,
         tables,
@@ -334,7 +315,7 @@ def _compare_synthesis(
 
 
 def _read_seed(
-    folder: Path, stage: WorldStage, policies: Policies, receipt: BundleReceipt
+    folder: Path, stage: WorldStage, policies: Policies, receipt: BundleReceipt, report: VerifyReport
 ) -> tuple[SeedTables, dict[str, str]]:
     """A seed's published tables and their logical digests, from the files."""
     iso = stage.world.iso
@@ -344,6 +325,11 @@ def _read_seed(
     assigned, assigned_digest = _read_table(folder / ASSIGNMENT_TABLE)
     jittered, jittered_digest = _read_table(folder / JITTER_TABLE)
     partitions = dict(_egress_partitions(folder / TABLE))
+    schema = egress_schema(stage.attribution)
+    for code, rows in partitions.items():
+        if not rows.schema.equals(schema, check_metadata=True):
+            what = "its columns or metadata (GeoParquet, attribution) are not those of site_locations"
+            report.find("E_VERIFY_EGRESS_SCHEMA", what, f"{folder.name}/{TABLE}/{COUNTRY}={code}")
     egress = join_egress(iso, ((str(code), rows) for code, rows in partitions.items()))
     tables = SeedTables(
         catalogue=catalogue,

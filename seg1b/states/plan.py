@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from seg1b.policy.load import Policies, digest
+from seg1b.policy.load import Policies, digest, parameter_hash
 from seg1b.store.state_keys import state_key
 
 PolicyBlock = Callable[[Policies], BaseModel]
@@ -42,6 +42,9 @@ class State:
         return self.name.lower()
 
 
+PARAMETERS = "parameter_hash"
+"""S9's bundle states the hash of all generation policies, of which a user's catalogue leaves one without a state."""
+
 STATES: tuple[State, ...] = (
     State("S0w", "seal the world", 1, externals=("world",)),
     State("S1", "tile index", 1, inputs=("S0w",), policy=lambda p: p.tile_index),
@@ -60,6 +63,7 @@ STATES: tuple[State, ...] = (
         "validation",
         2,
         inputs=("S3", "S4", "S5", "S6", "S7", "S8"),
+        externals=(PARAMETERS,),
         policy=lambda p: p.gates,
         seeded=True,
     ),
@@ -79,6 +83,7 @@ def keys_for(
     can be had before there is a catalogue.
     """
     keys: dict[str, str] = {}
+    externals = {**externals, PARAMETERS: parameter_hash(policies)}
     for state in STATES:
         if states is not None and state.name not in states:
             continue

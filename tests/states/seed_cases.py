@@ -22,7 +22,9 @@ COUNTRIES = ("FJ", "FR", "MC", "NA", "US")
 """Both sides of the date line, a large one, one of two tiles, and Namibia, which is no null."""
 
 
-def catalogue(countries: CountryTable, isos: tuple[str, ...] = COUNTRIES, merchants: int = 12) -> OutletCatalogue:
+def catalogue(
+    countries: CountryTable, isos: tuple[str, ...] = COUNTRIES, merchants: int = 12
+) -> OutletCatalogue:
     """Merchant m has 1 + 3 m sites in every country (2 in Monaco); ids of all sizes up to 2^64 - 1."""
     ids = [2**64 - 1 - m if m % 3 == 0 else 10**m for m in range(merchants)]
     rows = [
@@ -41,7 +43,11 @@ def catalogue(countries: CountryTable, isos: tuple[str, ...] = COUNTRIES, mercha
 
 
 def place(
-    world: WorldModel, policies: Policies, seed: int = 42, isos: tuple[str, ...] = COUNTRIES, merchants: int = 12
+    world: WorldModel,
+    policies: Policies,
+    seed: int = 42,
+    isos: tuple[str, ...] = COUNTRIES,
+    merchants: int = 12,
 ) -> SeedTables:
     """S3 to S8 in memory, and the tables as S9 reads them."""
     source = catalogue(world.countries, isos, merchants)

@@ -23,7 +23,7 @@ FROM = {
     "s1": {"S1", "S2w", "S2s", "CAT", "S3", *TAIL["S4"]},
     "s2w": {"S2w", "S2s", "CAT", "S3", *TAIL["S4"]},
     "s2s": {"S2s", "CAT", "S3", *TAIL["S4"]},
-    "synthesis": {"CAT"},
+    "synthesis": {"CAT", "S9"},  # S9's bundle states the hash of all generation policies
     "s3": {"S3", *TAIL["S4"]},
     "s4": set(TAIL["S4"]),
     "s5": set(TAIL["S4"]) - {"S4"},
@@ -188,9 +188,7 @@ def test_a_new_code_revision_reaches_everything_that_reads_the_state(
     state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Downstream by the table's own inputs; CAT feeds S0c through the catalogue's digest only."""
-    revised = tuple(
-        dataclasses.replace(s, revision=s.revision + 1) if s.name == state else s for s in STATES
-    )
+    revised = tuple(dataclasses.replace(s, revision=s.revision + 1) if s.name == state else s for s in STATES)
     before = keys()
     monkeypatch.setattr(plan, "STATES", revised)
     reached = {state}

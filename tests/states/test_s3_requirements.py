@@ -57,7 +57,11 @@ def test_a_denied_country_is_left_out_and_listed(store: Store, world_stage: Worl
     namibia = world_stage.world.country_index["NA"]
     assert namibia not in pairs.country
     facts = store.manifest("s3", KEY).facts
-    assert facts["denied"] == {"country_iso": ["DE", "NA"], "pairs": 12, "sites": sum(1 + 3 * m for m in range(12))}
+    assert facts["denied"] == {
+        "country_iso": ["DE", "NA"],
+        "pairs": 12,
+        "sites": sum(1 + 3 * m for m in range(12)),
+    }
     assert facts["source_sites"] == facts["sites"] + facts["denied"]["sites"]
     eligible = int(world_stage.world.countries.eligible.sum())
     assert facts["country_metrics"]["eligible_country_nonzero_share"] == 4 / eligible
@@ -70,7 +74,9 @@ def test_a_disabled_denylist_denies_nobody(store: Store, world_stage: WorldStage
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_a_denied_country_that_does_not_exist_is_an_error(store: Store, world_stage: WorldStage, enabled: bool) -> None:
+def test_a_denied_country_that_does_not_exist_is_an_error(
+    store: Store, world_stage: WorldStage, enabled: bool
+) -> None:
     """A typing error must not silently deny nobody; the code is named."""
     with pytest.raises(InputError, match=r"E315_POLICY_ISO_UNKNOWN.*'XZ'") as caught:
         run(store, world_stage, denylist_country_iso=("XZ",), enabled=enabled)

@@ -73,7 +73,10 @@ def test_another_seed_is_not_this_one(world: WorldModel, tables: SeedTables) -> 
 def test_a_moved_plan_row_is_found(world: WorldModel, tables: SeedTables) -> None:
     """One site of the plan in the next tile: only the plan's check, for the assignment is drawn again."""
     row = int(np.flatnonzero(tables.plan.country == world.country_index["FR"])[3])
-    found = replay(world, with_plan(tables, tile_id=edited(tables.plan.tile_id, lambda t: t.__setitem__(row, t[row] + 1))))
+    found = replay(
+        world,
+        with_plan(tables, tile_id=edited(tables.plan.tile_id, lambda t: t.__setitem__(row, t[row] + 1))),
+    )
     assert failed(found) == {"s4_plan"}
     assert next(c for c in found.checks if c.name == "s4_plan").differing >= 1
 
@@ -143,7 +146,9 @@ def test_a_geometry_that_is_not_its_point_is_found(world: WorldModel, tables: Se
     assert [check.name for check in unread.checks] == [name for name in ALL_CHECKS if name != "s8_geometry"]
 
 
-@pytest.mark.parametrize(("table", "check"), [("assigned", "s5_keys"), ("jittered", "s6_keys"), ("egress", "s8_keys")])
+@pytest.mark.parametrize(
+    ("table", "check"), [("assigned", "s5_keys"), ("jittered", "s6_keys"), ("egress", "s8_keys")]
+)
 def test_a_changed_key_is_found(world: WorldModel, tables: SeedTables, table: str, check: str) -> None:
     """Another site number, and a number twice."""
     keys: SiteKeys = getattr(tables, table)
@@ -163,7 +168,9 @@ def test_a_duplicate_key_is_counted(world: WorldModel, tables: SeedTables) -> No
     assert replay(world, dataclasses.replace(tables, egress=wrong)).violations["duplicate_keys"] == 1
 
 
-@pytest.mark.parametrize(("table", "check"), [("assigned", "s5_keys"), ("jittered", "s6_keys"), ("egress", "s8_keys")])
+@pytest.mark.parametrize(
+    ("table", "check"), [("assigned", "s5_keys"), ("jittered", "s6_keys"), ("egress", "s8_keys")]
+)
 def test_a_missing_row_is_found(world: WorldModel, tables: SeedTables, table: str, check: str) -> None:
     """And nothing after it can be compared, so nothing after it may pass."""
     forged = dataclasses.replace(tables, **{table: without_row(getattr(tables, table), 4)})
@@ -236,7 +243,9 @@ def test_without_a_surface_the_assignment_is_still_replayed(world: WorldModel, t
     ]  # fmt: skip
     assert found.passed
     tile = edited(tables.assigned_tile, lambda t: t.__setitem__(0, t[0] + 1))
-    assert "s5_tiles" in failed(replay(world, dataclasses.replace(tables, assigned_tile=tile), surface_known=False))
+    assert "s5_tiles" in failed(
+        replay(world, dataclasses.replace(tables, assigned_tile=tile), surface_known=False)
+    )
 
 
 # -- independence --------------------------------------------------------------------------------------------------
@@ -256,10 +265,19 @@ def imports_of(module: Any) -> set[str]:
 def test_the_replay_shares_no_code_with_the_states_it_checks() -> None:
     """Of everything that draws, only the table of the normal distribution, and S4's code for a plan without draws."""
     harmless = {"seg1b.errors.ContractError", "seg1b.kernels.jit.njit"}
-    own = {name for name in imports_of(seg1b.kernels.replay) if not name.startswith("seg1b.kernels.replay_containment.")}
+    own = {
+        name
+        for name in imports_of(seg1b.kernels.replay)
+        if not name.startswith("seg1b.kernels.replay_containment.")
+    }
     assert own <= harmless, own
     assert imports_of(seg1b.kernels.replay_containment) <= harmless
-    allowed_rooms = ("seg1b.policy.", "seg1b.states.tables.", "seg1b.states.seed_tables.", "seg1b.states.world_model.")
+    allowed_rooms = (
+        "seg1b.policy.",
+        "seg1b.states.tables.",
+        "seg1b.states.seed_tables.",
+        "seg1b.states.world_model.",
+    )
     rest = {name for name in imports_of(s9_replay) if not name.startswith(allowed_rooms)}
     assert rest == {
         "seg1b.kernels.replay",

@@ -38,7 +38,9 @@ from seg1b.states.tables import (
 from seg1b.store.store import Store
 
 ISO = ("FR", "NA", "US")
-PAIRS = Pairs(np.array([0, 0, 2], np.int16), np.array([5, 2**64 - 1, 5], np.uint64), np.array([2, 1, 3], np.int64))
+PAIRS = Pairs(
+    np.array([0, 0, 2], np.int16), np.array([5, 2**64 - 1, 5], np.uint64), np.array([2, 1, 3], np.int64)
+)
 PLAN = Plan(
     np.array([0, 0, 0, 2], np.int16),
     np.array([5, 5, 2**64 - 1, 5], np.uint64),
@@ -90,10 +92,13 @@ def test_a_plan_knows_the_rows_of_its_pairs() -> None:
 def test_tables_survive_the_way_to_arrow() -> None:
     """Merchants above 2^63 and Namibia included."""
     pairs = pairs_from_arrow(ISO, pairs_to_arrow(ISO, PAIRS))
-    assert all(np.array_equal(getattr(pairs, n), getattr(PAIRS, n)) for n in ("country", "merchant_id", "n_sites"))
+    assert all(
+        np.array_equal(getattr(pairs, n), getattr(PAIRS, n)) for n in ("country", "merchant_id", "n_sites")
+    )
     plan = plan_from_arrow(ISO, plan_to_arrow(ISO, PLAN))
     assert all(
-        np.array_equal(getattr(plan, n), getattr(PLAN, n)) for n in ("country", "merchant_id", "tile_id", "n_sites_tile")
+        np.array_equal(getattr(plan, n), getattr(PLAN, n))
+        for n in ("country", "merchant_id", "tile_id", "n_sites_tile")
     )
     assert assignment_to_arrow(ISO, PAIRS, TILES).schema == ASSIGNMENT_SCHEMA
     table = jitter_to_arrow(ISO, PAIRS, PLACED)
@@ -111,7 +116,7 @@ def test_country_codes_go_there_and_back() -> None:
     assert column.to_pylist() == ["NA", "FR", "NA"]
     assert country_indices(ISO, column).tolist() == [1, 0, 1]
     assert country_indices(ISO, pa.chunked_array([], pa.string())).tolist() == []
-    with pytest.raises(ContractError, match="E302_FK_COUNTRY.*'XX'"):
+    with pytest.raises(ContractError, match=r"E302_FK_COUNTRY.*'XX'"):
         country_indices(ISO, pa.chunked_array([["FR", "XX"]]))
     with pytest.raises(ContractError, match="E302_FK_COUNTRY"):
         country_indices(ISO, pa.chunked_array([pa.array(["FR", None])]))
@@ -136,7 +141,9 @@ def test_wkb_points_are_what_shapely_reads() -> None:
     points = s8_egress.wkb_points(PLACED.lon_deg, PLACED.lat_deg)
     assert {len(p) for p in points.to_pylist()} == {21}
     read = shapely.from_wkb(points.to_pylist())
-    assert shapely.get_coordinates(read).tolist() == np.column_stack([PLACED.lon_deg, PLACED.lat_deg]).tolist()
+    assert (
+        shapely.get_coordinates(read).tolist() == np.column_stack([PLACED.lon_deg, PLACED.lat_deg]).tolist()
+    )
 
 
 def test_the_egress_has_the_country_in_its_name_only() -> None:
@@ -178,7 +185,10 @@ def test_duplicate_keys_are_counted_wherever_they_are() -> None:
 def published(tmp_path: Path, assigned: pa.Table, jittered: pa.Table) -> Store:
     """A store with S5 and S6."""
     store = Store.open(tmp_path / "runs")
-    for state, name, table in (("s5", "s5_site_tile_assignment", assigned), ("s6", "s6_site_jitter", jittered)):
+    for state, name, table in (
+        ("s5", "s5_site_tile_assignment", assigned),
+        ("s6", "s6_site_jitter", jittered),
+    ):
         with store.transaction(state, KEYS[state.upper()]) as out:
             out.add_table(name, table, partition_column=COUNTRY)
     return store
@@ -212,7 +222,11 @@ def test_a_join_that_does_not_hold_is_refused(tmp_path: Path) -> None:
         "unserved": (
             good,
             jitter_to_arrow(ISO, PAIRS, PLACED),
-            Pairs(np.array([0, 0, 1, 2], np.int16), np.array([5, 2**64 - 1, 9, 5], np.uint64), np.array([2, 1, 1, 3])),
+            Pairs(
+                np.array([0, 0, 1, 2], np.int16),
+                np.array([5, 2**64 - 1, 9, 5], np.uint64),
+                np.array([2, 1, 1, 3]),
+            ),
             "E708_1A_COVERAGE_FAIL",
         ),
     }
