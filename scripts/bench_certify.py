@@ -55,7 +55,17 @@ def pss_mb(processes: list[int]) -> float:
 
 def measure(store: Path, executor: str, jit_cache: Path) -> dict[str, float | str]:
     """One certification in a process of its own."""
-    command = [sys.executable, "-m", "seg1b", "certify", "--runs", str(store), "--executor", executor, "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "seg1b",
+        "certify",
+        "--runs",
+        str(store),
+        "--executor",
+        executor,
+        "--json",
+    ]
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(jit_cache)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
@@ -88,7 +98,9 @@ def forget_seeds(store: Path) -> None:
 
 def main() -> None:
     """Run the benchmark and print what it measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--executor", choices=("ray", "serial"), default="ray")
     parser.add_argument("--repeat", type=int, default=3, help="warm runs")
     parser.add_argument("--json", action="store_true")
@@ -102,7 +114,11 @@ def main() -> None:
             warm.append(measure(store, arguments.executor, jit_cache))
     result = {
         "executor": arguments.executor,
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
+        "machine": {
+            "cpus": os.cpu_count(),
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+        },
         "cold": cold,
         "warm": warm,
     }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from seg1b.lanes.certify import CertifyResult, Observer
     from seg1b.lanes.executor import Executor
     from seg1b.lanes.tune import TuneResult
-    from seg1b.lanes.verify import VerifyReport
+    from seg1b.lanes.verify_report import VerifyReport
     from seg1b.policy.load import Policies
     from seg1b.store.store import Store
     from seg1b.world.bundle import World

@@ -143,4 +143,5 @@ def _feed(state: Any, value: Any) -> None:
         for field in dataclasses.fields(value):
             _feed(state, getattr(value, field.name))
     else:
-        state.update(repr(value).encode())
+        plain = sorted(value.items()) if isinstance(value, dict) else value
+        state.update(repr(plain).encode())

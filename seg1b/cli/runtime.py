@@ -64,10 +64,8 @@ class Session:
 
     def note(self, topic: str, text: str) -> None:
         """Say on stderr, and in the log, what was chosen and why."""
-        from rich.text import Text
-
         logging.getLogger("seg1b.cli").info("%s: %s", topic, text)
-        self.err.print(Text.assemble((f"{topic:<10}", "bold"), text), soft_wrap=not self.err.is_terminal)
+        _hanging(self.err, f"{topic:<10}", text, "bold")
 
     def emit(self, document: Any) -> None:
         """The JSON result."""
@@ -81,6 +79,10 @@ class Session:
         self.out.print(
             text, style=style or None, markup=False, highlight=False, soft_wrap=not self.out.is_terminal
         )
+
+    def item(self, text: str) -> None:
+        """An item of a list in the readable result."""
+        _hanging(self.out, "  -", text, "")
 
     def show(self, renderable: Any) -> None:
         """A table or panel of the readable result."""
@@ -194,6 +196,21 @@ def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False)
+
+
+def _hanging(console: Console, head: str, text: str, style: str) -> None:
+    """`head text`; in a terminal the lines that follow are indented below the text."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not console.is_terminal:
+        console.print(Text.assemble((head, style), " " if head[-1] != " " else "", text), soft_wrap=True)
+        return
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(min_width=len(head) - 1 if head[-1] == " " else None)
+    grid.add_column()
+    grid.add_row(Text(head.rstrip(), style=style), Text(text, overflow="fold"))
+    console.print(grid)
 
 
 @contextmanager

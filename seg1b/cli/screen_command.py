@@ -107,4 +107,4 @@ def show_lacks(session: Session, row: Screened) -> None:
         if lacks:
             session.line(f"{row.name}: {title}", style="bold red" if grade == "B" else "bold yellow")
         for lack in lacks:
-            session.line(f"  - {lack.text}")
+            session.item(lack.text)

@@ -85,6 +85,8 @@ def facts(world: World, where: str) -> dict[str, Any]:
         )
         if not ok
     ]
+    from seg1b.world.bundle import attributions
+
     provenance = world.provenance
     return {
         "world": where,
@@ -103,15 +105,6 @@ def facts(world: World, where: str) -> dict[str, Any]:
         "files": provenance.get("files", {}),
         "raster": None if world.raster is None else world.raster.header(),
     }
-
-
-def attributions(provenance: Any) -> list[str]:
-    """Every sentence that a source asks for, wherever in the provenance it stands, each once."""
-    found: list[str] = []
-    if isinstance(provenance, dict):
-        for name, value in provenance.items():
-            found += [value] if name == "attribution" and isinstance(value, str) else attributions(value)
-    return list(dict.fromkeys(found))
 
 
 def _show(session: Session, world: World, where: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from seg1b.states.plan import WORLD_STATES, keys_for
 from seg1b.states.shard import StageTimes
 from seg1b.states.world_model import WorldModel, assemble, frozen
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.bundle import World, attributions
 from seg1b.world.surface import PopulationSurface, build_surface
 from seg1b.world.tile_index import TileIndex
 from seg1b.world.weights import TileWeights
@@ -117,21 +116,5 @@ def compose(
         surfaces=surfaces,
         gates=policies.gates,
     )
-    attribution = attribution_of(world)
+    attribution = " ".join(attributions(world.provenance))
     return WorldStage(model, frozen(shares), frozen(context), keys, attribution, reused, times)
-
-
-def attribution_of(world: World) -> str:
-    """What the world's sources ask to be said, one sentence after the other."""
-    return " ".join(_attributions(world.provenance["sources"]))
-
-
-def _attributions(sources: Mapping[str, Any]) -> Iterator[str]:
-    """The `attribution` of every source, also of those that a user's world inherited, by name."""
-    for name in sorted(sources):
-        source = sources[name]
-        if isinstance(source, Mapping):
-            if "attribution" in source:
-                yield str(source["attribution"])
-            else:
-                yield from _attributions(source)

@@ -92,8 +92,9 @@ def run(
         "duplicate_keys": tables.egress.duplicates(),
         **_placement_violations(world, tables),
     }
+    keys["s4_rows"] = _plan_fits(tables)
     blocks: dict[str, int] = {}
-    if parity:
+    if parity or not keys["s4_rows"].passed:
         return Replay(tuple(keys.values()), violations, blocks)
     if not surface_known:
         drawn = [_assignment_on_plan(world.iso, tables, policies, seed, manifest_fingerprint)]
@@ -111,6 +112,24 @@ def _differing_pairs(left: Pairs, right: Pairs) -> int:
         | (left.n_sites != right.n_sites)
     )
     return int(differs.sum())
+
+
+def _plan_fits(tables: SeedTables) -> Check:
+    """Rows of the plan that are not in order, hold no site or are not of a required pair; or sites too many or few."""
+    plan, pairs = tables.plan, tables.pairs
+    demand = "the plan's rows ascend and sum to the required sites of every pair"
+    sites = int(pairs.n_sites.sum())
+    if np.any(plan.n_sites_tile < 1) or np.any(plan.n_sites_tile > sites):
+        return Check("s4_rows", demand, int(((plan.n_sites_tile < 1) | (plan.n_sites_tile > sites)).sum()))
+    planned = int(plan.n_sites_tile.sum())
+    if planned != sites:
+        return Check("s4_rows", demand, abs(planned - sites), f"{planned} sites planned, {sites} required")
+    same_pair = (np.diff(plan.country) == 0) & (plan.merchant_id[1:] == plan.merchant_id[:-1])
+    unsorted = same_pair & (np.diff(plan.tile_id) <= 0)
+    wrong = (np.repeat(plan.country, plan.n_sites_tile) != np.repeat(pairs.country, pairs.n_sites)) | (
+        np.repeat(plan.merchant_id, plan.n_sites_tile) != np.repeat(pairs.merchant_id, pairs.n_sites)
+    )
+    return Check("s4_rows", demand, int(wrong.sum()) + int(unsorted.sum()))
 
 
 def _same_keys(name: str, found: SiteKeys, expected: SiteKeys, iso: tuple[str, ...]) -> Check:

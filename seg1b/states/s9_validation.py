@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from seg1b.errors import ContractError
 from seg1b.policy.load import POLICY_FILES, Policies, digest
 from seg1b.scoring.controls import old_placement
 from seg1b.scoring.evidence import neighbour_tests, soft_diagnostics
@@ -61,11 +62,32 @@ def validate(
     """Replay and score one seed. The same call serves S9 and `seg1b verify`.
 
     Without the placement surface (a user's raster that is not at hand) draws that need weights are not replayed.
+    Raises ContractError E901_ROW_MISSING or E904_EGRESS_SCHEMA_VIOLATION for tables that cannot be scored at all.
     """
     replayed = s9_replay.run(world, tables, policies, seed, manifest_fingerprint, surface_known=surface_known)
+    _require_scorable(world, tables, replayed)
     sites = tables.sites()
     score = score_seed(sites, seed, context, replayed.violations, lock=lock)
     return Validation(replayed, score, evidence(sites, score, context, seed))
+
+
+def _require_scorable(world: WorldModel, tables: SeedTables, replayed: Replay) -> None:
+    """Compiled code that scores does not look at bounds: one row per required site, points and tiles on the grid."""
+    for check in replayed.checks:
+        if check.name in ("s3_requirements", "s5_keys", "s6_keys", "s8_keys") and not check.passed:
+            raise ContractError(
+                "E901_ROW_MISSING",
+                f"{check.name}: {check.differing} rows are not as demanded ({check.demand})",
+                where=check.first,
+            )
+    tile = tables.assigned_tile
+    off_grid = (tile < 0) | (tile >= world.grid.ncols * world.grid.nrows)
+    for what, count in (
+        ("coordinates are none", replayed.violations["invalid_coordinates"]),
+        ("tiles are not on the grid", int(off_grid.sum())),
+    ):
+        if count:
+            raise ContractError("E904_EGRESS_SCHEMA_VIOLATION", f"{count} {what}")
 
 
 def evidence(sites: Sites, score: Score, context: ScoringContext, seed: int) -> dict[str, Any]:

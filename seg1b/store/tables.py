@@ -296,7 +296,9 @@ def partitioned_digest(table: pa.Table, column: str) -> str:
 def hive_digest(partitions: Mapping[PartitionKey, pa.Table], derived: Sequence[str] = ()) -> str:
     """Logical digest of a table whose partitions do not repeat their key; at least one partition."""
     schema = next(iter(partitions.values())).schema
-    entries = [(key, rows.num_rows, arrow_partition_digest(rows, derived)) for key, rows in partitions.items()]
+    entries = [
+        (key, rows.num_rows, arrow_partition_digest(rows, derived)) for key, rows in partitions.items()
+    ]
     return table_digest(logical_schema(schema, derived), entries)
 
 

@@ -170,6 +170,15 @@ class World:
     directory: Path | None = None
 
 
+def attributions(provenance: Any) -> list[str]:
+    """Every sentence that a source asks for, wherever it stands in the provenance, each once, in order."""
+    found: list[str] = []
+    if isinstance(provenance, dict):
+        for name, value in sorted(provenance.items()):
+            found += [value] if name == "attribution" and isinstance(value, str) else attributions(value)
+    return list(dict.fromkeys(found))
+
+
 def world_digest(file_sha256: dict[str, str], raster: RasterReference | None) -> str:
     """Return SHA-256 (hex) over the canonical JSON of the file digests, the raster header and the format."""
     content = {

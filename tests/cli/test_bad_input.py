@@ -94,7 +94,8 @@ def test_a_bundle_without_its_flag(command: Command, tmp_path: Path, bundle: Pat
 POLICIES = {
     "unknown key": (
         "policy/s4.alloc_plan.yaml",
-        "guard:", "bogus: 1\nguard:",
+        "guard:",
+        "bogus: 1\nguard:",
         "E_POLICY_UNKNOWN_KEY",
     ),
     "caps out of order": (

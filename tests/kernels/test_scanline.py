@@ -312,7 +312,7 @@ def test_span_lookup_equals_membership(countries: list[list[list[tuple[int, int]
 @given(
     x=st.tuples(*[st.integers(0, 2**32 * COLUMNS - 1)] * 3),
     y=st.tuples(*[st.integers(0, 2**32 * ROWS)] * 3),
-    nudge=st.integers(-1, 1),
+    nudge=st.sampled_from([-1, 1]),
 )
 def test_a_unit_decides(x: tuple[int, int, int], y: tuple[int, int, int], nudge: int) -> None:
     """Vertices anywhere, one of them 2**-32 tile beside a centre: exact products, not doubles, must decide."""
@@ -333,8 +333,6 @@ def test_a_unit_decides(x: tuple[int, int, int], y: tuple[int, int, int], nudge:
             a, b = x0 + turn, far + turn
             if (a <= px) != (b <= px):
                 high = y0 + (px - a) * (y1 - y0) / (b - a)
-                if high == py:  # only at the nudged vertex; its meridian is not the centre's unless nudge = 0
-                    assume(False)
+                assume(high != py)
                 crossings += high < py
-    assume(nudge != 0)
     assert ((r, c) in tiles_of_spans(spans)) == (crossings % 2 == 1)

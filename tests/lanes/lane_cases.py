@@ -70,7 +70,11 @@ class WorldCache:
     def name(policies: Policies, world: World) -> str:
         """What a stage depends on."""
         return "/".join(
-            (*world_keys(policies, world).values(), digest(policies.gates), str(world.raster is None or world.raster.path))
+            (
+                *world_keys(policies, world).values(),
+                digest(policies.gates),
+                str(world.raster is None or world.raster.path),
+            )
         )
 
     def compute(self, policies: Policies, world: World) -> WorldStage:
@@ -136,5 +140,3 @@ def facts(result: CertifyResult) -> dict[str, Any]:
     document = dict(result.certificate)
     document["seeds"] = [{k: v for k, v in entry.items() if k != "run_id"} for entry in document["seeds"]]
     return document
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ from seed_cases import FINGERPRINT, edited, place, with_placement, with_plan, wi
 
 import seg1b.kernels.replay
 import seg1b.kernels.replay_containment
+from seg1b.errors import ContractError
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import default_policies, set_values
-from seg1b.states import s9_replay
+from seg1b.states import s9_replay, s9_validation
 from seg1b.states.s9_replay import Replay
 from seg1b.states.seed_tables import SeedTables, SiteKeys
-from seg1b.states.tables import Pairs
+from seg1b.states.tables import Pairs, Plan
 from seg1b.states.world_model import WorldModel
 
 DEFAULTS = default_policies()
 ALL_CHECKS = [
-    "s3_requirements", "s5_keys", "s6_keys", "s8_keys", "s4_plan", "s5_tiles", "s6_tiles", "s6_points",
+    "s3_requirements", "s5_keys", "s6_keys", "s8_keys", "s4_rows", "s4_plan", "s5_tiles", "s6_tiles", "s6_points",
     "s6_attempts", "s6_components", "s8_coordinates", "s8_geometry",
 ]  # fmt: skip
 
@@ -51,7 +53,7 @@ def failed(found: Replay) -> set[str]:
 
 
 def test_an_honest_seed_passes_every_check(world: WorldModel, tables: SeedTables) -> None:
-    """All twelve checks, no violation, two blocks per attempt."""
+    """All thirteen checks, no violation, two blocks per attempt."""
     found = replay(world, tables)
     assert [check.name for check in found.checks] == ALL_CHECKS
     assert found.passed, failed(found)
@@ -239,13 +241,61 @@ def test_without_a_surface_the_assignment_is_still_replayed(world: WorldModel, t
     """S5 on the published plan, and the coordinates; not S4 and S6, which need weights and people."""
     found = replay(world, tables, surface_known=False)
     assert [c.name for c in found.checks] == [
-        "s3_requirements", "s5_keys", "s6_keys", "s8_keys", "s5_tiles", "s8_coordinates", "s8_geometry",
+        "s3_requirements", "s5_keys", "s6_keys", "s8_keys", "s4_rows", "s5_tiles", "s8_coordinates", "s8_geometry",
     ]  # fmt: skip
     assert found.passed
     tile = edited(tables.assigned_tile, lambda t: t.__setitem__(0, t[0] + 1))
     assert "s5_tiles" in failed(
         replay(world, dataclasses.replace(tables, assigned_tile=tile), surface_known=False)
     )
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        lambda plan: {"n_sites_tile": edited(plan.n_sites_tile, lambda n: n.__setitem__(0, n[0] + 1))},
+        lambda plan: {"n_sites_tile": edited(plan.n_sites_tile, lambda n: n.__setitem__(0, -1))},
+        lambda plan: {"n_sites_tile": edited(plan.n_sites_tile, lambda n: n.__setitem__(0, 2**62))},
+        lambda plan: {"merchant_id": edited(plan.merchant_id, lambda m: m.__setitem__(-1, m[-1] - np.uint64(1)))},
+        lambda plan: {"country": edited(plan.country, lambda c: c.__setitem__(0, c[0] + 1))},
+        lambda plan: {name: np.delete(getattr(plan, name), 0) for name in ("country", "merchant_id", "tile_id", "n_sites_tile")},
+    ],
+    ids=["a site more", "a negative count", "a huge count", "another merchant", "another country", "a row less"],
+)  # fmt: skip
+def test_a_plan_that_is_not_of_the_required_pairs_is_found(
+    world: WorldModel, tables: SeedTables, columns: Callable[[Plan], dict[str, Any]]
+) -> None:
+    """Also where the tiles in their order are the replayed ones."""
+    assert failed(replay(world, with_plan(tables, **columns(tables.plan)))) == {"s4_rows"}
+
+
+def test_a_tile_in_two_rows_is_found(world: WorldModel, tables: SeedTables) -> None:
+    """The same sites, cut otherwise."""
+    plan = tables.plan
+    row = int(np.flatnonzero(plan.n_sites_tile > 1)[0])
+    count = np.insert(plan.n_sites_tile, row, 1)
+    count[row + 1] -= 1
+    doubled = {
+        name: np.insert(getattr(plan, name), row, getattr(plan, name)[row])
+        for name in ("country", "merchant_id", "tile_id")
+    }
+    assert failed(replay(world, with_plan(tables, n_sites_tile=count, **doubled))) == {"s4_rows"}
+
+
+def test_tables_that_cannot_be_scored_are_refused_before_compiled_code_sees_them(
+    world_stage: WorldStage, tables: SeedTables
+) -> None:
+    """A row less in the egress, a coordinate that is none, a tile that is none: errors by name."""
+    keys = without_row(tables.egress, 4)
+    short = dataclasses.replace(
+        tables, egress=keys, lon_deg=np.delete(tables.lon_deg, 4), lat_deg=np.delete(tables.lat_deg, 4)
+    )
+    nowhere = dataclasses.replace(tables, lon_deg=edited(tables.lon_deg, lambda v: v.__setitem__(0, np.nan)))
+    tile = edited(tables.assigned_tile, lambda t: t.__setitem__(0, -1))
+    off = dataclasses.replace(tables, assigned_tile=tile)
+    for forged, code in ((short, "E901"), (nowhere, "E904"), (off, "E904")):
+        with pytest.raises(ContractError, match=code):
+            s9_validation.validate(world_stage.world, forged, world_stage.context, DEFAULTS, 42, FINGERPRINT)
 
 
 # -- independence --------------------------------------------------------------------------------------------------

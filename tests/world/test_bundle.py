@@ -19,7 +19,6 @@ import shapely
 from numpy.typing import NDArray
 
 from seg1b.errors import InputError
-from seg1b.world import bundle
 from seg1b.world.build import area_km2
 from seg1b.world.bundle import EMBEDDED_DIRECTORY, SCHEMAS, World, load_world, world_digest
 from seg1b.world.regions import MACRO_REGIONS, SUBREGION_TO_MACRO_REGION, macro_region
