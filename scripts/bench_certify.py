@@ -74,7 +74,7 @@ def measure(store: Path, executor: str, jit_cache: Path) -> dict[str, float | st
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, env=environment)
         while process.poll() is None:
             peak_mb = max(peak_mb, pss_mb(process_tree(process.pid)))
-            time.sleep(0.1)
+            time.sleep(0.5)
         wall_s = time.perf_counter() - started
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         output.seek(0)

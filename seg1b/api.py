@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["certify", "load_certificate", "load_site_locations", "tune", "verify"]
 
+WARM_UP = ("seg1b.lanes.warm_up:placing", "seg1b.lanes.warm_up:validating")
+"""What Ray's workers compile (or load from the cache) while the driver computes the world."""
+
 PathLike = str | os.PathLike[str]
 SITE_COLUMNS = ("legal_country_iso", "merchant_id", "site_order", "lon_deg", "lat_deg")
 """What `load_site_locations` reads unless asked otherwise; `geometry` (WKB) is the sixth column."""
@@ -303,7 +306,7 @@ def choose_executor(
             f"Ray cannot be imported: {error}",
             next_step="install ray, or use --executor serial",
         ) from error
-    executor: Executor = RayExecutor(RayOptions(address=address, workers=workers))
+    executor: Executor = RayExecutor(RayOptions(address=address, workers=workers, warm_up=WARM_UP))
     if address is not None:
         return executor, f"joining {address}"
     plural = f"{workers or cpus} CPU" + ("s" if (workers or cpus) != 1 else "")

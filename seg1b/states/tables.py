@@ -149,8 +149,12 @@ def country_indices(iso: Sequence[str], column: pa.ChunkedArray) -> NDArray[np.i
 
 
 def column(table: pa.Table, name: str, dtype: type[ScalarT]) -> NDArray[ScalarT]:
-    """One column as a numpy array of the given type."""
+    """One column as a read-only numpy array of the given type.
+
+    Read-only whether Arrow could lend its memory or had to copy: a kernel is compiled for each kind of array apart.
+    """
     values: NDArray[ScalarT] = table.column(name).to_numpy().astype(dtype, copy=False)
+    values.setflags(write=False)
     return values
 
 
