@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from seg1b.lanes.certify import CertifyResult, certify
 from seg1b.lanes.world_stage import WorldStage, world_keys
 from seg1b.policy.load import Policies, default_policies, digest, set_values
+from seg1b.store.filesystem import FileSystem
 from seg1b.store.store import Store
 from seg1b.world.bundle import World
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
+from faulty_filesystem import UnsyncedFileSystem
 
 SMALL: dict[str, Any] = {
     "synthesis.merchants": 600,
@@ -110,9 +116,11 @@ def fast_world(cache: WorldCache) -> Iterator[None]:
         patch.undo()
 
 
-def run_small(root: Path, world: World, policies: Policies, **options: Any) -> CertifyResult:
-    """Certify into the store at `root`."""
-    with Store.open(root) as store:
+def run_small(
+    root: Path, world: World, policies: Policies, fs: FileSystem | None = None, **options: Any
+) -> CertifyResult:
+    """Certify into the store at `root`, by default without waiting for the disk."""
+    with Store.open(root, fs=fs or UnsyncedFileSystem()) as store:
         return certify(store, policies, world, **options)
 
 
@@ -127,6 +135,14 @@ def copied(source: Path, target: Path) -> Path:
 def linked(source: Path, target: Path) -> Path:
     """A store with the same objects, by hard links: nothing in it may be edited in place."""
     shutil.copytree(source, target, copy_function=os.link)
+    return target
+
+
+def world_only(source: Path, target: Path) -> Path:
+    """A store that has the world states of another one and nothing else."""
+    Store.open(target).close()
+    for state in ("s0w", "s1", "s2w", "s2s"):
+        linked(source / "objects" / state, target / "objects" / state)
     return target
 
 

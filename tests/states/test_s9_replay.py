@@ -17,13 +17,14 @@ import seg1b.kernels.replay_containment
 from seg1b.errors import ContractError
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import default_policies, set_values
-from seg1b.states import s9_replay, s9_validation
+from seg1b.states import s4_allocation, s9_replay, s9_validation
 from seg1b.states.s9_replay import Replay
 from seg1b.states.seed_tables import SeedTables, SiteKeys
 from seg1b.states.tables import Pairs, Plan
 from seg1b.states.world_model import WorldModel
 
 DEFAULTS = default_policies()
+PLAN_COLUMNS = ("country", "merchant_id", "tile_id", "n_sites_tile")
 ALL_CHECKS = [
     "s3_requirements", "s5_keys", "s6_keys", "s8_keys", "s4_rows", "s4_plan", "s5_tiles", "s6_tiles", "s6_points",
     "s6_attempts", "s6_components", "s8_coordinates", "s8_geometry",
@@ -45,6 +46,12 @@ def tables(world: WorldModel) -> SeedTables:
 def replay(world: WorldModel, tables: SeedTables, seed: int = 42, **options: Any) -> Replay:
     """S9's first half with the default policies."""
     return s9_replay.run(world, tables, DEFAULTS, seed, FINGERPRINT, **options)
+
+
+def with_keys(tables: SeedTables, table: str, keys: SiteKeys) -> SeedTables:
+    """Other keys of one table."""
+    changes: dict[str, Any] = {table: keys}
+    return dataclasses.replace(tables, **changes)
 
 
 def failed(found: Replay) -> set[str]:
@@ -155,7 +162,7 @@ def test_a_changed_key_is_found(world: WorldModel, tables: SeedTables, table: st
     """Another site number, and a number twice."""
     keys: SiteKeys = getattr(tables, table)
     wrong = dataclasses.replace(keys, site_order=edited(keys.site_order, lambda s: s.__setitem__(1, s[0])))
-    found = replay(world, dataclasses.replace(tables, **{table: wrong}))
+    found = replay(world, with_keys(tables, table, wrong))
     assert failed(found) == {check}
     assert found.violations["parity_mismatches"] == 1
     same_pair = keys.merchant_id[1] == keys.merchant_id[0] and keys.country[1] == keys.country[0]
@@ -175,7 +182,7 @@ def test_a_duplicate_key_is_counted(world: WorldModel, tables: SeedTables) -> No
 )
 def test_a_missing_row_is_found(world: WorldModel, tables: SeedTables, table: str, check: str) -> None:
     """And nothing after it can be compared, so nothing after it may pass."""
-    forged = dataclasses.replace(tables, **{table: without_row(getattr(tables, table), 4)})
+    forged = with_keys(tables, table, without_row(getattr(tables, table), 4))
     if table == "egress":
         forged = dataclasses.replace(
             forged, lon_deg=np.delete(tables.lon_deg, 4), lat_deg=np.delete(tables.lat_deg, 4)
@@ -258,7 +265,7 @@ def test_without_a_surface_the_assignment_is_still_replayed(world: WorldModel, t
         lambda plan: {"n_sites_tile": edited(plan.n_sites_tile, lambda n: n.__setitem__(0, 2**62))},
         lambda plan: {"merchant_id": edited(plan.merchant_id, lambda m: m.__setitem__(-1, m[-1] - np.uint64(1)))},
         lambda plan: {"country": edited(plan.country, lambda c: c.__setitem__(0, c[0] + 1))},
-        lambda plan: {name: np.delete(getattr(plan, name), 0) for name in ("country", "merchant_id", "tile_id", "n_sites_tile")},
+        lambda plan: {name: np.delete(getattr(plan, name), 0) for name in PLAN_COLUMNS},
     ],
     ids=["a site more", "a negative count", "a huge count", "another merchant", "another country", "a row less"],
 )  # fmt: skip
@@ -346,5 +353,5 @@ def test_s4s_own_code_is_called_for_the_first_engines_plan_alone(
     def refuse(*_: Any) -> None:
         raise AssertionError("the replay of a drawn plan called S4")
 
-    monkeypatch.setattr(s9_replay.s4_allocation, "run", refuse)
+    monkeypatch.setattr(s4_allocation, "run", refuse)
     assert replay(world, tables).passed
