@@ -39,6 +39,9 @@ __all__ = ["certify", "load_certificate", "load_site_locations", "tune", "verify
 WARM_UP = ("seg1b.lanes.warm_up:placing", "seg1b.lanes.warm_up:validating")
 """What Ray's workers compile (or load from the cache) while the driver computes the world."""
 
+SYNTHESIS_PREFIXES = ("s2s", "synthesis")
+"""Knobs that only a synthesised catalogue feels: country shares, and the synthesis itself."""
+
 PathLike = str | os.PathLike[str]
 SITE_COLUMNS = ("legal_country_iso", "merchant_id", "site_order", "lon_deg", "lat_deg")
 """What `load_site_locations` reads unless asked otherwise; `geometry` (WKB) is the sixth column."""
@@ -106,7 +109,8 @@ def tune(
     """Try knobs on one seed: rerun from the first changed state on, score, and compare. Never certifies.
 
     overrides: value by knob (`seg1b config show` lists them); the reference is the same seed under the unchanged
-    policies. Raises InputError E_POLICY_* for a knob that does not exist or a value that it refuses.
+    policies. Raises InputError E_POLICY_* for a knob that does not exist or a value that it refuses,
+    and E_TUNE_NO_EFFECT for a knob of shares or synthesis together with a catalogue of the user's own.
 
         seg1b.tune({"s4.two_stage.sites_per_area": 6}, seed=42)
     """
@@ -115,6 +119,7 @@ def tune(
     from seg1b.store.store import Store
     from seg1b.world.bundle import load_world
 
+    check_tune_effect(overrides, _path(catalogue))
     policies = load_policies(_path(config))
     runner = (
         choose_executor(executor, workers=workers, address=address)[0]
@@ -128,6 +133,22 @@ def tune(
         return run_lane(
             store, policies, earth, seed=seed, overrides=overrides, bundle=bundle, executor=runner, **extra
         )  # fmt: skip
+
+
+
+def check_tune_effect(overrides: Mapping[str, Any], catalogue: Path | None) -> None:
+    """Refuse knobs that could move no outlet: country shares and synthesis, when the catalogue is the user's own.
+
+    Raises InputError E_TUNE_NO_EFFECT.
+    """
+    idle = [name for name in overrides if name.strip().split(".")[0] in SYNTHESIS_PREFIXES]
+    if catalogue is not None and idle:
+        raise InputError(
+            "E_TUNE_NO_EFFECT",
+            f"{', '.join(idle)} shapes a synthesised catalogue; outlets per country of your own stay as they are",
+            where=str(catalogue),
+            next_step="tune without --catalogue, or change knobs of s2w, s4, s5 or s6",
+        )
 
 
 def verify(

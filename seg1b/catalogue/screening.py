@@ -53,11 +53,6 @@ class Screening:
     largest_merchant_share: float | None
     largest_merchant_country: str | None
 
-    @property
-    def southern_share_is_exact(self) -> bool:
-        """True when the counts alone decide the southern share."""
-        return self.southern_hemisphere_share_min == self.southern_hemisphere_share_max
-
 
 def screen(
     catalogue: OutletCatalogue,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 HELP = """Try knobs on one seed: rerun from the first changed state on, score, and compare every gate.
 
 The reference is the same seed under the unchanged policies. It never certifies. Knobs are named as `seg1b config
-show` names them; several are checked together, so weights may change in one go.
+show` names them; several are checked together, so weights may change in one go. Knobs of shares and synthesis (s2s,
+synthesis) are refused together with a catalogue of your own.
 
 Examples:
 
@@ -64,6 +65,7 @@ def tune(
         from seg1b.world.bundle import load_world
 
         set_values(policies, overrides)
+        api.check_tune_effect(overrides, catalogue)
         runner, why = api.choose_executor(executor.value, workers=workers, address=address)
         earth = load_world(world)
         with api.checked_catalogue(catalogue, earth) as brought, Store.open(runs) as store:

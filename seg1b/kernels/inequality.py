@@ -1,4 +1,4 @@
-"""Concentration of integer counts: Gini, top shares, Lorenz curve.
+"""Concentration of integer counts: Gini and top shares.
 
 Numerator and denominator are Python integers, so each result is one correctly rounded division: no order of
 summation, no overflow, the same bits everywhere. Where nothing can be said (no values, or all zero) the
@@ -7,13 +7,8 @@ answer is None, never 0: a caller must not mistake "nothing there" for "perfectl
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
 import numpy.typing as npt
-
-IntArray: TypeAlias = npt.NDArray[np.int64]
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 
 def _checked(counts: npt.ArrayLike) -> list[int]:
@@ -52,15 +47,3 @@ def top_share(counts: npt.ArrayLike, percent: int) -> float | None:
     if total == 0:
         return None
     return sum(ascending[-top_count(len(ascending), percent) :]) / total
-
-
-def lorenz_curve(counts: npt.ArrayLike) -> tuple[FloatArray, FloatArray] | None:
-    """Lorenz curve: (share of the items, share of the total), float64[n + 1] each from (0, 0) to (1, 1).
-
-    Items ascend by count. None for a zero total.
-    """
-    ascending = np.array(_checked(counts), np.int64)
-    cumulative = np.concatenate(([0], np.cumsum(ascending)))
-    if cumulative[-1] == 0:
-        return None
-    return np.arange(len(cumulative)) / (len(cumulative) - 1), cumulative / cumulative[-1]

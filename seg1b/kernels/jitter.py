@@ -6,6 +6,8 @@ inverse normal, positions in 2^32 steps an axis. No mathematical library lies on
 
 from __future__ import annotations
 
+import hashlib
+import io
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -32,6 +34,9 @@ from seg1b.kernels.philox import block, multiply_high
 
 CORE, SECONDARY, SPARSE, CLIPPED = 0, 1, 2, 3
 """Components of a jittered point; CLIPPED is the exact sampler of the clipped tile (attempts ran out)."""
+
+INVERSE_NORMAL_SHA256 = "fb32bc65e6c2a33b138e940c3da240ec5d77c1904f25fb4cccdc8da71291a7a5"
+"""Of data/inverse_normal_q24.npy. Placement and its replay share this table, so it is pinned."""
 
 ANCHOR_COUNTER_HI = 0x616E63686F72
 _MICRO = 1_000_000
@@ -102,9 +107,20 @@ def cluster_parameters(
 
 @cache
 def inverse_normal_table() -> npt.NDArray[np.int64]:
-    """round(2^24 * ndtri(i / 4096)), i = 0..4096, ends cut at probability 2^-14: int64[4097], read-only."""
-    with resources.as_file(resources.files("seg1b.kernels") / "data" / "inverse_normal_q24.npy") as path:
-        table: npt.NDArray[np.int64] = np.load(path)
+    """round(2^24 * ndtri(i / 4096)), i = 0..4096, ends cut at probability 2^-14: int64[4097], read-only.
+
+    Raises ContractError E614 if the shipped file is not the pinned one.
+    """
+    source = resources.files("seg1b.kernels") / "data" / "inverse_normal_q24.npy"
+    content = source.read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != INVERSE_NORMAL_SHA256:
+        raise ContractError(
+            "E614",
+            f"the table of the inverse normal is not the pinned one: its SHA-256 is {found}",
+            where=str(source),
+            next_step="install seg1b again; scripts/build_inverse_normal.py makes the table",
+        )
+    table: npt.NDArray[np.int64] = np.load(io.BytesIO(content), allow_pickle=False)
     table.setflags(write=False)
     return table
 

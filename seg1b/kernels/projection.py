@@ -21,7 +21,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from seg1b.errors import ContractError, InputError
 from seg1b.kernels.inequality import top_count
@@ -205,6 +204,8 @@ class _Limits:
 
         if start.size == 0:
             return start
+        from scipy.optimize import minimize  # slow to import, and most processes only read a published table
+
         bounds = [(0.0, None)] * start.size
         options: Any = dict(_DUAL_OPTIONS)
         result = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)

@@ -141,22 +141,6 @@ def _arc_m(chord_squared: float) -> float:
 
 
 @njit
-def _great_circle_m(a: Any, b: Any, distance_m: Any) -> None:
-    for i in range(a.shape[0]):
-        dx, dy, dz = a[i, 0] - b[i, 0], a[i, 1] - b[i, 1], a[i, 2] - b[i, 2]
-        distance_m[i] = _arc_m(dx * dx + dy * dy + dz * dz)
-
-
-def great_circle_m(
-    lon_a_deg: FloatArray, lat_a_deg: FloatArray, lon_b_deg: FloatArray, lat_b_deg: FloatArray
-) -> FloatArray:
-    """Great-circle distances in metres, float64[n], between the i-th points of two lists (degrees)."""
-    distance_m = np.empty(len(lon_a_deg))
-    _great_circle_m(unit_vectors(lon_a_deg, lat_a_deg), unit_vectors(lon_b_deg, lat_b_deg), distance_m)
-    return distance_m
-
-
-@njit
 def _spread_bits(value: Any) -> Any:
     x = np.uint64(value)
     x = (x | x << np.uint64(32)) & np.uint64(0x1F00000000FFFF)

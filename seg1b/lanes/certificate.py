@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seg1b.errors import StoreError
 from seg1b.lanes.identity import SeedFacts, software
 from seg1b.lanes.seed_tasks import Finish, Preparation
 from seg1b.lanes.world_stage import WorldStage
@@ -26,7 +28,7 @@ from seg1b.scoring.grading import CertificationGrade, StabilityRow, certificatio
 from seg1b.scoring.score import Score, score_pooled
 from seg1b.scoring.values import plain
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
-from seg1b.store.digest import canonical_json, readable_json, sha256_bytes
+from seg1b.store.digest import canonical_json, readable_json, sha256_bytes, sha256_file
 from seg1b.store.staging import StagedFolder
 from seg1b.store.store import Store
 from seg1b.world.bundle import MANIFEST_NAME, SCHEMAS, World
@@ -294,12 +296,20 @@ def publish(
     preparations: Sequence[Preparation],
     telemetry: Mapping[str, Any],
 ) -> tuple[Path, bool]:
-    """Publish the certification's folder; (path, whether an identical one was there, which then stays as it is)."""
+    """Publish the certification's folder; (path, whether an identical one was there, which then stays as it is).
+
+    Raises StoreError E_STORE_CONFLICT if one is there under this id and somebody changed it.
+    """
     document = assembled.document
     cert_id = str(document["cert_id"])
     if store.certifications.has(cert_id):
-        return store.certifications.path(cert_id), True
-    with store.certifications.publish(cert_id) as folder:
+        path = store.certifications.path(cert_id)
+        _require_untouched(path, document)
+        return path, True
+    with store.certifications.publish(cert_id) as folder, ThreadPoolExecutor(1) as pool:
+        page = pool.submit(
+            _report_files, store, stage, world, assembled, preparations
+        )  # while files are copied
         folder.add_json(CERTIFICATE, document)
         for file in POLICY_FILES:
             model = getattr(policies, file.attribute)
@@ -310,8 +320,8 @@ def publish(
         folder.add_bytes("ATTRIBUTION.txt", (stage.attribution + "\n").encode())
         for preparation in preparations:
             _add_seed(store, folder, preparation)
-        points = {p.identity.seed: read_points(store, stage, p) for p in preparations}
-        write_report(folder.add_bytes, document, assembled.scores, assembled.pooled, points, world)
+        for name, data in page.result():
+            folder.add_bytes(name, data)
         listing = {
             name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(folder.files.items())
         }
@@ -321,6 +331,38 @@ def publish(
             folder.add_bytes(FLAG, f"sha256_hex = {digest}\n".encode())
         folder.add_json(TELEMETRY, {**software(), **telemetry})
     return store.certifications.path(cert_id), False
+
+
+def _report_files(
+    store: Store, stage: WorldStage, world: World, assembled: Assembled, preparations: Sequence[Preparation]
+) -> list[tuple[str, bytes]]:
+    """The report's files, (name, bytes)."""
+    files: list[tuple[str, bytes]] = []
+    points = {p.identity.seed: read_points(store, stage, p) for p in preparations}
+
+    def add(name: str, data: bytes) -> None:
+        files.append((name, data))
+
+    write_report(add, assembled.document, assembled.scores, assembled.pooled, points, world)
+    return files
+
+
+def _require_untouched(path: Path, document: Mapping[str, Any]) -> None:
+    """A certificate that is already there must have these facts, and its files the listed digests."""
+    try:
+        same = canonical_json(_facts_only(load(path))) == canonical_json(_facts_only(document))
+        listing = json.loads((path / FILES).read_bytes())["files"]
+        changed = [name for name in sorted(listing) if sha256_file(path / name) != listing[name]["sha256"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        same, changed = False, [str(error)]
+    if not same or changed:
+        raise StoreError(
+            "E_STORE_CONFLICT",
+            "this certification is already published, but somebody changed it"
+            + (f": {changed[0]}" if changed else ": certificate.json"),
+            where=str(path),
+            next_step="remove the folder and run again; it will be made anew",
+        )
 
 
 def _add_seed(store: Store, folder: StagedFolder, preparation: Preparation) -> None:

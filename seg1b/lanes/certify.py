@@ -121,12 +121,14 @@ class Certification:
         stage = run_world(self.store, self.policies, self.world)
         self.observer(Event("world", None, 1, 1))
         self.executor.share(STAGE, stage)
-        prune_before_run(self.executor.retention(self.store))
         for seed in self.seeds:
             self.progress[seed] = SeedProgress()
             self._submit(
                 "prepare", seed, prepare_seed, (self.store, self.policies, seed, self.bundle), _PREPARE_COST
             )
+        prune_before_run(
+            self.executor.retention(self.store)
+        )  # leases hold what the tasks above already touch
         for completion in self.executor.completions():
             self._follow_up(completion)
         return stage, self.progress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,22 +100,27 @@ def compose(
     times: StageTimes,
 ) -> WorldStage:
     """Join the world's outputs to what every seed shares."""
-    model = assemble(world, index, surface, weights, policies.tile_weights.hilbert_block_tiles)
     surfaces = [("placement", surface)]
     if world.raster is not None:
         surfaces.append(("bundled", build_surface(world, index, policies.tile_weights.surface)))
-    context = make_context(
-        iso=model.iso,
-        macro_region=world.countries.macro_region,
-        eligible=np.asarray(world.countries.eligible),
-        prior=shares.prior,
-        market=shares.market_size,
-        grid=index.grid,
-        settlement_lon_deg=world.settlements.lon_e5 / 1e5,
-        settlement_lat_deg=world.settlements.lat_e5 / 1e5,
-        settlement_population=world.settlements.population,
-        surfaces=surfaces,
-        gates=policies.gates,
-    )
+    frozen(
+        surface
+    )  # before both halves use it: a kernel is compiled for read-only and for writable arrays apart
+    with ThreadPoolExecutor(1) as pool:  # compiled kernels hold no lock, so the two halves use two CPUs
+        context = pool.submit(
+            make_context,
+            iso=world.countries.iso,
+            macro_region=world.countries.macro_region,
+            eligible=np.asarray(world.countries.eligible),
+            prior=shares.prior,
+            market=shares.market_size,
+            grid=index.grid,
+            settlement_lon_deg=world.settlements.lon_e5 / 1e5,
+            settlement_lat_deg=world.settlements.lat_e5 / 1e5,
+            settlement_population=world.settlements.population,
+            surfaces=surfaces,
+            gates=policies.gates,
+        )
+        model = assemble(world, index, surface, weights, policies.tile_weights.hilbert_block_tiles)
     attribution = " ".join(attributions(world.provenance))
-    return WorldStage(model, frozen(shares), frozen(context), keys, attribution, reused, times)
+    return WorldStage(model, frozen(shares), frozen(context.result()), keys, attribution, reused, times)

@@ -1,5 +1,4 @@
-"""Evidence beside the gates: tests against a reference set of sites, soft diagnostics, the disclosed
-distortion.
+"""Evidence beside the gates: tests against a reference set of sites, and soft diagnostics.
 
 Nothing here decides a grade.
 """
@@ -8,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -28,16 +26,14 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 MEDIAN_SITES_MIN = 2
 DIAGNOSTIC_SITES_MIN = 50
-ADVERSE_DRIFTS_FOR_RETUNE = 2
 
-ADVERSE_DIRECTION = {
-    "country_entropy": -1,
-    "within_country_cluster_score": 1,
-    "bounding_box_dispersion": -1,
-    "top1_top2_gap": 1,
-    "region_balance_drift": 1,
-}
-"""Which way a soft diagnostic gets worse: +1 when it grows, -1 when it falls."""
+SOFT_DIAGNOSTICS = (
+    "country_entropy",
+    "within_country_cluster_score",
+    "bounding_box_dispersion",
+    "top1_top2_gap",
+    "region_balance_drift",
+)
 
 
 @dataclass(frozen=True)
@@ -52,20 +48,6 @@ class TestResult:
     n: int
     n_reference: int
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class DistortionRow:
-    """What certification does to one country. `design_weight` = prior / realised share undoes it for a
-    user.
-    """
-
-    country_iso: str
-    sites: int
-    prior_share: float
-    certified_share: float
-    difference: float
-    design_weight: float | None
 
 
 def country_medians(country: npt.NDArray[np.int16], distance_m: FloatArray, countries: int) -> FloatArray:
@@ -118,7 +100,7 @@ def soft_diagnostics(
     counts = measurement.counts()
     total = int(counts.sum())
     if total == 0:
-        return dict.fromkeys(ADVERSE_DIRECTION)
+        return dict.fromkeys(SOFT_DIAGNOSTICS)
     shares = counts[counts > 0] / total
     largest = np.sort(counts)[::-1]
     cluster, box = _within_country(sites, context)
@@ -184,38 +166,3 @@ def _box_ratio(
     width = float(west.max() - west.min()) + edge_deg
     own = unwrapped(lon)
     return float((lat.max() - lat.min()) * (own.max() - own.min())) / (height * width)
-
-
-def adverse_drifts(
-    current: Mapping[str, float | None], reference: Mapping[str, float | None], tolerance: float = 0.0
-) -> list[str]:
-    """Soft diagnostics that are worse than the reference's by more than `tolerance`, or no longer computable.
-
-    Two of them (`ADVERSE_DRIFTS_FOR_RETUNE`) force a retune.
-    """
-    worse = []
-    for name, direction in ADVERSE_DIRECTION.items():
-        before, now = reference.get(name), current.get(name)
-        if before is not None and (now is None or direction * (now - before) > tolerance):
-            worse.append(name)
-    return worse
-
-
-def distortion_table(counts: IntArray, context: ScoringContext) -> list[DistortionRow]:
-    """Prior against realised share per country that has either, in the order of the country table."""
-    mass, total = exact_sum(context.prior), int(counts.sum())
-    rows = []
-    for c in np.flatnonzero((counts > 0) | (context.prior > 0.0)).tolist():
-        prior = float(context.prior[c]) / mass if mass > 0.0 else 0.0
-        certified = int(counts[c]) / total if total else 0.0
-        rows.append(
-            DistortionRow(
-                context.iso[c],
-                int(counts[c]),
-                rounded(prior),
-                certified,
-                rounded(certified - prior),
-                rounded(prior / certified) if certified > 0.0 else None,
-            )
-        )
-    return rows

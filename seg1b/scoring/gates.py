@@ -13,7 +13,7 @@ from seg1b.policy.gates import GatesPolicy, HardGate, StructuralPolicy
 from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.metrics import CoreScore
 from seg1b.scoring.sentinel import COLLAPSED, SentinelRow
-from seg1b.scoring.values import Metric, known, unknown
+from seg1b.scoring.values import Metric, known, rounded, unknown
 
 STRUCTURAL_CHECKS = tuple(name.removesuffix("_max") for name in StructuralPolicy.model_fields)
 """Names of the structural checks; each is a number of violations, to be counted by whoever holds the data."""
@@ -21,7 +21,7 @@ STRUCTURAL_CHECKS = tuple(name.removesuffix("_max") for name in StructuralPolicy
 
 @dataclass(frozen=True)
 class GateRow:
-    """One hard gate. Margins are positive when the gate is met with room to spare."""
+    """One hard gate. Margins (12 significant digits) are positive when the gate is met with room to spare."""
 
     name: str
     observed: float | None
@@ -91,7 +91,7 @@ def _row(
     method = None if interval is None else interval.method
     if value is None:
         return GateRow(name, None, op, b, b_plus, False, False, None, None, ci95, method, metric.reason or "")
-    margins = [(limit - value if op == "<=" else value - limit) for limit in (b, b_plus)]
+    margins = [rounded(limit - value if op == "<=" else value - limit) for limit in (b, b_plus)]
     passed = [(value <= limit if op == "<=" else value >= limit) for limit in (b, b_plus)]
     reason = "" if passed[1] else f"{value:.6g} is not {op} {b_plus if passed[0] else b:.6g}"
     return GateRow(
@@ -152,12 +152,13 @@ def _bad_end(observed: float | None, interval: Interval | None, gate: HardGate) 
 
     BCa does not exist when all replicates lie on one side of the observed value. If that is the bad side, the
     plain percentile is farther out than any bias-corrected bound and may stand in for it; if not, it proves
-    nothing.
+    nothing. Ends of intervals are rounded, so the observed value is rounded before it is compared with them.
     """
     if interval is None or observed is None:
         return unknown("there is no bootstrap interval")
     bad_end = interval.high if gate.op == "<=" else interval.low
-    on_bad_side = interval.low >= observed if gate.op == "<=" else interval.high <= observed
+    centre = rounded(observed)
+    on_bad_side = interval.low >= centre if gate.op == "<=" else interval.high <= centre
     if interval.method == "percentile" and not on_bad_side:
         return unknown("no replicate is as bad as the observed value, so BCa does not exist")
     return known(bad_end)

@@ -156,15 +156,6 @@ def make_context(
     )
 
 
-def market_from_prior(prior: FloatArray, tempering: float) -> FloatArray:
-    """Untempered market size, up to a factor, of a tempered prior: `prior ** (1 / tempering)`; tempering >
-    0.
-    """
-    if tempering <= 0.0:
-        raise ValueError(f"a prior tempered with {tempering!r} has no untempered market size")
-    return np.asarray(prior, np.float64) ** (1.0 / tempering)
-
-
 @njit
 def _fill_uniforms(key: Any, counter_hi: Any, site_order: Any, uniform: Any) -> None:
     for i in range(key.shape[0]):

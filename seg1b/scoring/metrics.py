@@ -21,7 +21,7 @@ from seg1b.kernels.inequality import gini, top_share
 from seg1b.kernels.streams import world_stream
 from seg1b.policy.gates import CORE_METRICS, BootstrapPolicy
 from seg1b.scoring.measure import Measurement, ScoringContext
-from seg1b.scoring.values import Metric, known, quantile_sorted, unknown
+from seg1b.scoring.values import Metric, known, quantile_sorted, rounded, unknown
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -142,6 +142,9 @@ def sampled_intervals(
 ) -> dict[str, Interval | None]:
     """As `core_intervals`, from plain columns of n > 0 sites; without distances the neighbour ratio has
     none.
+
+    Rounded to 12 significant digits: the normal distribution and powers behind them differ in the last bit between
+    machines and versions of scipy. Whatever is made of an interval (bounds, margins) starts from these numbers.
     """
     sample = merchant_sample(merchant, country, southern, eligible, distance_m)
     stream = world_stream(policy.seed, BOOTSTRAP_LABEL)
@@ -149,7 +152,20 @@ def sampled_intervals(
     jackknife = jackknife_statistics(sample)
     observed = observed_statistics(sample)
     intervals = {
-        name: bca_interval(float(observed[i]), replicates[:, i], jackknife[:, i], policy.confidence)
+        name: _rounded(bca_interval(float(observed[i]), replicates[:, i], jackknife[:, i], policy.confidence))
         for i, name in enumerate(STATISTICS)
     }
     return {name: intervals[name] for name in CORE_METRICS}
+
+
+def _rounded(interval: Interval | None) -> Interval | None:
+    if interval is None:
+        return None
+    bias, acceleration = interval.bias_correction, interval.acceleration
+    return Interval(
+        rounded(interval.low),
+        rounded(interval.high),
+        interval.method,
+        None if bias is None else rounded(bias),
+        None if acceleration is None else rounded(acceleration),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from seg1b.kernels.bootstrap import Interval
@@ -14,7 +14,10 @@ from seg1b.scoring.measure import Measurement, ScoringContext, measure, pool
 from seg1b.scoring.metrics import CoreScore, core_intervals, core_score
 from seg1b.scoring.sentinel import SentinelRow, collapse_sentinel
 from seg1b.scoring.sites import Sites
-from seg1b.scoring.values import plain
+from seg1b.scoring.values import Metric, known, plain
+
+LARGEST_MERCHANT = "largest_merchant_share"
+NO_LOCK = "not_applicable: no lock is pinned"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,11 @@ class Score:
         """Status of the run."""
         return run_status(self.report)
 
+    @property
+    def no_regression(self) -> tuple[str, ...]:
+        """Names of the gate rows that compare with a pinned lock; none where no lock is pinned."""
+        return tuple(row.name for row in self.report.gates if row.name.startswith("no_regression."))
+
     def facts(self) -> dict[str, Any]:
         """Plain JSON data (no NaN, no infinity); the per-site measurement stays out."""
         return {
@@ -47,7 +55,26 @@ class Score:
             "collapse_sentinel": plain(self.sentinel),
             "gates": plain(self.report.gates),
             "counter_gates": plain(self.report.counters),
+            "no_regression": list(self.no_regression) or NO_LOCK,
         }
+
+
+def all_metrics(score: Score) -> dict[str, float | None]:
+    """Every metric of a score by name; None where it cannot be computed.
+
+    The core metrics; `eligible_country_gini` (over all eligible countries, zeros included) and
+    `all_country_nonzero_share` (coverage of all countries, eligible or not), which no gate judges; `site_count`;
+    `region_share.<macro-region>`; counter-metrics as `name`, or `name@surface` where measured on a surface.
+    """
+    core = score.core
+    return {
+        **{name: metric.value for name, metric in core.metrics.items()},
+        "eligible_country_gini": core.eligible_country_gini.value,
+        "all_country_nonzero_share": core.all_country_nonzero_share.value,
+        "site_count": core.site_count,
+        **{f"region_share.{name}": metric.value for name, metric in core.region_shares.items()},
+        **{counter_key(value.name, value.surface): value.metric.value for value in score.counters},
+    }
 
 
 def score_seed(
@@ -73,7 +100,12 @@ def score_pooled(
     shared_catalogue: bool,
     lock: Mapping[str, float] | None = None,
 ) -> Score:
-    """Score all seeds as one. Structural violations add up; each seed's sentinel rows are judged again."""
+    """Score all seeds as one. Structural violations add up; each seed's sentinel rows are judged again.
+
+    `largest_merchant_share` of seeds with catalogues of their own is that of the worst seed: there a merchant is
+    another unit in every seed, so its share of the pooled sites would be its share divided by the number of seeds,
+    and one chain owning a country would pass. It cannot be computed if it cannot in one of the seeds.
+    """
     names = {name for score in scores for name in score.violations}
     violations: dict[str, int | None] = {}
     for name in sorted(names):
@@ -82,7 +114,17 @@ def score_pooled(
         violations[name] = sum(known_counts) if len(known_counts) == len(counts) else None
     measurement = pool([score.measurement for score in scores], shared_catalogue=shared_catalogue)
     sentinel = [row for score in scores for row in score.sentinel]
-    return _scored(None, measurement, sentinel, violations, context, lock)
+    worst = {} if shared_catalogue else {LARGEST_MERCHANT: _worst_seed(scores, LARGEST_MERCHANT)}
+    return _scored(None, measurement, sentinel, violations, context, lock, worst)
+
+
+def _worst_seed(scores: Sequence[Score], name: str) -> Metric:
+    """Largest value of a counter-metric in any seed; not computable if a seed's is not."""
+    metrics = [(score.seed, value.metric) for score in scores for value in score.counters if value.name == name]
+    for seed, metric in metrics:
+        if metric.value is None:
+            return Metric(None, f"{metric.reason} (seed {seed})")
+    return known(max(metric.value for _, metric in metrics if metric.value is not None))
 
 
 def _scored(
@@ -92,9 +134,14 @@ def _scored(
     violations: dict[str, int | None],
     context: ScoringContext,
     lock: Mapping[str, float] | None,
+    instead: Mapping[str, Metric] | None = None,
 ) -> Score:
+    """`instead`: counter-metrics whose value does not follow from the measurement."""
     core = core_score(measurement, context)
-    counters = counter_values(measurement, context)
+    counters = [
+        replace(value, metric=(instead or {}).get(value.name, value.metric))
+        for value in counter_values(measurement, context)
+    ]
     intervals = core_intervals(measurement, context.eligible, context.gates.bootstrap)
     report = evaluate(
         core, counters, intervals, sentinel, violations, context.gates, lock=lock, seeds=measurement.seeds

@@ -76,16 +76,6 @@ class Grid:
         """Integer steps of one degree, D * 2**32."""
         return self.tiles_per_degree * UNIT
 
-    @property
-    def width_units(self) -> int:
-        """Integer steps round the Earth: X lives in [0, width)."""
-        return self.ncols * UNIT
-
-    @property
-    def height_units(self) -> int:
-        """Integer steps from pole to pole: Y lives in [0, height]."""
-        return self.nrows * UNIT
-
     def to_units(self, lon: ArrayLike, lat: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return (X, Y) int64 of coordinates in degrees, rounded to the nearest step.
 
