@@ -2,50 +2,57 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-READY := $(VENV)/.ready
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
 RUN := $(VENV)/bin
+INSTALL = $(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: help setup certify verify test lint types layers unit bench world clean
+.PHONY: help setup certify test lint types layers unit bench world clean
 
 help:
 	@echo "make certify   certify seeds 42, 7, 101 and 202 on Ray (ARGS='--executor serial' and so on)"
 	@echo "make test      lint, types, layers and all tests, as CI runs them"
-	@echo "make setup     only the virtual environment"
+	@echo "make setup     only the virtual environment, with what seg1b needs to run"
 	@echo "make world     rebuild the embedded world bundle from its sources"
 	@echo "make bench     measure the states and the whole chain"
 	@echo "make clean     remove the virtual environment and caches (not runs/)"
 
-setup: $(READY)
+setup: $(RUNTIME)
 
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[test,world]'
+$(RUNTIME): pyproject.toml constraints.txt
+	@echo '$(PYTHON) -m venv $(VENV)'; $(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) cannot make a virtual environment: install its venv package (Debian, Ubuntu:" \
+			"apt install python3-venv), then run make again." >&2; exit 1; }
+	$(INSTALL) --editable .
 	touch $@
 
-certify: $(READY)
+$(DEVELOPMENT): $(RUNTIME)
+	$(INSTALL) --editable '.[test,world]'
+	touch $@
+
+certify: $(RUNTIME)
 	$(RUN)/seg1b certify $(ARGS)
 
 test: lint types layers unit
 
-lint: $(READY)
+lint: $(DEVELOPMENT)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 
-types: $(READY)
+types: $(DEVELOPMENT)
 	$(RUN)/mypy
 
-layers: $(READY)
+layers: $(DEVELOPMENT)
 	$(RUN)/lint-imports
 
-unit: $(READY)
+unit: $(DEVELOPMENT)
 	$(RUN)/python -m pytest $(ARGS)
 
-bench: $(READY)
+bench: $(RUNTIME)
 	$(RUN)/python scripts/bench_certify.py $(ARGS)
 
-world: $(READY)
+world: $(DEVELOPMENT)
 	$(RUN)/python scripts/build_world_bundle.py
 
 clean:

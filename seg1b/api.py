@@ -135,7 +135,6 @@ def tune(
         )  # fmt: skip
 
 
-
 def check_tune_effect(overrides: Mapping[str, Any], catalogue: Path | None) -> None:
     """Refuse knobs that could move no outlet: country shares and synthesis, when the catalogue is the user's own.
 

@@ -24,6 +24,8 @@ Examples:
 
     seg1b verify ./copy --raster ppp_2020_1km.tif --json
 
+Without a user world's raster a certificate is only partially verifiable: no grade is verified then.
+
 Exit codes: 0 everything agrees (or all of it that can be checked) · 4 something does not · 2 no certificate there.
 """
 
@@ -68,10 +70,11 @@ def facts(report: Any) -> dict[str, Any]:
     """The report as plain JSON values."""
     return {
         "ok": report.ok,
-        "partially_verifiable": report.partially,
+        "partially": report.partially,
         "path": str(report.path),
         "cert_id": report.cert_id,
-        "grade": report.grade,
+        "claimed_grade": report.grade,
+        "verified_grade": report.verified_grade,
         "findings": [{"code": f.code, "what": f.what, "where": f.where} for f in report.findings],
         "checked": list(report.checked),
         "unchecked": list(report.unchecked),
@@ -93,7 +96,13 @@ def show(session: Session, report: Any) -> None:
         )
     elif report.partially:
         session.line(
-            "partially verifiable: what could be checked agrees; bring --raster for the rest", "bold yellow"
+            "PARTIALLY VERIFIABLE: what can be checked without the world's raster agrees; no grade is verified",
+            "bold yellow",
+        )
+        session.line(
+            f"  the certificate claims {report.grade}; bring the raster (--raster) to verify it", "yellow"
         )
     else:
-        session.line(f"verified: grade {report.grade}, certificate {report.cert_id[:12]}", style="bold green")
+        session.line(
+            f"verified: grade {report.verified_grade}, certificate {report.cert_id[:12]}", style="bold green"
+        )

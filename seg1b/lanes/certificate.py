@@ -7,7 +7,7 @@ the same certificate. The folder holds copies, never links into the store.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from seg1b.report.page import SitePoints, write_report
 from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import GateReport, counter_key
 from seg1b.scoring.grading import CertificationGrade, StabilityRow, certification_grade, stability
-from seg1b.scoring.score import Score, score_pooled
+from seg1b.scoring.score import Score, all_metrics, score_pooled
 from seg1b.scoring.values import plain
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.store.digest import canonical_json, readable_json, sha256_bytes, sha256_file
@@ -99,10 +99,12 @@ def assemble(
     evidence: Sequence[SeedEvidence],
     run_ids: Mapping[int, str],
     witness: Mapping[int, Mapping[str, str]],
+    amend_pool: Callable[[Score], Score] = lambda pooled: pooled,
 ) -> Assembled:
     """Grade all seeds together and write down every fact. `verify` calls this too, with what it recomputed.
 
-    `witness`: logical digests of the seeds that were made a second time.
+    `witness`: logical digests of the seeds that were made a second time. `amend_pool`: what `verify` does to the
+    pool's score where it cannot recompute all of it.
     """
     scores = {seed.facts.seed: seed.score for seed in evidence}
     shared = identity["catalogue_origin"] == "user"
@@ -117,7 +119,7 @@ def assemble(
     vetoes += [f"seed {row['seed']}: made again, it is not the same" for row in witnessed if not row["same"]]
     if policies.certification.reproducibility_witness_seed not in witness:
         vetoes.append("the reproducibility witness was not run")
-    pooled = score_pooled(list(scores.values()), stage.context, shared_catalogue=shared)
+    pooled = amend_pool(score_pooled(list(scores.values()), stage.context, shared_catalogue=shared))
     rows, grade = grade_scores(scores, pooled, policies, shared, vetoes)
     document: dict[str, Any] = {
         "format": FORMAT,
@@ -182,11 +184,8 @@ def _facts_only(value: Any) -> Any:
 
 
 def metrics_of(score: Score) -> dict[str, float | None]:
-    """Every metric of a score by name: core, regions, counter-metrics."""
-    core = {name: metric.value for name, metric in score.core.metrics.items()}
-    regions = {f"region_share.{name}": metric.value for name, metric in score.core.region_shares.items()}
-    counters = {counter_name(value): value.metric.value for value in score.counters}
-    return {**core, **regions, **counters}
+    """Every metric of a score by name: core, regions, counter-metrics and what is reported beside them."""
+    return dict(all_metrics(score))
 
 
 def counter_name(value: CounterValue) -> str:

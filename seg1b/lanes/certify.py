@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from seg1b.catalogue.verify import verify_bundle
 from seg1b.errors import ContractError
 from seg1b.lanes import certificate
-from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
+from seg1b.lanes.executor import Completion, DirectRetention, Executor, SerialExecutor, Task
 from seg1b.lanes.identity import run_identity
 from seg1b.lanes.retention import anticipated_keys, leased, prune_before_run
 from seg1b.lanes.seed_tasks import (
@@ -121,14 +122,12 @@ class Certification:
         stage = run_world(self.store, self.policies, self.world)
         self.observer(Event("world", None, 1, 1))
         self.executor.share(STAGE, stage)
+        prune_before_run(self.executor.retention(self.store))
         for seed in self.seeds:
             self.progress[seed] = SeedProgress()
             self._submit(
                 "prepare", seed, prepare_seed, (self.store, self.policies, seed, self.bundle), _PREPARE_COST
             )
-        prune_before_run(
-            self.executor.retention(self.store)
-        )  # leases hold what the tasks above already touch
         for completion in self.executor.completions():
             self._follow_up(completion)
         return stage, self.progress
@@ -220,7 +219,8 @@ def certify(
     chosen = tuple(seeds) if seeds is not None else tuple(policies.certification.seeds)
     run = Certification(store, policies, world, executor, chosen, bundle, observer)
     digest = None if bundle is None else verify_bundle(bundle).content_sha256_hex
-    with leased(store, "certify", anticipated_keys(store, policies, world, chosen, digest)) as lease:
+    known = anticipated_keys(store, policies, world, chosen, digest)
+    with leased(store, "certify", known) as lease, ThreadPoolExecutor(1) as pool:
         try:
             run.hold = lambda keys: lease.hold(keys=keys)
             stage, progress = run.run()
@@ -238,6 +238,10 @@ def certify(
             )
             run_ids = {seed: progress[seed].run_id for seed in chosen}
             _publish_receipts(store, identity, preparations, run_ids, executor.name)
+            executor.retention(store).set_pointer(
+                "current_candidate", run_ids[chosen[0]], {"lane": "certify"}
+            )
+            closing = pool.submit(executor.close)  # takes a second or two on Ray, and no task is left
             evidence = [certificate.evidence_of(preparation, finish) for preparation, finish in results]
             witness = {seed: one.witness for seed, one in progress.items() if one.witness is not None}
             assembled = certificate.assemble(stage, policies, identity, evidence, run_ids, witness)
@@ -258,22 +262,13 @@ def certify(
             telemetry["wall_s"] = time.perf_counter() - started
             for run_id in run_ids.values():
                 store.receipts.write_telemetry(run_id, telemetry)
-            _move_pointers(executor, store, assembled.document, run_ids)
+            if assembled.document["grade"] != "below_B":
+                details = {"cert_id": assembled.document["cert_id"], "grade": assembled.document["grade"]}
+                DirectRetention(store).set_pointer("last_good", run_ids[chosen[0]], details)
+            closing.result()
         finally:
             executor.close()
     return CertifyResult(path, certificate.load(path), found, telemetry)
-
-
-def _move_pointers(
-    executor: Executor, store: Store, document: dict[str, Any], run_ids: dict[int, str]
-) -> None:
-    """`current_candidate` names the first seed's run; a graded certification makes it `last_good` too."""
-    authority = executor.retention(store)
-    run_id = next(iter(run_ids.values()))
-    details = {"cert_id": document["cert_id"], "grade": document["grade"]}
-    authority.set_pointer("current_candidate", run_id, details)
-    if document["grade"] != "below_B":
-        authority.set_pointer("last_good", run_id, details)
 
 
 def _telemetry(preparation: Preparation, progress: SeedProgress) -> dict[str, Any]:

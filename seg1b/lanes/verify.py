@@ -17,49 +17,47 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from seg1b.catalogue.bundle import write_synthesis
 from seg1b.catalogue.guard import guard_metrics
 from seg1b.catalogue.synthesise import synthesise
-from seg1b.catalogue.verify import BundleReceipt, read_catalogue, read_datasets, verify_bundle
+from seg1b.catalogue.verify import BundleReceipt, read_datasets, verify_bundle
 from seg1b.errors import InputError, Seg1bError
-from seg1b.lanes import certificate
+from seg1b.lanes import certificate, verify_partial
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
 from seg1b.lanes.seed_tasks import witness_digests
-from seg1b.lanes.verify_files import check_catalogue_files, check_files, check_layout
+from seg1b.lanes.verify_files import check_catalogue_files, check_files, check_layout, strict_json
 from seg1b.lanes.verify_report import Finding as Finding
 from seg1b.lanes.verify_report import VerifyReport
+from seg1b.lanes.verify_tables import read_seed
+from seg1b.lanes.verify_world import checked_world
 from seg1b.lanes.world_stage import WorldStage, compute_world
 from seg1b.policy.load import POLICY_FILES, Policies, PolicySource, default_policies, gates_hash
 from seg1b.policy.validate import build
+from seg1b.report.page import SitePoints, write_report
 from seg1b.scoring.values import plain
 from seg1b.states import s9_validation
 from seg1b.states.s3_requirements import required_pairs
-from seg1b.states.s8_egress import DERIVED, TABLE, egress_schema
-from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
-from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
-from seg1b.states.tables import (
-    COUNTRY,
-    Pairs,
-    column,
-    pairs_to_arrow,
-    placement_from_arrow,
-    plan_from_arrow,
-)
-from seg1b.store.digest import PartitionKey, canonical_json, readable_json
-from seg1b.store.tables import hive_digest, partitioned_digest, split
-from seg1b.world.bundle import World, load_world
+from seg1b.states.seed_tables import SeedTables
+from seg1b.store.digest import canonical_json, readable_json
+from seg1b.world.bundle import World
 
 Observer = Callable[[str], None]
 
 _UNREADABLE = (
     Seg1bError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError,
+    RecursionError,
     pa.ArrowException,
 )  # fmt: skip
 """What a file that somebody wrote with intent may raise on the way."""
+
+_PARTIALLY_UNCHECKED = (
+    "no raster: tile weights, S4's plan, S6's points, metrics on the placement surface, evidence against the first "
+    "engine's placement and the witness are the certificate's own claims",
+    "no raster: so the grade follows from what the certificate claims, and is not verified",
+    "report/: the page shows what needs the raster",
+)
 
 
 def verify(
@@ -78,41 +76,63 @@ def verify(
     report = VerifyReport(path)
     document = _read_certificate(path, report)
     observer("files and digests")
-    check_files(path, report)
     try:
-        check_layout(path, [int(entry["seed"]) for entry in document["seeds"]], report)
-        published = _published_policies(path, trusted, document, report)
-        observer("the world")
-        world = _world(path, document, raster, report)
-        stage = compute_world(
-            published, dataclasses.replace(world, raster=None) if report.partially else world
-        )
-        _check_attribution(path, stage, report)
-        evidence = []
-        witness: dict[int, dict[str, str]] = {}
-        for entry in document["seeds"]:
-            observer(f"seed {entry['seed']}")
-            seed_evidence, pairs = _verify_seed(path, stage, published, world, document, entry, report)
-            evidence.append(seed_evidence)
-            facts = seed_evidence.facts
-            if facts.seed == published.certification.reproducibility_witness_seed and not report.partially:
-                fingerprint = facts.manifest_fingerprint
-                witness[facts.seed] = witness_digests(stage, published, facts.seed, fingerprint, pairs)
-        _check_origin(document, evidence, report)
-        if report.partially:
-            report.unchecked.append(
-                "tile weights, S4's plan, S6's points, surface metrics and the grade: no raster"
-            )
+        if check_files(path, report):
+            _recompute(path, trusted, document, raster, observer, report)
         else:
-            observer("the certificate")
-            _compare_certificate(stage, published, world, document, evidence, witness, report)
+            report.unchecked.append("everything else: nothing is read through a link")
     except _UNREADABLE as error:
         code = error.code if isinstance(error, Seg1bError) else "E_VERIFY_UNREADABLE"
         what = error.message if isinstance(error, Seg1bError) else f"{type(error).__name__}: {error}"
         report.find(code, what, getattr(error, "where", "") or str(path))
-    report.unchecked.append("report/: the page is compared by its digest only")
     report.unchecked.append("telemetry.json and run ids: times and names of runs are no facts")
     return report
+
+
+def _recompute(
+    path: Path,
+    trusted: Policies,
+    document: Mapping[str, Any],
+    raster: Path | None,
+    observer: Observer,
+    report: VerifyReport,
+) -> None:
+    """World, catalogues, draws, scores and certificate once more, each compared with what was published."""
+    check_layout(path, [int(entry["seed"]) for entry in document["seeds"]], report)
+    published = _published_policies(path, trusted, document, report)
+    observer("the world")
+    world = checked_world(path, str(document["identity"]["world_digest"]), raster, report)
+    if report.partially:
+        stage = verify_partial.stand_in(compute_world(published, dataclasses.replace(world, raster=None)))
+    else:
+        stage = compute_world(published, world)
+    _check_attribution(path, stage, report)
+    evidence, points = [], {}
+    witness: dict[int, dict[str, str]] = {}
+    for entry in document["seeds"]:
+        observer(f"seed {entry['seed']}")
+        seed_evidence, tables = _verify_seed(path, stage, published, world, document, entry, report)
+        evidence.append(seed_evidence)
+        facts = seed_evidence.facts
+        points[facts.seed] = SitePoints(tables.egress.country, tables.lon_deg, tables.lat_deg)
+        if facts.seed != published.certification.reproducibility_witness_seed:
+            continue
+        if report.partially:
+            digests = seed_evidence.logical_digests
+            witness = verify_partial.claimed_witness(document, facts.seed, digests)
+        else:
+            fingerprint = facts.manifest_fingerprint
+            witness[facts.seed] = witness_digests(stage, published, facts.seed, fingerprint, tables.pairs)
+    _check_origin(document, evidence, report)
+    observer("the certificate")
+    again = _compare_certificate(stage, published, world, document, evidence, witness, report)
+    if report.partially:
+        report.unchecked += _PARTIALLY_UNCHECKED
+        if document["identity"]["catalogue_origin"] == "synthesised":
+            report.unchecked.append("catalogues against policy and seed: country shares need the raster")
+    else:
+        observer("the report")
+        _compare_report(path, again, points, world, report)
 
 
 def _read_certificate(path: Path, report: VerifyReport) -> dict[str, Any]:
@@ -125,7 +145,7 @@ def _read_certificate(path: Path, report: VerifyReport) -> dict[str, Any]:
             next_step="name a certification folder: <runs>/certifications/<cert_id>",
         )
     try:
-        document = dict(json.loads(file.read_bytes(), parse_constant=_no_number))
+        document = dict(strict_json(file.read_bytes()))
         if int(document["format"]) > certificate.FORMAT:
             raise InputError(
                 "E_VERIFY_FORMAT",
@@ -151,10 +171,6 @@ def _read_certificate(path: Path, report: VerifyReport) -> dict[str, Any]:
     return document
 
 
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no JSON number")
-
-
 # -- policies and world --------------------------------------------------------------------------------------------
 
 
@@ -166,7 +182,14 @@ def _published_policies(
     sources = {}
     for file in POLICY_FILES:
         where = path / f"config/{file.path.removesuffix('.yaml')}.json"
-        published = build(file.model, json.loads(where.read_bytes()), str(where))
+        data = where.read_bytes()
+        published = build(file.model, strict_json(data), str(where))
+        if data != readable_json(published.model_dump(mode="json")):
+            report.find(
+                "E_VERIFY_FORM",
+                "the policy is not in the form that seg1b writes",
+                str(where.relative_to(path)),
+            )
         if file.generation:
             values[file.attribute] = published
         else:
@@ -187,29 +210,6 @@ def _published_policies(
             "certificate.json: identity.gates_hash",
         )
     return policies
-
-
-def _world(path: Path, document: Mapping[str, Any], raster: Path | None, report: VerifyReport) -> World:
-    """The embedded world, or the one in the folder; its digest must be the certified one."""
-    own = path / "world"
-    world = load_world(own, raster_path=raster, raster_required=False) if own.is_dir() else load_world()
-    if world.digest != document["identity"]["world_digest"]:
-        report.find(
-            "E_VERIFY_WORLD",
-            f"the certificate is about another world than this one ({world.digest[:12]})",
-            "certificate.json: identity.world_digest",
-        )
-    report.partially = world.raster is not None and world.raster.path is None
-    if report.partially:
-        report.checked.append(
-            f"world {world.digest[:12]}: tiles computed again; its raster is not at hand (--raster)"
-        )
-    else:
-        whose = "the embedded one" if world.digest == load_world().digest else "a user's own, from world/"
-        report.checked.append(
-            f"world {world.digest[:12]} ({whose}): tiles, surface, weights and shares computed again"
-        )
-    return world
 
 
 def _check_attribution(path: Path, stage: WorldStage, report: VerifyReport) -> None:
@@ -248,16 +248,16 @@ def _verify_seed(
     document: Mapping[str, Any],
     entry: Mapping[str, Any],
     report: VerifyReport,
-) -> tuple[certificate.SeedEvidence, Pairs]:
+) -> tuple[certificate.SeedEvidence, SeedTables]:
     seed = int(entry["seed"])
     folder = path / certificate.seed_folder(seed)
     receipt = verify_bundle(folder / "catalogue")
     check_catalogue_files(receipt, report)
     digest = receipt.content_sha256_hex
-    if document["identity"]["catalogue_origin"] == "synthesised":
+    if document["identity"]["catalogue_origin"] == "synthesised" and not report.partially:
         _compare_synthesis(stage, policies, seed, receipt, report)
     facts = SeedFacts(seed, digest, manifest_fingerprint(world.digest, digest))
-    tables, digests = _read_seed(folder, stage, policies, receipt, report)
+    tables, digests = read_seed(folder, stage, policies, receipt, report)
     validation = s9_validation.validate(
         stage.world,
         tables,
@@ -273,11 +273,16 @@ def _verify_seed(
                 "E_VERIFY_REPLAY", f"{check.demand}: {check.differing} differ", f"seed {seed}, {check.first}"
             )
     if report.partially:
-        _compare_surfaceless(validation, entry, seed, report)
-    else:
-        _compare_validation(folder, validation, policies, world, facts, digests, report)
+        for name, count in validation.replay.violations.items():
+            if count != 0:
+                report.find("E_VERIFY_STRUCTURE", f"{name}: {count}", f"seed {seed}")
+        validation = verify_partial.completed(stage, policies, tables, validation, entry)
+    _compare_validation(folder, validation, policies, world, facts, digests, report)
     _, denied = required_pairs(tables.catalogue, stage.world.countries, policies.requirements)
-    report.checked.append(f"seed {seed}: {len(tables.egress)} sites replayed and scored again")
+    replayed = (
+        "scored again, as far as no raster is needed" if report.partially else "replayed and scored again"
+    )
+    report.checked.append(f"seed {seed}: {len(tables.egress)} sites {replayed}")
     evidence = certificate.SeedEvidence(
         facts,
         plain(guard_metrics(read_datasets(receipt))),
@@ -289,7 +294,7 @@ def _verify_seed(
         validation.evidence,
         digests,
     )
-    return evidence, tables.pairs
+    return evidence, tables
 
 
 def _compare_synthesis(
@@ -312,88 +317,6 @@ def _compare_synthesis(
             f"the catalogue is not the one that policy and seed give ({', '.join(differing) or 'identity'})",
             f"seed {seed}",
         )
-
-
-def _read_seed(
-    folder: Path, stage: WorldStage, policies: Policies, receipt: BundleReceipt, report: VerifyReport
-) -> tuple[SeedTables, dict[str, str]]:
-    """A seed's published tables and their logical digests, from the files."""
-    iso = stage.world.iso
-    catalogue = read_catalogue(receipt, iso)
-    pairs, _ = required_pairs(catalogue, stage.world.countries, policies.requirements)
-    plan, plan_digest = _read_table(folder / PLAN_TABLE)
-    assigned, assigned_digest = _read_table(folder / ASSIGNMENT_TABLE)
-    jittered, jittered_digest = _read_table(folder / JITTER_TABLE)
-    partitions = dict(_egress_partitions(folder / TABLE))
-    schema = egress_schema(stage.attribution)
-    for code, rows in partitions.items():
-        if not rows.schema.equals(schema, check_metadata=True):
-            what = "its columns or metadata (GeoParquet, attribution) are not those of site_locations"
-            report.find("E_VERIFY_EGRESS_SCHEMA", what, f"{folder.name}/{TABLE}/{COUNTRY}={code}")
-    egress = join_egress(iso, ((str(code), rows) for code, rows in partitions.items()))
-    tables = SeedTables(
-        catalogue=catalogue,
-        pairs=pairs,
-        plan=plan_from_arrow(iso, plan),
-        assigned=SiteKeys.from_arrow(iso, assigned),
-        assigned_tile=column(assigned, "tile_id", np.int64),
-        jittered=SiteKeys.from_arrow(iso, jittered),
-        placement=placement_from_arrow(jittered),
-        egress=egress.keys,
-        lon_deg=egress.lon_deg,
-        lat_deg=egress.lat_deg,
-        geometry_matches=egress.geometry_matches,
-    )
-    return tables, {
-        "s3_requirements": partitioned_digest(pairs_to_arrow(iso, pairs), COUNTRY),
-        PLAN_TABLE: plan_digest,
-        ASSIGNMENT_TABLE: assigned_digest,
-        JITTER_TABLE: jittered_digest,
-        TABLE: hive_digest(partitions, DERIVED),
-    }
-
-
-def _read_table(folder: Path) -> tuple[pa.Table, str]:
-    """All part files of a table, its countries in order, and its logical digest."""
-    parts: dict[PartitionKey, pa.Table] = {}
-    for file in sorted(folder.glob("*.parquet")):
-        for key, rows in split(pq.read_table(file), COUNTRY):
-            if key in parts:
-                raise InputError("E_VERIFY_TABLE", f"two files hold rows of {key}", where=str(folder))
-            parts[key] = rows
-    if not parts:
-        raise InputError("E_VERIFY_TABLE", "the table has no rows", where=str(folder))
-    table = pa.concat_tables([parts[key] for key in sorted(parts, key=str)])
-    return table, partitioned_digest(table, COUNTRY)
-
-
-def _egress_partitions(folder: Path) -> Iterator[tuple[PartitionKey, pa.Table]]:
-    """(country, rows) of the egress."""
-    for partition in sorted(folder.glob(f"{COUNTRY}=*")):
-        files = sorted(partition.glob("*.parquet"))
-        yield (
-            partition.name.removeprefix(f"{COUNTRY}="),
-            pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]),
-        )
-
-
-def _compare_surfaceless(
-    validation: s9_validation.Validation, entry: Mapping[str, Any], seed: int, report: VerifyReport
-) -> None:
-    """Compare the metrics that need no population surface, and the structure."""
-    recomputed = certificate.metrics_of(validation.score)
-    on_surface = {
-        certificate.counter_name(row) for row in validation.score.counters if row.surface is not None
-    }
-    for name, value in sorted(recomputed.items()):
-        if name not in on_surface and entry["metrics"].get(name) != value:
-            published = _short(entry["metrics"].get(name))
-            report.find(
-                "E_VERIFY_FACT", f"published {published}, recomputed {_short(value)}", f"seed {seed}, {name}"
-            )
-    for name, count in validation.replay.violations.items():
-        if count != 0:
-            report.find("E_VERIFY_STRUCTURE", f"{name}: {count}", f"seed {seed}")
 
 
 def _compare_validation(
@@ -434,7 +357,7 @@ def _compare_certificate(
     evidence: list[certificate.SeedEvidence],
     witness: Mapping[int, Mapping[str, str]],
     report: VerifyReport,
-) -> None:
+) -> certificate.Assembled:
     """Build the certificate again from what was recomputed and compare every fact."""
     identity = run_identity(
         policies,
@@ -443,11 +366,40 @@ def _compare_certificate(
         str(document["identity"]["catalogue_origin"]),
     )
     run_ids = {int(entry["seed"]): str(entry["run_id"]) for entry in document["seeds"]}
-    again = certificate.assemble(stage, policies, identity, evidence, run_ids, witness).document
-    expected = json.loads(canonical_json(again))
+    if report.partially:
+        amend = verify_partial.pool_amendment(stage, document)
+        again = certificate.assemble(stage, policies, identity, evidence, run_ids, witness, amend)
+    else:
+        again = certificate.assemble(stage, policies, identity, evidence, run_ids, witness)
+    expected = json.loads(canonical_json(again.document))
     for where, published, recomputed in _differences(expected, dict(document), ""):
         report.find("E_VERIFY_FACT", f"published {_short(published)}, recomputed {_short(recomputed)}", where)
-    report.checked.append("every fact of the certificate, its gates and its grade")
+    if report.partially:
+        report.checked.append(
+            "every fact that needs no raster, and that gates and grade follow from the claimed ones"
+        )
+    else:
+        report.checked.append("every fact of the certificate, its gates and its grade")
+    return again
+
+
+def _compare_report(
+    path: Path,
+    again: certificate.Assembled,
+    points: Mapping[int, SitePoints],
+    world: World,
+    report: VerifyReport,
+) -> None:
+    """Render the report page from what was recomputed and compare its bytes: it is what people read."""
+    pages: dict[str, bytes] = {}
+    write_report(pages.__setitem__, again.document, again.scores, again.pooled, points, world)
+    for name, page in pages.items():
+        file = path / name
+        if not file.is_file() or file.read_bytes() != page:
+            report.find(
+                "E_VERIFY_REPORT", "the page is not the one that follows from what was recomputed", name
+            )
+    report.checked.append("the report page, byte by byte")
 
 
 def _differences(expected: Any, published: Any, where: str) -> Iterator[tuple[str, Any, Any]]:

@@ -1,8 +1,14 @@
-"""The files of a certification folder: every listed one with its bytes, none that has no business there."""
+"""The files of a certification folder: every listed one with its bytes, none that has no business there.
+
+Only regular files and the folders that they need: a link may lead a reader to shops that nobody listed, and to other
+ones on another machine.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,25 +39,88 @@ _OF_A_SEED = re.compile(
 )
 
 
-def check_files(path: Path, report: VerifyReport) -> None:
-    """Every listed file is there with its bytes, and nothing else is; the flag belongs to the list."""
+def strict_json(data: bytes) -> Any:
+    """A JSON value. Raises ValueError for what is none, for numbers that are none, and for endless nesting."""
+    try:
+        return json.loads(data, parse_constant=_no_number, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large for a number")
+    return value
+
+
+def check_files(path: Path, report: VerifyReport) -> bool:
+    """Every listed file is there with its bytes, and nothing else is; the flag belongs to the list.
+
+    Returns whether the rest of the folder can be read without following links.
+    """
+    everything, folders = _walk(path, report)
+    plain = not report.findings_of("E_VERIFY_FILE_KIND")
     listing_file = path / certificate.FILES
     try:
-        listing = json.loads(listing_file.read_bytes())
+        if certificate.FILES not in everything:
+            raise ValueError("it is missing")
+        data = listing_file.read_bytes()
+        listing = strict_json(data)
         files = {str(name): dict(entry) for name, entry in listing["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         report.find("E_VERIFY_FILES", f"files.json cannot be read: {error}", str(listing_file))
-        return
-    present = {p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir()} - _NOT_LISTED
+        return plain
+    if data != readable_json({"format": certificate.FORMAT, "files": files}):
+        report.find("E_VERIFY_FORM", "files.json is not in the form that seg1b writes", certificate.FILES)
+    present = everything - _NOT_LISTED
     for name in sorted(set(files) - present):
         report.find("E_VERIFY_FILE_MISSING", "a listed file is missing", name)
     for name in sorted(present - set(files)):
         report.find("E_VERIFY_FILE_UNLISTED", "a file is not listed", name)
+    needed = {parent.as_posix() for name in files for parent in Path(name).parents}
+    for name in sorted(folders - needed):
+        report.find("E_VERIFY_FILE_UNLISTED", "a folder holds no listed file", name)
     for name in sorted(present & set(files)):
-        if sha256_file(path / name) != files[name].get("sha256"):
-            report.find("E_VERIFY_FILE_DIGEST", "the file's SHA-256 is not the listed one", name)
+        _compare_entry(path / name, name, files[name], report)
     _check_flag(path / certificate.FLAG, listing, report)
-    report.checked.append(f"{len(files)} files by SHA-256")
+    report.checked.append(f"{len(files)} files by length and SHA-256")
+    return plain
+
+
+def _walk(path: Path, report: VerifyReport) -> tuple[set[str], set[str]]:
+    """Names of all regular files and of all folders below `path`; whatever else there is, is a finding."""
+    files: set[str] = set()
+    folders: set[str] = set()
+    pending = [""]
+    while pending:
+        parent = pending.pop()
+        with os.scandir(path / parent) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                name = f"{parent}/{entry.name}".removeprefix("/")
+                if entry.is_dir(follow_symlinks=False):
+                    folders.add(name)
+                    pending.append(name)
+                elif entry.is_file(follow_symlinks=False):
+                    files.add(name)
+                else:
+                    kind = "a symbolic link" if entry.is_symlink() else "neither a file nor a folder"
+                    report.find("E_VERIFY_FILE_KIND", f"this is {kind}; a certification has none", name)
+    return files, folders
+
+
+def _compare_entry(file: Path, name: str, entry: dict[str, Any], report: VerifyReport) -> None:
+    if set(entry) != {"bytes", "sha256"}:
+        report.find("E_VERIFY_FORM", "the list says something else than length and SHA-256 of a file", name)
+    length = entry.get("bytes")
+    if type(length) is not int or length != file.stat().st_size:
+        report.find("E_VERIFY_FILE_LENGTH", f"the file's length is not the listed one, {length!r}", name)
+    if sha256_file(file) != entry.get("sha256"):
+        report.find("E_VERIFY_FILE_DIGEST", "the file's SHA-256 is not the listed one", name)
 
 
 def _check_flag(flag: Path, listing: Any, report: VerifyReport) -> None:

@@ -19,7 +19,10 @@ class Finding:
 
 @dataclass
 class VerifyReport:
-    """What a verification found. `unchecked` lists what nothing was compared with."""
+    """What a verification found. `unchecked` lists what nothing was compared with.
+
+    `grade` is what the certificate claims, `verified_grade` what was proven.
+    """
 
     path: Path
     cert_id: str = ""
@@ -33,6 +36,15 @@ class VerifyReport:
     def ok(self) -> bool:
         """Whether nothing that was checked is a lie."""
         return not self.findings
+
+    @property
+    def verified_grade(self) -> str | None:
+        """The grade, if all of it was recomputed and nothing is a lie; None otherwise."""
+        return self.grade if self.ok and not self.partially else None
+
+    def findings_of(self, code: str) -> list[Finding]:
+        """The findings with a code."""
+        return [finding for finding in self.findings if finding.code == code]
 
     def find(self, code: str, what: str, where: str) -> None:
         """Add a finding."""

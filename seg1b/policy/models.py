@@ -61,7 +61,9 @@ class SurfacePolicy(PolicyModel):
 
     urban_peak_density_per_km2: PositiveFloat = Field(description="People per km2 in a settlement's middle.")
     min_radius_km: PositiveFloat = Field(description="Smallest radius of a settlement's disc.")
-    rural_share_min: Share = Field(lt=1.0, description="Smallest share of a country's people who live outside discs.")
+    rural_share_min: Share = Field(
+        lt=1.0, description="Smallest share of a country's people who live outside discs."
+    )
     rural_share_max: Share = Field(description="Largest such share; beyond it settlements are scaled up.")
     rural_block_tiles: PositiveInt = Field(description="Edge of the blocks that hold rural people, in tiles.")
     rural_halo_blocks: int = Field(ge=0, description="Blocks around a settled block that are rural as well.")

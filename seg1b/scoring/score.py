@@ -120,7 +120,9 @@ def score_pooled(
 
 def _worst_seed(scores: Sequence[Score], name: str) -> Metric:
     """Largest value of a counter-metric in any seed; not computable if a seed's is not."""
-    metrics = [(score.seed, value.metric) for score in scores for value in score.counters if value.name == name]
+    metrics = [
+        (score.seed, value.metric) for score in scores for value in score.counters if value.name == name
+    ]
     for seed, metric in metrics:
         if metric.value is None:
             return Metric(None, f"{metric.reason} (seed {seed})")

@@ -1,9 +1,11 @@
 """S9's first half: every draw of a seed made again, by other code, and compared with what was published.
 
-The replay (`kernels/replay.py`) derives its streams, multiplies, searches and tests points on its own. Two things it
-shares with the states it checks: the table of the inverse normal, whose SHA-256 is pinned in `kernels/jitter.py`; and
-in the mode `largest_remainder_v1`, which draws next to nothing, the plan is made again by the code of S4. What it yields is compared with the tables of every state, and the tables with
-each other and with the catalogue. Nothing a state reported about itself is believed.
+The replay (`kernels/replay.py`) derives its streams, multiplies, searches and tests points on its own. With the
+kernels of S4, S5 and S6 it shares one thing: the table of the inverse normal, whose SHA-256 `kernels/jitter.py` pins.
+Not replayed by other code: the plan of the mode `largest_remainder_v1`, made again by S4's own code; and S3's pairs,
+derived again from the catalogue by S3's own function. The world of S1 and S2 is taken as given. What the replay
+yields is compared with the tables of every state, and the tables with each other and with the catalogue. Nothing a
+state reported about itself is believed.
 """
 
 from __future__ import annotations

@@ -196,6 +196,12 @@ def canonical_json(value: Any) -> bytes:
     ).encode()
 
 
+def manifest_bytes(manifest: dict[str, Any]) -> bytes:
+    """Serialise `world.json` as it is written: one form for one content."""
+    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
 def load_world(
     path: Path | None = None, *, raster_path: Path | None = None, raster_required: bool = True
 ) -> World:
@@ -366,11 +372,11 @@ def _settlements(table: pa.Table, n_countries: int, directory: Path) -> Settleme
     return settlements
 
 
-def _raster(
-    header: dict[str, Any] | None, directory: Path, raster_path: Path | None, required: bool
-) -> RasterReference | None:
+def _raster(header: Any, directory: Path, raster_path: Path | None, required: bool) -> RasterReference | None:
     if header is None:
         return None
+    if not isinstance(header, dict) or "path" in header:
+        raise _not_a_world(directory / MANIFEST_NAME, "`raster` is no header, or says where the raster lies")
     try:
         reference = RasterReference(**header)
     except TypeError as error:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from cli_cases import Command, Published
 
+from seg1b import api
+from seg1b.errors import InputError
 from seg1b.lanes.controls import ControlRow
 from seg1b.policy.load import defaults_directory, knobs, load_policies
 
@@ -245,6 +247,26 @@ def test_tune_refuses_knobs_that_cannot_be(command: Command, tmp_path: Path, tex
     outcome = command("tune", "--runs", tmp_path / "runs", "--set", text, "--json")
     assert (outcome.exit_code, outcome.error()["code"]) == (2, code)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("knob", ["s2s.prior.gdp_exponent=0.6", "synthesis.merchants=500"])
+def test_tune_refuses_knobs_that_a_catalogue_of_ones_own_does_not_feel(
+    command: Command, tmp_path: Path, knob: str
+) -> None:
+    """Shares and synthesis make no outlet there: a comparison of equals would mislead. In the library too."""
+    path, runs = tmp_path / "outlets.csv", tmp_path / "runs"
+    path.write_text("merchant_id,country,n_sites\n1,FR,3\n")
+    options = ("--catalogue", path, "--set", "s6.cluster_v3.core_sd_tile=0.2", "--set", knob)
+    outcome = command("tune", "--runs", runs, *options, "--json")
+    error = outcome.error()
+    assert (outcome.exit_code, error["code"], error["where"]) == (2, "E_TUNE_NO_EFFECT", str(path))
+    assert knob.split("=")[0] in error["message"]
+    assert "s6" not in error["message"]
+    name, _, value = knob.partition("=")
+    with pytest.raises(InputError) as caught:
+        api.tune({name: float(value)}, seed=42, runs=runs, catalogue=path)
+    assert caught.value.code == "E_TUNE_NO_EFFECT"
+    assert not runs.exists()
 
 
 @pytest.mark.parametrize("held", [True, False])

@@ -12,7 +12,7 @@ from seg1b.errors import ContractError
 from seg1b.kernels.assignment import LABEL, assign_tiles, assign_tiles_v1
 from seg1b.kernels.philox import block, u01
 from seg1b.kernels.sorting import order_uniform_keys, sort_ascending
-from seg1b.kernels.streams import master_v1, pair_streams, pair_streams_v1
+from seg1b.kernels.streams import master_v1, pair_stream_v1, pair_streams
 
 Ints = npt.NDArray[np.int64]
 QUOTAS = st.lists(
@@ -53,7 +53,11 @@ def test_v1_sorts_sites_by_uniform_and_order(quotas: list[list[tuple[int, int]]]
     """One block a site, site_order 1 at the digest's own counter, with carry into the high word."""
     n_sites, row_start, row_tile, row_count = plan(quotas)
     merchants = np.arange(1, len(quotas) + 1, dtype=np.uint64)
-    key, counter_hi, counter_lo = pair_streams_v1(master_v1("ab" * 32, seed), LABEL, "GB", merchants)
+    streams = [pair_stream_v1(master_v1("ab" * 32, seed), LABEL, "GB", int(m)) for m in merchants]
+    key, counter_hi, counter_lo = (
+        np.array([getattr(stream, name) for stream in streams], np.uint64)
+        for name in ("key", "counter_hi", "counter_lo")
+    )
     counter_lo[0] = np.uint64(2**64 - 2)
     tiles = assign_tiles_v1(n_sites, key, counter_hi, counter_lo, row_start, row_tile, row_count)
     expected: list[int] = []

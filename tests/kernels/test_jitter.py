@@ -212,6 +212,21 @@ def test_the_inverse_normal_table_is_what_its_script_builds() -> None:
     assert table[0] == round(2**24 * ndtri(2.0**-14))
 
 
+def test_an_edited_inverse_normal_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One value off by one would move points in placement and replay alike: the file's digest is pinned."""
+    path = tmp_path / "data" / "inverse_normal_q24.npy"
+    path.parent.mkdir()
+    table = jitter.inverse_normal_table().copy()
+    monkeypatch.setattr("importlib.resources.files", lambda _: tmp_path)
+    np.save(path, table)
+    assert np.array_equal(jitter.inverse_normal_table.__wrapped__(), table)
+    table[2048] += 1
+    np.save(path, table)
+    with pytest.raises(ContractError) as caught:
+        jitter.inverse_normal_table.__wrapped__()
+    assert (caught.value.code, caught.value.where) == ("E614", str(path))
+
+
 def test_policy_numbers_are_taken_as_written_decimals() -> None:
     """0.15 is fifteen hundredths, not the nearest binary64; limits reach 2^64."""
     assert POLICY.core_sd == 15 * 2**32 // 100

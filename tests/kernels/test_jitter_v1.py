@@ -10,7 +10,7 @@ from seg1b.errors import ContractError
 from seg1b.kernels.containment import TILE, EdgeIndex, build_edge_index
 from seg1b.kernels.jitter import CORE, SECONDARY, SPARSE, JitterResult
 from seg1b.kernels.jitter_v1 import MixtureParameters, mixture_v2, uniform_v1
-from seg1b.kernels.streams import master_v1, site_streams_v1
+from seg1b.kernels.streams import master_v1, site_stream_v1
 
 PER_DEGREE = 120
 NCOLS, NROWS = 360 * PER_DEGREE, 180 * PER_DEGREE
@@ -37,8 +37,11 @@ def draw(
 ) -> JitterResult:
     """Sites 1..n of merchant 1 in GB; without an index the tile is interior."""
     label = "in_cell_jitter:1B.S6.JITTER_V2"
-    merchants, orders = np.ones(n, dtype=np.uint64), np.arange(1, n + 1, dtype=np.int32)
-    key, high, low = site_streams_v1(master_v1("ab" * 32, 42), label, "GB", merchants, orders)
+    streams = [site_stream_v1(master_v1("ab" * 32, 42), label, "GB", 1, order) for order in range(1, n + 1)]
+    key, high, low = (
+        np.array([getattr(stream, name) for stream in streams], np.uint64)
+        for name in ("key", "counter_hi", "counter_lo")
+    )
     rest = (
         max_attempts, index or index_of(0.0, 1.0), PER_DEGREE, np.full(n, TILE_ID),
         np.zeros(n, dtype=np.int16),

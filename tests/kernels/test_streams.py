@@ -25,25 +25,17 @@ def test_a_pair_stream_is_the_documented_digest() -> None:
 
 
 def test_vector_forms_equal_the_scalar_ones() -> None:
-    """Many pairs or sites at once give the same addresses as one by one."""
+    """Many pairs at once give the same addresses as one by one."""
     merchants = np.array([1, 1, 5, 2**63 + 11], dtype=np.uint64)
-    orders = np.array([1, 2, 1, 9], dtype=np.int32)
     key, high = streams.pair_streams(3, "x", "GB", merchants)
     for i, m in enumerate(merchants):
         assert streams.pair_stream(3, "x", "GB", int(m)) == streams.Stream(int(key[i]), int(high[i]), 0)
-    master = streams.master_v1("0f" * 32, 3)
-    for i, (m, s) in enumerate(zip(merchants, orders, strict=True)):
-        of_pair = [int(c[i]) for c in streams.pair_streams_v1(master, "x", "GB", merchants)]
-        of_site = [int(c[i]) for c in streams.site_streams_v1(master, "x", "GB", merchants, orders)]
-        assert streams.Stream(*of_pair) == streams.pair_stream_v1(master, "x", "GB", int(m))
-        assert streams.Stream(*of_site) == streams.site_stream_v1(master, "x", "GB", int(m), int(s))
 
 
 def test_no_pairs_give_empty_streams() -> None:
     """Empty in, empty out."""
     none = np.empty(0, dtype=np.uint64)
     assert [len(c) for c in streams.pair_streams(1, "x", "GB", none)] == [0, 0]
-    assert [len(c) for c in streams.pair_streams_v1(bytes(32), "x", "GB", none)] == [0, 0, 0]
 
 
 def test_streams_differ_by_every_part_of_their_address() -> None:

@@ -24,6 +24,7 @@ from seg1b.lanes import certificate
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import POLICY_FILES, Policies
+from seg1b.report.page import SitePoints, write_report
 from seg1b.scoring.values import plain
 from seg1b.states import s8_egress, s9_validation
 from seg1b.states.s3_requirements import required_pairs
@@ -41,6 +42,7 @@ from seg1b.states.tables import (
 )
 from seg1b.store.digest import readable_json, sha256_bytes, sha256_file
 from seg1b.store.tables import hive_digest, partitioned_digest
+from seg1b.world.bundle import load_world
 
 Mutation = Callable[[int, SeedTables], SeedTables]
 DocumentEdit = Callable[[dict[str, Any]], None]
@@ -147,7 +149,7 @@ class Forger:
         `claimed`: policies that the certificate states, such as gates that it would pass.
         """
         policies = claimed or self.policies
-        evidence, witness = [], {}
+        evidence, witness, points = [], {}, {}
         for entry in self.document["seeds"]:
             seed = int(entry["seed"])
             tables = mutate(seed, self.read(seed))
@@ -157,19 +159,26 @@ class Forger:
                 egress=SiteKeys.of(tables.pairs),
             )
             evidence.append(self._seed(seed, tables, policies))
+            points[seed] = SitePoints(tables.egress.country, tables.lon_deg, tables.lat_deg)
             if seed == policies.certification.reproducibility_witness_seed:
                 logical = evidence[-1].logical_digests
                 witness[seed] = {name: logical[name] for name in logical if name != "s3_requirements"}
         identity = run_identity(policies, self.stage.world.digest, [seed.facts for seed in evidence], origin)
         run_ids = {int(entry["seed"]): str(entry["run_id"]) for entry in self.document["seeds"]}
-        again = certificate.assemble(self.stage, policies, identity, evidence, run_ids, witness).document
-        self.document = json.loads(readable_json(again))
+        again = certificate.assemble(self.stage, policies, identity, evidence, run_ids, witness)
+        self.document = json.loads(readable_json(again.document))
+        own = self.folder / "world"
+        world = load_world(own, raster_required=False) if own.is_dir() else load_world()
+        write_report(self._put, again.document, again.scores, again.pooled, points, world)
         (self.folder / certificate.CERTIFICATE).write_bytes(readable_json(self.document))
         for file in POLICY_FILES:
             name = f"config/{file.path.removesuffix('.yaml')}.json"
             model = getattr(policies, file.attribute)
             (self.folder / name).write_bytes(readable_json(model.model_dump(mode="json")))
         self.rehash()
+
+    def _put(self, name: str, data: bytes) -> None:
+        (self.folder / name).write_bytes(data)
 
     def _seed(self, seed: int, tables: SeedTables, policies: Policies) -> certificate.SeedEvidence:
         digests = self.write(seed, tables)

@@ -16,10 +16,10 @@ from seg1b.errors import ContractError
 from seg1b.kernels.philox import block, u01
 from seg1b.kernels.streams import pair_stream
 from seg1b.scoring import counter_metrics as counter
-from seg1b.scoring.controls import population_placement
+from seg1b.scoring.controls import one_merchant, population_placement
+from seg1b.scoring.gates import counter_key
 from seg1b.scoring.measure import (
     duplicate_points,
-    market_from_prior,
     measure,
     pool,
     population_pit,
@@ -27,9 +27,9 @@ from seg1b.scoring.measure import (
 )
 from seg1b.scoring.metrics import core_score, country_metrics, nn_p99_p50_ratio, region_shares
 from seg1b.scoring.reference import build_reference, tile_density
-from seg1b.scoring.score import score_pooled, score_seed
+from seg1b.scoring.score import LARGEST_MERCHANT, NO_LOCK, all_metrics, score_pooled, score_seed
 from seg1b.scoring.sites import Sites, make_sites
-from seg1b.scoring.values import Metric, known, plain, unknown
+from seg1b.scoring.values import Metric, known, plain, rounded, unknown
 
 
 def ints(*values: int) -> npt.NDArray[np.int64]:
@@ -195,13 +195,6 @@ def test_duplicates_at_one_metre() -> None:
     assert duplicate_points(np.array([0.0, 90.0]), np.array([90.0, 90.0]), 1.0) == 1
 
 
-def test_market_from_prior_undoes_the_tempering() -> None:
-    """A prior tempered by a half is squared; without tempering there is nothing to undo."""
-    assert market_from_prior(np.array([2.0, 3.0]), 0.5).tolist() == [4.0, 9.0]
-    with pytest.raises(ValueError, match="no untempered market size"):
-        market_from_prior(np.array([1.0]), 0.0)
-
-
 def test_order_of_the_rows_changes_no_metric() -> None:
     """Shuffled input, same facts to the last bit."""
     sites = honest()
@@ -243,6 +236,66 @@ def test_pooling_adds_counts_but_looks_for_neighbours_inside_a_seed() -> None:
     shared = pool([score.measurement, score.measurement], shared_catalogue=True)
     apart = pool([score.measurement, score.measurement], shared_catalogue=False)
     assert 2 * (shared.merchant.max() + 1) == apart.merchant.max() + 1
+
+
+def test_pooled_largest_merchant_of_own_catalogues_is_the_worst_seeds() -> None:
+    """One chain owns a country in one seed of two: pooled as another unit it would hold half, and hide."""
+    chain = one_merchant(honest(), bumps()[0], GRID, 9)
+    good, owned = (score_seed(s, seed, context(), {}) for seed, s in ((1, honest()), (2, chain)))
+    least, most = (all_metrics(score)[LARGEST_MERCHANT] for score in (good, owned))
+    assert least is not None
+    assert least < 0.5 < 1.0 == most
+    pooled = score_pooled([good, owned], context(), shared_catalogue=False)
+    assert all_metrics(pooled)[LARGEST_MERCHANT] == 1.0
+    assert LARGEST_MERCHANT in pooled.report.failed("B")
+    shared = score_pooled([good, good], context(), shared_catalogue=True)
+    assert all_metrics(shared)[LARGEST_MERCHANT] == least
+    empty = score_seed(empty_sites(), 3, context(), {})
+    lacking = score_pooled([good, empty], context(), shared_catalogue=False)
+    row = next(row for row in lacking.report.counters if row.name == LARGEST_MERCHANT)
+    assert (row.observed, row.passed) == (None, False)
+    assert row.reason.endswith("(seed 3)")
+
+
+def test_all_metrics_name_what_no_gate_judges_too() -> None:
+    """Gates, counter-metrics and regions, and three numbers beside them."""
+    score = score_seed(honest(), 42, context(), {})
+    metrics = all_metrics(score)
+    gated = {
+        *context().gates.hard_gates,
+        *(counter_key(row.name, row.surface) for row in score.report.counters),
+    }
+    regions = {f"region_share.{name}" for name in score.core.region_shares}
+    beside = {"eligible_country_gini", "all_country_nonzero_share", "site_count"}
+    assert set(metrics) == gated | regions | beside
+    assert metrics["site_count"] == len(honest())
+    assert metrics["eligible_country_gini"] == metrics["country_gini"]  # every country has sites
+    assert metrics["all_country_nonzero_share"] == 1.0
+    assert "population_pit_mean@bundled" in metrics
+    nothing = all_metrics(score_seed(empty_sites(), 42, context(), {}))
+    assert nothing["eligible_country_gini"] is None
+    assert (nothing["all_country_nonzero_share"], nothing["site_count"]) == (0.0, 0)
+
+
+def test_intervals_and_margins_carry_twelve_digits() -> None:
+    """Another machine's last bit in the normal distribution must not change a certificate."""
+    score = score_seed(honest(), 42, context(), {})
+    found = [interval for interval in score.intervals.values() if interval is not None]
+    assert any(interval.method == "bca" for interval in found)
+    numbers = [n for i in found for n in (i.low, i.high, i.bias_correction, i.acceleration) if n is not None]
+    for row in score.report.gates:
+        numbers += [n for n in (row.margin_b, row.margin_b_plus, *(row.ci95 or ())) if n is not None]
+        if row.name.startswith("bootstrap_") and row.observed is not None:
+            numbers.append(row.observed)
+    assert len(numbers) > 40
+    assert numbers == [rounded(number) for number in numbers]
+
+
+def test_facts_say_whether_a_lock_was_pinned() -> None:
+    """Without one there is no row to fail, and the facts say why."""
+    assert score_seed(honest(), 42, context(), {}).facts()["no_regression"] == NO_LOCK
+    locked = score_seed(honest(), 42, context(), {}, lock={"top1_share": 0.5, "country_gini": 0.5})
+    assert set(locked.facts()["no_regression"]) == {"no_regression.top1_share", "no_regression.country_gini"}
 
 
 def test_facts_are_plain_json() -> None:

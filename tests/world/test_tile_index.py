@@ -220,6 +220,7 @@ def test_border_tiles_of_the_real_world_agree_with_shapely(world_stage: WorldSta
     world = world_stage.world
     polygons, country = world.polygons, world.country_index[iso]
     grid, boundary = world.grid, world.index.boundary.of(country)
+    width = grid.ncols * grid.unit
     rng = np.random.default_rng(7)
     picked = rng.integers(0, len(boundary[0]), 400)
     row, col0, col1 = (part[picked].astype(np.int64) for part in boundary)
@@ -227,13 +228,13 @@ def test_border_tiles_of_the_real_world_agree_with_shapely(world_stage: WorldSta
     x, y, start = polygons.of(country)
     rings = []
     for a, b in pairwise(start.tolist()):
-        ring_x = x[a:b] + np.concatenate(([0], np.cumsum(_turns(np.diff(x[a:b]), grid.width_units))))
+        ring_x = x[a:b] + np.concatenate(([0], np.cumsum(_turns(np.diff(x[a:b]), width))))
         rings.append(shapely.Polygon(np.stack([ring_x, y[a:b]], axis=1)))
     centre_x, centre_y = (col * 2 + 1) << 31, (row * 2 + 1) << 31
     expected = np.zeros(len(col), np.bool_)
     for ring in rings:
         shapely.prepare(ring)
-        for turn in (-grid.width_units, 0, grid.width_units):
+        for turn in (-width, 0, width):
             expected ^= shapely.contains_xy(ring, centre_x + turn, centre_y)
     asked = np.full(len(col), country, np.int16)
     found = world.index.centre_inside(asked, row * grid.ncols + col)
