@@ -170,6 +170,11 @@ def grade_scores(
     return rows, grade
 
 
+def as_published(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The certificate as its readers have it, names in order: the report page follows from this and no other form."""
+    return dict(json.loads(canonical_json(document)))
+
+
 def certificate_id(document: Mapping[str, Any]) -> str:
     """Digest of a certificate's facts (hex64)."""
     return sha256_bytes(canonical_json(_facts_only(document)))

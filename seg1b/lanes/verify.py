@@ -40,15 +40,14 @@ from seg1b.scoring.values import plain
 from seg1b.states import s9_validation
 from seg1b.states.s3_requirements import required_pairs
 from seg1b.states.seed_tables import SeedTables
-from seg1b.store.digest import canonical_json, readable_json
+from seg1b.store.digest import readable_json
 from seg1b.world.bundle import World
 
 Observer = Callable[[str], None]
 
 _UNREADABLE = (
     Seg1bError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError,
-    RecursionError,
-    pa.ArrowException,
+    RecursionError, pa.ArrowException,
 )  # fmt: skip
 """What a file that somebody wrote with intent may raise on the way."""
 
@@ -371,7 +370,7 @@ def _compare_certificate(
         again = certificate.assemble(stage, policies, identity, evidence, run_ids, witness, amend)
     else:
         again = certificate.assemble(stage, policies, identity, evidence, run_ids, witness)
-    expected = json.loads(canonical_json(again.document))
+    expected = certificate.as_published(again.document)
     for where, published, recomputed in _differences(expected, dict(document), ""):
         report.find("E_VERIFY_FACT", f"published {_short(published)}, recomputed {_short(recomputed)}", where)
     if report.partially:
@@ -392,7 +391,8 @@ def _compare_report(
 ) -> None:
     """Render the report page from what was recomputed and compare its bytes: it is what people read."""
     pages: dict[str, bytes] = {}
-    write_report(pages.__setitem__, again.document, again.scores, again.pooled, points, world)
+    document = certificate.as_published(again.document)
+    write_report(pages.__setitem__, document, again.scores, again.pooled, points, world)
     for name, page in pages.items():
         file = path / name
         if not file.is_file() or file.read_bytes() != page:

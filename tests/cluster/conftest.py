@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from ray_tasks import python_path
 
 from cluster.session import RayOptions, RaySession
-
-HERE = str(Path(__file__).parent)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the marker that this room adds."""
     config.addinivalue_line("markers", "starts_ray: starts a Ray of its own (several seconds)")
-
-
-def python_path() -> str:
-    """PYTHONPATH with which worker processes find the task functions of these tests, and the packages."""
-    return os.pathsep.join([HERE, str(Path(HERE).parents[1])])
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import numpy as np
 from seg1b.errors import InputError
 
 Shared = Mapping[str, Any]
+HERE = str(Path(__file__).parent)
 
 
 def square(shared: Shared, number: int) -> int:
@@ -94,3 +95,8 @@ def thread_limits(shared: Shared) -> dict[str, Any]:
     import polars
 
     return {"polars": polars.thread_pool_size(), "numba": numba.config.NUMBA_NUM_THREADS}
+
+
+def python_path() -> str:
+    """PYTHONPATH with which worker processes find the task functions of these tests, and the packages."""
+    return os.pathsep.join([HERE, str(Path(HERE).parents[1])])

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import python_path
+from ray_tasks import python_path
 
 pytestmark = pytest.mark.starts_ray
 

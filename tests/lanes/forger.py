@@ -169,7 +169,7 @@ class Forger:
         self.document = json.loads(readable_json(again.document))
         own = self.folder / "world"
         world = load_world(own, raster_required=False) if own.is_dir() else load_world()
-        write_report(self._put, again.document, again.scores, again.pooled, points, world)
+        write_report(self._put, self.document, again.scores, again.pooled, points, world)
         (self.folder / certificate.CERTIFICATE).write_bytes(readable_json(self.document))
         for file in POLICY_FILES:
             name = f"config/{file.path.removesuffix('.yaml')}.json"
