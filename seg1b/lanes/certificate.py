@@ -347,7 +347,8 @@ def _report_files(
     def add(name: str, data: bytes) -> None:
         files.append((name, data))
 
-    write_report(add, assembled.document, assembled.scores, assembled.pooled, points, world)
+    document = as_published(assembled.document)
+    write_report(add, document, assembled.scores, assembled.pooled, points, world)
     return files
 
 
