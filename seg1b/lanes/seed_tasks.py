@@ -110,8 +110,6 @@ def prepare_seed(
             digest = str(store.manifest(CATALOGUE_STATE, world_keys["CAT"]).facts["catalogue_digest"])
             bundle = store.layout.object(CATALOGUE_STATE, world_keys["CAT"]) / s0_gate.BUNDLE_FOLDER
     keys = keys_for(policies, {**externals, "catalogue": digest}, seed)
-    # Not released: it outlives this task until the driver, who learns the keys from the receipt, holds them itself.
-    store.lease(f"prepare seed {seed}").hold(keys=keys.values())
     with times.of("S0c"):
         if store.has(s0_gate.CATALOGUE_STATE, keys["S0c"]):
             reused.append("S0c")
