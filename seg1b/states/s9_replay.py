@@ -1,6 +1,6 @@
 """S9's first half: every draw of a seed made again, by other code, and compared with what was published.
 
-The replay (`kernels/replay.py`) derives its streams, multiplies, searches and tests points on its own. With the
+The replay (`kernels/replay_*.py`) derives its streams, multiplies, searches and tests points on its own. With the
 kernels of S4, S5 and S6 it shares one thing: the table of the inverse normal, whose SHA-256 `kernels/jitter.py` pins.
 Not replayed by other code: the plan of the mode `largest_remainder_v1`, made again by S4's own code; and S3's pairs,
 derived again from the catalogue by S3's own function. The world of S1 and S2 is taken as given. What the replay
@@ -16,7 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seg1b.kernels import replay, replay_containment
+from seg1b.kernels import (
+    replay_allocation,
+    replay_assignment,
+    replay_containment,
+    replay_jitter,
+    replay_jitter_v1,
+)
 from seg1b.kernels.jitter import inverse_normal_table
 from seg1b.policy.load import Policies
 from seg1b.states import s4_allocation
@@ -207,7 +213,7 @@ def _draws(
         order = np.lexsort((planned, np.repeat(np.arange(len(n_sites)), n_sites)))
         plan_differs += int((planned[order] != plan_tile[rows]).sum())
         iso = world.iso[country]
-        tile[rows] = replay.replay_assignment(
+        tile[rows] = replay_assignment.replay_assignment(
             seed, iso, merchants, n_sites, planned, _v1_fingerprint(policies, manifest_fingerprint)
         )
         lon[rows], lat[rows], attempts[rows], component[rows] = _replayed_points(
@@ -260,7 +266,7 @@ def _assignment_on_plan(
     planned = _expanded(tables.plan)
     for country, part, rows in _country_pairs(tables.pairs):
         merchants, n_sites = tables.pairs.merchant_id[part], tables.pairs.n_sites[part]
-        tile[rows] = replay.replay_assignment(
+        tile[rows] = replay_assignment.replay_assignment(
             seed,
             iso[country],
             merchants,
@@ -325,11 +331,11 @@ def replay_plan(
     n_sites = pairs.n_sites[part]
     if policy.mode == "two_stage_pps":
         two_stage = policy.two_stage
-        return replay.replay_country_plan(
+        return replay_allocation.replay_country_plan(
             seed, iso, n_sites, *columns, two_stage.sites_per_area, two_stage.dispersed_ppm
         )
     if policy.mode == "systematic_pps":
-        return replay.replay_pair_plan(seed, iso, pairs.merchant_id[part], n_sites, *columns)
+        return replay_allocation.replay_pair_plan(seed, iso, pairs.merchant_id[part], n_sites, *columns)
     again = s4_allocation.run(world, pairs.only([country]), policy, seed).plan
     return _expanded(again)
 
@@ -350,7 +356,7 @@ def _replayed_points(
     if policy.mode == "cluster_v3":
         settlements = world.settlements
         own = slice(*np.searchsorted(settlements.country, [country, country + 1]).tolist())
-        anchors = replay.settlement_anchors(
+        anchors = replay_jitter.settlement_anchors(
             tile,
             world.grid.tiles_per_degree,
             settlements.lon_e5[own],
@@ -359,7 +365,7 @@ def _replayed_points(
             settlements.geonameid[own],
         )
         people = world.surface.population_at(np.full(len(tile), country, np.int16), tile)
-        found = replay.replay_jitter(
+        found = replay_jitter.replay_jitter(
             seed, iso, merchants, n_sites, tile, people, anchors, cluster_rule(world.digest, policies), index
         )
         scale = float(world.grid.tiles_per_degree << 32)
@@ -368,7 +374,7 @@ def _replayed_points(
         return lon, lat, found.attempts, found.component.astype(np.uint8)
     mixture = policy.mixture_v2
     namespace = mixture.namespace if policy.mode == "mixture_v2" else policy.uniform_v1.namespace
-    v1 = replay.replay_jitter_v1(
+    v1 = replay_jitter_v1.replay_jitter_v1(
         seed,
         iso,
         merchants,
@@ -377,18 +383,18 @@ def _replayed_points(
         policy.v1_manifest_fingerprint or manifest_fingerprint,
         namespace,
         policy.max_attempts,
-        mixture_rule(policies) if policy.mode == "mixture_v2" else replay.UNIFORM,
+        mixture_rule(policies) if policy.mode == "mixture_v2" else replay_jitter_v1.UNIFORM,
         index,
     )
     return v1.lon_deg, v1.lat_deg, v1.attempts, v1.component.astype(np.uint8)  # -1, uniform, is 255
 
 
-def cluster_rule(world_digest: str, policies: Policies) -> replay.ClusterRule:
+def cluster_rule(world_digest: str, policies: Policies) -> replay_jitter.ClusterRule:
     """The jitter policy as the replay's own integers."""
     policy = policies.jitter
     cluster = policy.cluster_v3
     weights = cluster.component_weights
-    return replay.cluster_rule(
+    return replay_jitter.cluster_rule(
         world_digest,
         inverse_normal_table(),
         policy.max_attempts,
@@ -400,12 +406,12 @@ def cluster_rule(world_digest: str, policies: Policies) -> replay.ClusterRule:
     )
 
 
-def mixture_rule(policies: Policies) -> replay.MixtureRule:
+def mixture_rule(policies: Policies) -> replay_jitter_v1.MixtureRule:
     """The mixture policy as the replay's own numbers."""
     mixture = policies.jitter.mixture_v2
     parts = (mixture.core, mixture.secondary, mixture.sparse_tail)
     weights = mixture.component_weights
-    return replay.MixtureRule(
+    return replay_jitter_v1.MixtureRule(
         mixture.selection_blend,
         weights.core,
         weights.secondary,

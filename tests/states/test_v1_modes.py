@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from seed_cases import FINGERPRINT, catalogue, place
 
-from seg1b.kernels import replay as scalar
+from seg1b.kernels.replay_jitter_v1 import MixtureRule
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, default_policies, set_values
 from seg1b.states import s9_replay
@@ -121,7 +121,7 @@ def test_the_v1_mixture_of_the_replay_is_the_policys(world_stage: WorldStage) ->
     """Blend, weights and exponents arrive where they belong."""
     policies = set_values(default_policies(), {"s6.mixture_v2.core.exponent_lon": 1.7})
     rule = s9_replay.mixture_rule(policies)
-    assert isinstance(rule, scalar.MixtureRule)
+    assert isinstance(rule, MixtureRule)
     assert rule[0] == 0.5
     assert np.asarray(rule[3])[0].tolist() == [1.7, 1.6]
 
