@@ -1,4 +1,4 @@
-"""Bootstrap over merchants: replicates, jackknife and BCa intervals of the core metrics.
+"""Bootstrap over merchants: replicates and jackknife of the core metrics. Intervals are made of them in `bca`.
 
 A merchant, not a site, is the unit that is resampled: a chain's sites stand or fall together, so this is the
 harder unit. A replicate draws M merchants out of M with replacement; all counts are integers. Draw j of
@@ -19,10 +19,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri
 
 from seg1b.kernels.jit import njit
 from seg1b.kernels.philox import block
+from seg1b.kernels.quantiles import interpolate
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -65,19 +65,6 @@ class MerchantSample:
     def merchants(self) -> int:
         """Number of merchants M."""
         return len(self.pair_start) - 1
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval and how it came about: `bca`, `percentile` (BCa does not exist), `point` or
-    None.
-    """
-
-    low: float
-    high: float
-    method: str
-    bias_correction: float | None = None
-    acceleration: float | None = None
 
 
 def merchant_sample(
@@ -128,15 +115,6 @@ def draw_multiplicities(counter_lo: Any, counter_hi: Any, key: Any, multiplicity
             if drawn < n:
                 multiplicity[np.int64((word * bound) >> _SHIFT)] += 1
                 drawn += 1
-
-
-@njit
-def interpolate(low: float, high: float, fraction: float) -> float:
-    """Linear interpolation between neighbouring order statistics with numpy's rounding."""
-    step = high - low
-    if fraction >= 0.5:
-        return high - step * (1.0 - fraction)
-    return low + step * fraction
 
 
 @njit
@@ -383,55 +361,3 @@ def observed_statistics(sample: MerchantSample) -> FloatArray:
 def jackknife_statistics(sample: MerchantSample) -> FloatArray:
     """The STATISTICS with each merchant left out in turn, float64[M, 7]."""
     return _without(sample, 0, sample.merchants)
-
-
-def bca_interval(
-    observed: float, replicates: FloatArray, jackknife: FloatArray, confidence: float
-) -> Interval | None:
-    """Bias-corrected and accelerated interval (Efron 1987) of one statistic.
-
-    `replicates` float64[B], `jackknife` float64[M] (one unit left out). Percentiles by linear interpolation.
-    Where all replicates lie on one side of the observed value the bias correction is infinite and BCa does
-    not exist: the plain percentile interval is returned and says so. None if a value is not finite or there
-    is nothing to resample.
-    """
-    if len(replicates) == 0 or len(jackknife) < 2 or not math.isfinite(observed):
-        return None
-    if not (np.isfinite(replicates).all() and np.isfinite(jackknife).all()):
-        return None
-    tail = (1.0 - confidence) / 2.0
-    ascending = np.sort(replicates)
-    if ascending[0] == ascending[-1] == observed:
-        return Interval(observed, observed, "point")
-    below = np.count_nonzero(replicates < observed) + np.count_nonzero(replicates <= observed)
-    fraction = below / (2 * len(replicates))
-    if not 0.0 < fraction < 1.0:
-        return Interval(percentile(ascending, tail), percentile(ascending, 1.0 - tail), "percentile")
-    bias = float(ndtri(fraction))
-    acceleration = _acceleration(jackknife)
-    low, high = (
-        percentile(ascending, _adjusted_level(bias, acceleration, float(ndtri(p))))
-        for p in (tail, 1.0 - tail)
-    )
-    return Interval(low, high, "bca", bias, acceleration)
-
-
-def percentile(ascending: FloatArray, level: float) -> float:
-    """Quantile at `level` of values sorted ascending, linear interpolation as numpy's default."""
-    position = level * (len(ascending) - 1)
-    index = min(int(position), len(ascending) - 1)
-    upper = min(index + 1, len(ascending) - 1)
-    return float(interpolate(float(ascending[index]), float(ascending[upper]), position - index))
-
-
-def _acceleration(jackknife: FloatArray) -> float:
-    """Skewness of the jackknife influence values over 6; 0 where leaving out a unit changes nothing."""
-    mean = math.fsum(jackknife.tolist()) / len(jackknife)
-    influence = mean - jackknife
-    second = math.fsum((influence**2).tolist())
-    return math.fsum((influence**3).tolist()) / (6.0 * second**1.5) if second > 0.0 else 0.0
-
-
-def _adjusted_level(bias: float, acceleration: float, z: float) -> float:
-    shifted = bias + z
-    return float(ndtr(bias + shifted / (1.0 - acceleration * shifted)))

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.kernels.inequality import gini
+from seg1b.kernels.quantiles import quantile_sorted
 from seg1b.policy.gates import COUNTER_METRICS
 from seg1b.scoring.measure import Measurement, ScoringContext, SurfaceMeasurement
 from seg1b.scoring.reference import SurfaceReference
-from seg1b.scoring.values import Metric, exact_mean, exact_sum, known, quantile_sorted, rounded, unknown
+from seg1b.scoring.values import Metric, exact_mean, exact_sum, known, rounded, unknown
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]

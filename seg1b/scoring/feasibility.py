@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.bootstrap import Interval
+from seg1b.kernels.bca import Interval
 from seg1b.kernels.inequality import gini
 from seg1b.policy.gates import GatesPolicy
 from seg1b.scoring.counter_metrics import (

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from seg1b.kernels.bootstrap import Interval
+from seg1b.kernels.bca import Interval
 from seg1b.policy.gates import GatesPolicy, HardGate, StructuralPolicy
 from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.metrics import CoreScore

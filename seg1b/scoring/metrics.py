@@ -8,20 +8,20 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from seg1b.kernels.bca import Interval, bca_interval
 from seg1b.kernels.bootstrap import (
     STATISTICS,
-    Interval,
-    bca_interval,
     jackknife_statistics,
     merchant_sample,
     observed_statistics,
     replicate_statistics,
 )
 from seg1b.kernels.inequality import gini, top_share
+from seg1b.kernels.quantiles import quantile_sorted
 from seg1b.kernels.streams import world_stream
 from seg1b.policy.gates import CORE_METRICS, BootstrapPolicy
 from seg1b.scoring.measure import Measurement, ScoringContext
-from seg1b.scoring.values import Metric, known, quantile_sorted, rounded, unknown
+from seg1b.scoring.values import Metric, known, rounded, unknown
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from seg1b.kernels.bootstrap import Interval
+from seg1b.kernels.bca import Interval
 from seg1b.scoring.counter_metrics import CounterValue, counter_values
 from seg1b.scoring.gates import GateReport, counter_key, evaluate
 from seg1b.scoring.grading import RunStatus, run_status

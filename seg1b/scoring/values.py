@@ -52,17 +52,6 @@ def exact_sum(values: npt.NDArray[np.float64]) -> float:
     return math.fsum(values.tolist())
 
 
-def quantile_sorted(ascending: npt.NDArray[np.float64], level: float) -> float:
-    """Quantile of ascending values, linear interpolation (numpy's default). They must not be empty."""
-    position = level * (len(ascending) - 1)
-    index = min(int(position), len(ascending) - 1)
-    low = float(ascending[index])
-    high = float(ascending[min(index + 1, len(ascending) - 1)])
-    fraction = position - index
-    step = high - low
-    return high - step * (1.0 - fraction) if fraction >= 0.5 else low + step * fraction
-
-
 def plain(value: Any) -> Any:
     """`value` as JSON-able data: dataclasses and mappings become dicts, arrays lists, NaN and infinity
     None.

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from scoring_world import gates
 
-from seg1b.kernels.bootstrap import Interval
+from seg1b.kernels.bca import Interval
 from seg1b.policy.base import MacroRegion
 from seg1b.policy.gates import CORE_METRICS, COUNTER_METRICS, CoefficientOfVariation, CoreMetric
 from seg1b.scoring.counter_metrics import SURFACE_METRICS, CounterValue
