@@ -30,7 +30,8 @@ from seg1b.store.manifest import (
 )
 from seg1b.store.publication import Publication, document_name
 from seg1b.store.staging import StagedFolder, StagingArea
-from seg1b.store.tables import PartitionEntry, TableEntry, TableReader, damaged
+from seg1b.store.table_reader import TableReader
+from seg1b.store.tables import PartitionEntry, TableEntry, damaged
 
 
 class ObjectStore:

@@ -12,7 +12,8 @@ from seg1b.errors import ContractError
 from seg1b.store.layout import MANIFEST, PART_RECEIPT, PARTS
 from seg1b.store.manifest import FileEntry, Manifest
 from seg1b.store.staging import StagedFolder
-from seg1b.store.tables import TableEntry, TableFiles, TableWriter
+from seg1b.store.table_writer import TableFiles, TableWriter
+from seg1b.store.tables import TableEntry
 
 
 class Publication:

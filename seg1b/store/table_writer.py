@@ -1,0 +1,179 @@
+"""Write tables: parquet with row groups per partition, in key order, and a digest of every partition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from seg1b.errors import ContractError, Seg1bError
+from seg1b.store.digest import PartitionKey, arrow_partition_digest, key_order, logical_schema, type_name
+from seg1b.store.filesystem import storage_errors
+from seg1b.store.layout import check_name
+from seg1b.store.staging import HashingFile, StagedFolder
+from seg1b.store.tables import PartitionEntry, TableEntry, split
+
+TableFiles = Literal["single", "per_partition"]
+ROW_GROUP_ROWS = 1 << 20
+
+
+class TableWriter:
+    """Write one table into a staged folder, partition by partition in ascending key order.
+
+    `single` puts all partitions into `<name>.parquet`; `per_partition` writes
+    `<name>/<column>=<key>/part-0.parquet` (Hive); the files then need not repeat the column. `derived`
+    columns are not part of the logical digest.
+    """
+
+    def __init__(
+        self,
+        folder: StagedFolder,
+        name: str,
+        schema: pa.Schema,
+        *,
+        partition_column: str | None = None,
+        sorted_by: Sequence[str] = (),
+        derived: Sequence[str] = (),
+        files: TableFiles = "single",
+    ) -> None:
+        in_file = [partition_column] if partition_column and files == "single" else []
+        unknown = sorted({*sorted_by, *derived, *in_file} - set(schema.names))
+        if unknown:
+            raise ContractError("E_STORE_COLUMNS", f"table {name!r} has no column {unknown[0]!r}")
+        if files == "per_partition" and partition_column is None:
+            raise ContractError(
+                "E_STORE_COLUMNS", f"table {name!r} has no partition column to split files by"
+            )
+        self._folder, self._name, self._schema = folder, check_name(name, "table"), schema
+        self._partition_column, self._files = partition_column, files
+        self._sorted_by, self._derived = tuple(sorted_by), tuple(derived)
+        self._logical_schema = logical_schema(schema, derived)
+        self._partitions: list[PartitionEntry] = []
+        self._file: HashingFile | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._file_name = ""
+        self._row_groups = 0
+
+    def write_partition(self, key: PartitionKey, table: pa.Table) -> None:
+        """Write one partition: rows of one key, in row order. Empty ones are skipped.
+
+        Raises ContractError if the schema differs, keys do not ascend, rows are unsorted or a value is null.
+        """
+        where = f"table {self._name!r}, partition {key!r}"
+        if not table.schema.equals(self._schema):
+            raise ContractError("E_STORE_COLUMNS", f"the columns are {table.schema.names}", where=where)
+        if table.num_rows == 0:
+            return
+        if self._partitions and key_order(key) <= key_order(self._partitions[-1].key):
+            last = self._partitions[-1].key
+            raise ContractError("E_STORE_UNSORTED", f"partition {key!r} comes after {last!r}", where=where)
+        self._check_key(key, table, where)
+        try:
+            digest = arrow_partition_digest(table, self._derived)
+        except Seg1bError as error:
+            error.where = error.where or where
+            raise
+        _check_sorted(table, self._sorted_by, where)
+        if self._files == "per_partition":
+            self._finish_file()
+            self._start_file(f"{self._name}/{self._partition_column}={key}/part-0.parquet")
+        elif self._writer is None:
+            self._start_file(f"{self._name}.parquet")
+        assert self._writer is not None
+        with storage_errors(f"writing {self._file_name}", self._folder.path):
+            self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        groups = -(-table.num_rows // ROW_GROUP_ROWS)
+        entry = PartitionEntry(key, table.num_rows, digest, self._file_name, self._row_groups, groups)
+        self._partitions.append(entry)
+        self._row_groups += groups
+
+    def _check_key(self, key: PartitionKey, table: pa.Table, where: str) -> None:
+        """The partition column, where the file has it, holds the key in every row."""
+        column = self._partition_column
+        if column is not None and column in table.column_names:
+            others = [value for value in pc.unique(table.column(column)).to_pylist() if value != key]
+            if others:
+                raise ContractError("E_STORE_COLUMNS", f"a row has {column} {others[0]!r}", where=where)
+
+    def write(self, table: pa.Table) -> None:
+        """Write a table that is sorted by its partition column (or has none)."""
+        if self._partition_column is None:
+            self.write_partition("", table)
+            return
+        for key, rows in split(table, self._partition_column):
+            self.write_partition(key, rows)
+
+    def _start_file(self, name: str) -> None:
+        self._file_name, self._row_groups = name, 0
+        self._file = self._folder.create(name)
+        with storage_errors(f"writing {name}", self._folder.path):
+            self._writer = pq.ParquetWriter(
+                self._file, self._schema, compression="zstd", compression_level=3, write_statistics=True
+            )
+
+    def _finish_file(self) -> None:
+        if self._writer is None or self._file is None:
+            return
+        with storage_errors(f"writing {self._file_name}", self._folder.path):
+            self._writer.close()
+            self._file.close()
+        self._folder.finished(self._file_name, self._file)
+        self._writer = self._file = None
+
+    def finish(self) -> TableEntry:
+        """Close the files and say what was written. A table without rows leaves a file with its schema."""
+        empty_file = None
+        if not self._partitions:
+            empty_file = f"{self._name}.parquet"
+            self._start_file(empty_file)
+        self._finish_file()
+        return TableEntry(
+            self._logical_schema,
+            self._derived,
+            self._partition_column,
+            self._sorted_by,
+            tuple(self._partitions),
+            empty_file,
+        )
+
+    def abort(self) -> None:
+        """Close the files without caring for their content."""
+        writer, file = self._writer, self._file
+        self._writer = self._file = None
+        for closable in (writer, file):
+            if closable is not None:
+                try:
+                    closable.close()
+                except (OSError, pa.ArrowException):
+                    continue
+
+
+def _check_sorted(table: pa.Table, columns: Sequence[str], where: str) -> None:
+    """Rows must ascend strictly by `columns` (which makes them a key)."""
+    if not columns or table.num_rows < 2:
+        return
+    undecided = np.ones(table.num_rows - 1, dtype=np.bool_)
+    for name in columns:
+        column = table.column(name)
+        if type_name(column.type) == "string":
+            values = np.asarray(column.to_pylist(), dtype=object)
+        else:
+            values = column.to_numpy()
+        before, after = values[:-1], values[1:]
+        wrong = undecided & np.asarray(after < before, dtype=np.bool_)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0]) + 1
+            raise ContractError(
+                "E_STORE_UNSORTED", f"rows are out of order by {name}", where=f"{where}, row {row}"
+            )
+        undecided &= np.asarray(after == before, dtype=np.bool_)
+    if undecided.any():
+        row = int(np.flatnonzero(undecided)[0]) + 1
+        key = ", ".join(columns)
+        raise ContractError(
+            "E_STORE_DUPLICATE_ROW", f"the key ({key}) is repeated", where=f"{where}, row {row}"
+        )
