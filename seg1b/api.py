@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from seg1b.lanes.verify_report import VerifyReport
     from seg1b.policy.load import Policies
     from seg1b.store.store import Store
-    from seg1b.world.bundle import World
+    from seg1b.world.content import World
 
 __all__ = ["certify", "load_certificate", "load_site_locations", "tune", "verify"]
 

@@ -6,7 +6,8 @@ import pytest
 
 from seg1b.lanes.world_stage import WorldStage, compute_world
 from seg1b.policy.load import default_policies
-from seg1b.world.bundle import World, load_world
+from seg1b.world.bundle import load_world
+from seg1b.world.content import World
 
 
 @pytest.fixture(scope="session")

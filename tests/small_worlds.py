@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from seg1b.world.bundle import CountryTable, Polygons, Settlements, World
+from seg1b.world.content import CountryTable, Polygons, Settlements, World
 
 UNIT = 1 << 32
 STEPS = 4

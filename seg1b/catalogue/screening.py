@@ -16,7 +16,7 @@ from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.shares import CountryShares
 from seg1b.errors import InputError
 from seg1b.kernels.inequality import gini, top_share
-from seg1b.world.bundle import CountryTable
+from seg1b.world.content import CountryTable
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -27,7 +27,7 @@ from seg1b.kernels.projection import (
 )
 from seg1b.policy.models import CountrySharesPolicy
 from seg1b.store.digest import partition_digest, table_digest
-from seg1b.world.bundle import CountryTable
+from seg1b.world.content import CountryTable
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

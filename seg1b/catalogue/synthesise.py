@@ -22,7 +22,7 @@ from seg1b.catalogue.quotas import country_quotas
 from seg1b.catalogue.shares import CountryShares
 from seg1b.errors import ContractError, InputError
 from seg1b.policy.models import SynthesisPolicy
-from seg1b.world.bundle import CountryTable
+from seg1b.world.content import CountryTable
 
 Integers = npt.NDArray[np.int64]
 

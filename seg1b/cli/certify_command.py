@@ -13,7 +13,7 @@ from seg1b.cli.runtime import BELOW, Session, load_policies, running
 if TYPE_CHECKING:
     from seg1b.lanes.certify import CertifyResult
     from seg1b.policy.load import Policies
-    from seg1b.world.bundle import World
+    from seg1b.world.content import World
 
 HELP = """Run the ten states for every seed, score them, and publish a graded certificate.
 

@@ -11,7 +11,7 @@ from seg1b.cli.options import Json, WorldDirectory
 from seg1b.cli.runtime import Session, running
 
 if TYPE_CHECKING:
-    from seg1b.world.bundle import World
+    from seg1b.world.content import World
 
 INFO_HELP = """Sources and attribution, counts, excluded countries with reasons, and digests of a world.
 
@@ -85,7 +85,7 @@ def facts(world: World, where: str) -> dict[str, Any]:
         )
         if not ok
     ]
-    from seg1b.world.bundle import attributions
+    from seg1b.world.content import attributions
 
     provenance = world.provenance
     return {

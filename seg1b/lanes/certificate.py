@@ -31,7 +31,8 @@ from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.store.digest import canonical_json, readable_json, sha256_bytes, sha256_file
 from seg1b.store.staging import StagedFolder
 from seg1b.store.store import Store
-from seg1b.world.bundle import MANIFEST_NAME, SCHEMAS, World
+from seg1b.world.bundle import MANIFEST_NAME, SCHEMAS
+from seg1b.world.content import World
 
 FORMAT = 1
 CERTIFICATE = "certificate.json"

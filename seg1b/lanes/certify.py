@@ -35,7 +35,7 @@ from seg1b.lanes.world_stage import WorldStage, run_world
 from seg1b.policy.load import Policies
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 log = logging.getLogger(__name__)
 

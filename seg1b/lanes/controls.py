@@ -25,7 +25,7 @@ from seg1b.states.s3_requirements import required_pairs
 from seg1b.states.tables import Pairs
 from seg1b.states.world_model import WorldModel, assemble
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 from seg1b.world.weights import build_weights
 
 HONEST = "honest_placement"

@@ -16,7 +16,7 @@ from seg1b.states.plan import keys_for
 from seg1b.store.locks import Lease
 from seg1b.store.retention import Plan
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 KEEP_NEWEST_RUNS = 12
 

@@ -30,7 +30,7 @@ from seg1b.scoring.values import plain
 from seg1b.states.s3_requirements import required_pairs
 from seg1b.states.tables import Pairs
 from seg1b.store.store import Store
-from seg1b.world.bundle import CountryTable, Polygons, World
+from seg1b.world.content import CountryTable, Polygons, World
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -25,7 +25,7 @@ from seg1b.scoring.score import Score
 from seg1b.store.locks import Lease
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 Verdict = Literal["better", "worse", "same", "veto"]
 

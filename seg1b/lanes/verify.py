@@ -41,7 +41,7 @@ from seg1b.states import s9_validation
 from seg1b.states.s3_requirements import required_pairs
 from seg1b.states.seed_tables import SeedTables
 from seg1b.store.digest import readable_json
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 Observer = Callable[[str], None]
 

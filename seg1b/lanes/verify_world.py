@@ -6,14 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from seg1b.lanes.verify_report import VerifyReport
-from seg1b.world.bundle import (
-    EMBEDDED_DIRECTORY,
-    MANIFEST_NAME,
-    SCHEMAS,
-    World,
-    load_world,
-    manifest_bytes,
-)
+from seg1b.world.bundle import EMBEDDED_DIRECTORY, MANIFEST_NAME, SCHEMAS, load_world, manifest_bytes
+from seg1b.world.content import World
 
 _OF_EVERY_WORLD = ("digest", "files", "format_version", "raster")
 

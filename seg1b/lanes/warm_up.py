@@ -45,7 +45,7 @@ from seg1b.states.tables import (
 )
 from seg1b.states.world_model import WorldModel, frozen
 from seg1b.world.anchors import SettlementAnchors
-from seg1b.world.bundle import CountryTable, Settlements
+from seg1b.world.content import CountryTable, Settlements
 from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface
 from seg1b.world.tile_index import CountrySpans, IntegerPolygons, TileIndex

@@ -16,7 +16,7 @@ from seg1b.states.plan import WORLD_STATES, keys_for
 from seg1b.states.shard import StageTimes
 from seg1b.states.world_model import WorldModel, assemble, frozen
 from seg1b.store.store import Store
-from seg1b.world.bundle import World, attributions
+from seg1b.world.content import World, attributions
 from seg1b.world.surface import PopulationSurface, build_surface
 from seg1b.world.tile_index import TileIndex
 from seg1b.world.weights import TileWeights

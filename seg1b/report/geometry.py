@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.report.points import SitePoints
-from seg1b.world.bundle import Polygons, World
+from seg1b.world.content import Polygons, World
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]

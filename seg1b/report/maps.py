@@ -20,7 +20,7 @@ from seg1b.report.fill import coverage, hairlines
 from seg1b.report.geometry import Outlines, Sheet, View, country_view, sheet_for
 from seg1b.report.points import SitePoints
 from seg1b.report.raster import count_pixels, data_uri, encode_rgb, encode_tinted, shades, spread
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Colour: TypeAlias = tuple[int, int, int]

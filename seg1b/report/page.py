@@ -17,7 +17,7 @@ from seg1b.report.geometry import Outlines
 from seg1b.report.points import SitePoints
 from seg1b.report.wording import grade_text
 from seg1b.scoring.score import Score
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 __all__ = ["SitePoints", "report_page", "write_report"]
 

@@ -17,7 +17,7 @@ from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.verify import BundleReceipt, read_catalogue, read_datasets, verify_bundle
 from seg1b.scoring.values import plain
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 WORLD_STATE = "s0w"
 CATALOGUE_STATE = "s0c"

@@ -8,7 +8,7 @@ import pyarrow as pa
 from seg1b.policy.models import TileIndexPolicy
 from seg1b.states.tables import column
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 from seg1b.world.grid import Grid
 from seg1b.world.tile_index import CountrySpans, TileIndex, build_tile_index
 

@@ -13,7 +13,7 @@ from seg1b.catalogue.shares import CountryShares, country_shares
 from seg1b.policy.models import CountrySharesPolicy, TileWeightsPolicy
 from seg1b.states.tables import column
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 from seg1b.world.surface import PopulationSurface, build_surface
 from seg1b.world.tile_index import TileIndex
 from seg1b.world.weights import TileWeights, build_weights

@@ -19,7 +19,7 @@ from seg1b.policy.models import RequirementsPolicy
 from seg1b.states import s0_gate
 from seg1b.states.tables import COUNTRY, PAIR_KEY, Pairs, pairs_from_arrow, pairs_to_arrow
 from seg1b.store.store import Store
-from seg1b.world.bundle import CountryTable
+from seg1b.world.content import CountryTable
 
 STATE = "s3"
 

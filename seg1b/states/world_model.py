@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from seg1b.kernels.containment import EdgeIndex
 from seg1b.kernels.hilbert import Pieces
 from seg1b.world.anchors import SettlementAnchors, build_anchors
-from seg1b.world.bundle import CountryTable, Settlements, World
+from seg1b.world.content import CountryTable, Settlements, World
 from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface
 from seg1b.world.tile_index import IntegerPolygons, TileIndex, integer_polygons

@@ -25,17 +25,8 @@ import shapely
 from numpy.typing import NDArray
 
 from seg1b.errors import InputError
-from seg1b.world.bundle import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    SCHEMAS,
-    CountryTable,
-    Polygons,
-    RasterReference,
-    Settlements,
-    file_sha256,
-    world_digest,
-)
+from seg1b.world.bundle import FORMAT_VERSION, MANIFEST_NAME, SCHEMAS, file_sha256, world_digest
+from seg1b.world.content import CountryTable, Polygons, RasterReference, Settlements
 
 WGS84_SEMI_MAJOR_M: Final = 6378137.0
 WGS84_INVERSE_FLATTENING: Final = 298.257223563

@@ -22,7 +22,8 @@ import shapely
 
 from seg1b.errors import InputError
 from seg1b.world.build import area_km2, assemble_polygons, polygon_parts, write_world
-from seg1b.world.bundle import CountryTable, Polygons, Settlements, World, file_sha256, load_world
+from seg1b.world.bundle import file_sha256, load_world
+from seg1b.world.content import CountryTable, Polygons, Settlements, World
 from seg1b.world.polygon_file import PolygonRow, read_polygons
 from seg1b.world.raster import describe_raster
 from seg1b.world.regions import macro_region

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from seg1b.errors import ContractError, InputError
-from seg1b.world.bundle import RasterReference, file_sha256
+from seg1b.world.bundle import file_sha256
+from seg1b.world.content import RasterReference
 from seg1b.world.grid import Grid
 
 RASTER_RESOLUTION_ARCSEC: Final = 30

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from seg1b.errors import InputError
 from seg1b.kernels.jit import njit
 from seg1b.kernels.surface import MICRO
-from seg1b.world.bundle import RasterReference, World
+from seg1b.world.content import RasterReference, World
 from seg1b.world.raster import read_raster_window
 from seg1b.world.surface import PopulationSurface
 from seg1b.world.tile_index import TileIndex

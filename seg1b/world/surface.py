@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg1b.kernels import surface as kernel
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 from seg1b.world.grid import Grid
 from seg1b.world.tile_index import TileIndex
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from seg1b.errors import InputError
 from seg1b.kernels import scanline
 from seg1b.kernels.containment import EdgeIndex, build_edge_index, tile_overlap_length
-from seg1b.world.bundle import Polygons, World
+from seg1b.world.content import Polygons, World
 from seg1b.world.grid import Grid
 
 IntArray = NDArray[np.int64]

@@ -11,7 +11,7 @@ from seg1b.catalogue.shares import CountryShares, country_shares
 from seg1b.catalogue.synthesise import Synthesis, synthesise
 from seg1b.policy.load import load_policies
 from seg1b.policy.models import CountrySharesPolicy, SynthesisPolicy
-from seg1b.world.bundle import CountryTable
+from seg1b.world.content import CountryTable
 
 ISO = ("AQ", "AU", "BR", "DE", "FJ", "FR", "IN", "KE", "NA", "NR", "US", "VA")
 REGION = (

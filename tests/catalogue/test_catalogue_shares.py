@@ -24,7 +24,7 @@ from seg1b.catalogue.shares import (
 )
 from seg1b.errors import InputError
 from seg1b.kernels.inequality import gini, top_share
-from seg1b.world.bundle import CountryTable
+from seg1b.world.content import CountryTable
 
 
 def project(countries: CountryTable | None = None, **limits: float) -> CountryShares:

@@ -12,7 +12,7 @@ from seg1b.lanes.certify import certify
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import default_policies
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from seg1b.lanes.world_stage import WorldStage, world_keys
 from seg1b.policy.load import Policies, default_policies, digest, set_values
 from seg1b.store.filesystem import FileSystem
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 from faulty_filesystem import UnsyncedFileSystem

@@ -16,7 +16,7 @@ from seg1b.errors import InputError
 from seg1b.lanes.certify import CertifyResult
 from seg1b.lanes.verify import verify
 from seg1b.states import s3_requirements
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "states"))
 from seed_cases import COUNTRIES, catalogue

@@ -26,7 +26,7 @@ from seg1b.lanes.seed_tasks import place_shard
 from seg1b.lanes.shards import plan_shards
 from seg1b.states import s4_allocation, s6_jitter
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 pytestmark = pytest.mark.usefixtures("quick")
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from seg1b.lanes.screen import (
 )
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, default_policies, set_values
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from seg1b.policy.load import default_policies
 from seg1b.states.plan import BY_NAME
 from seg1b.store.filesystem import FileSystem
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/vectors/golden_states.json"

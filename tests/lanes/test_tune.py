@@ -14,7 +14,7 @@ from lane_cases import one_seed
 from seg1b.errors import InputError
 from seg1b.lanes.tune import TuneResult, compare, tune
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 pytestmark = pytest.mark.usefixtures("quick")
 

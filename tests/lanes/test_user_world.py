@@ -17,7 +17,7 @@ from rasterio.transform import from_origin
 from seg1b.catalogue.bundle import write_user_catalogue
 from seg1b.errors import Seg1bError
 from seg1b.lanes.verify import verify
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 from seg1b.world.custom import build_user_world
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "states"))

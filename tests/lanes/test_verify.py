@@ -24,7 +24,7 @@ from seg1b.lanes.verify_report import VerifyReport
 from seg1b.policy.load import default_policies, set_values
 from seg1b.states import s4_allocation, s5_assignment, s6_jitter
 from seg1b.states.seed_tables import SeedTables
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 
 pytestmark = pytest.mark.usefixtures("quick")
 FRANCE = "seeds/42/site_locations/legal_country_iso=FR"

@@ -28,7 +28,8 @@ from seg1b.lanes.verify_partial import DEMANDS
 from seg1b.lanes.verify_report import VerifyReport
 from seg1b.policy.load import set_values
 from seg1b.store.digest import readable_json
-from seg1b.world.bundle import EMBEDDED_DIRECTORY, World, load_world, manifest_bytes, world_digest
+from seg1b.world.bundle import EMBEDDED_DIRECTORY, load_world, manifest_bytes, world_digest
+from seg1b.world.content import World
 from seg1b.world.custom import build_user_world
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "states"))
@@ -253,7 +254,7 @@ def test_an_invented_raster_does_not_hide_the_embedded_world(forger: Forger, sma
     }  # fmt: skip
 
     def invent(manifest: dict[str, Any]) -> None:
-        from seg1b.world.bundle import RasterReference
+        from seg1b.world.content import RasterReference
 
         manifest["raster"] = header
         files = {name: entry["sha256"] for name, entry in manifest["files"].items()}

@@ -20,7 +20,7 @@ from seg1b.scoring.measure import Measurement, SurfaceMeasurement
 from seg1b.scoring.metrics import CoreScore
 from seg1b.scoring.score import Score
 from seg1b.scoring.values import Metric, known, plain, unknown
-from seg1b.world.bundle import CountryTable, Polygons, Settlements, World
+from seg1b.world.content import CountryTable, Polygons, Settlements, World
 
 ISO = ("IS", "NO", "SQ", "TI")
 NAMES = ("Isles & Co", "Nobody", "Square <b>", "Tiny")

@@ -15,7 +15,7 @@ from seg1b.states.s3_requirements import required_pairs
 from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
 from seg1b.states.tables import Plan
 from seg1b.states.world_model import WorldModel
-from seg1b.world.bundle import CountryTable
+from seg1b.world.content import CountryTable
 
 FINGERPRINT = "5" * 64
 COUNTRIES = ("FJ", "FR", "MC", "NA", "US")

@@ -13,7 +13,7 @@ from seg1b.policy.models import TileIndexPolicy
 from seg1b.states import s1_tile_index
 from seg1b.store.state_keys import state_key
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 from seg1b.world.grid import Grid
 from seg1b.world.tile_index import build_tile_index
 

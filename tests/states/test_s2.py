@@ -15,7 +15,7 @@ from seg1b.policy.models import TileWeightsPolicy
 from seg1b.states import s2_weights
 from seg1b.store.state_keys import state_key
 from seg1b.store.store import Store
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 from seg1b.world.grid import Grid
 from seg1b.world.surface import build_surface
 from seg1b.world.tile_index import build_tile_index

@@ -29,7 +29,8 @@ from seg1b.world.build import (
     subregion_median,
     write_world,
 )
-from seg1b.world.bundle import EMBEDDED_DIRECTORY, SCHEMAS, CountryTable, Settlements, load_world
+from seg1b.world.bundle import EMBEDDED_DIRECTORY, SCHEMAS, load_world
+from seg1b.world.content import CountryTable, Settlements
 from seg1b.world.grid import Grid
 
 REPOSITORY = Path(__file__).parents[2]

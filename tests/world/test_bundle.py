@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from seg1b.errors import InputError
 from seg1b.world.build import area_km2
-from seg1b.world.bundle import EMBEDDED_DIRECTORY, SCHEMAS, World, load_world, world_digest
+from seg1b.world.bundle import EMBEDDED_DIRECTORY, SCHEMAS, load_world, world_digest
+from seg1b.world.content import World
 from seg1b.world.regions import MACRO_REGIONS, SUBREGION_TO_MACRO_REGION, macro_region
 
 

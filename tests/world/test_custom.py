@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
 from seg1b.errors import ContractError, InputError
-from seg1b.world.bundle import RasterReference, load_world
+from seg1b.world.bundle import load_world
+from seg1b.world.content import RasterReference
 from seg1b.world.custom import build_user_world
 from seg1b.world.raster import describe_raster, read_raster_window
 

@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 from seg1b.errors import InputError
 from seg1b.policy.load import default_policies
 from seg1b.policy.models import TileMix
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 from seg1b.world.custom import build_user_world
 from seg1b.world.grid import Grid
 from seg1b.world.raster_surface import build_raster_surface

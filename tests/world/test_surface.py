@@ -14,7 +14,7 @@ from small_worlds import box, small_world
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import default_policies
 from seg1b.policy.models import SurfacePolicy
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface, build_surface, rural_people, settlement_coordinates
 from seg1b.world.tile_index import TileIndex, build_tile_index

@@ -15,7 +15,7 @@ from small_worlds import Tiles, bits, box, small_world, tiles_of_spans
 
 from seg1b.errors import InputError
 from seg1b.lanes.world_stage import WorldStage
-from seg1b.world.bundle import World
+from seg1b.world.content import World
 from seg1b.world.grid import Grid
 from seg1b.world.tile_index import TileIndex, build_tile_index, integer_polygons
 
