@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seg1b.policy.load import Policies, gates_hash, parameter_hash
+from seg1b.policy.load import Policies, gates_hash, parameter_hash, policy_digests
 from seg1b.states.plan import STATES
 from seg1b.store.digest import canonical_json, sha256_bytes
 
@@ -30,7 +30,7 @@ def manifest_fingerprint(world_digest: str, catalogue_digest: str) -> str:
 def run_identity(
     policies: Policies, world_digest: str, seeds: Sequence[SeedFacts], origin: str
 ) -> dict[str, Any]:
-    """Everything that decides the result of a certification, as plain data.
+    """Everything that decides the result of a certification, as plain data: its certificate and receipts state it.
 
     `origin`: `synthesised` (each seed its own catalogue) or `user` (one for all).
     """
@@ -40,6 +40,7 @@ def run_identity(
         ),
         "parameter_hash": parameter_hash(policies),
         "gates_hash": gates_hash(policies),
+        "policy_digests": policy_digests(policies),
         "world_digest": world_digest,
         "catalogue_origin": origin,
         "catalogue_digests": {str(facts.seed): facts.catalogue_digest for facts in seeds},

@@ -210,6 +210,14 @@ def gates_hash(policies: Policies) -> str:
     return digest(policies.gates)
 
 
+def policy_digests(policies: Policies) -> dict[str, str]:
+    """Digest (hex64) of every policy file's canonical form, by its path below the folder of policies.
+
+    `parameter_hash` is the SHA-256 of the canonical JSON of those that generate.
+    """
+    return {file.path: digest(getattr(policies, file.attribute)) for file in POLICY_FILES}
+
+
 def knobs(policies: Policies) -> dict[str, Any]:
     """Every knob by dotted path (`s6.cluster_v3.component_weights.core`) with its value, in file order."""
     found: dict[str, Any] = {}

@@ -2,8 +2,8 @@
 
 S0w seals the world: the digest of every file that the tile index, the weights and the shares are made from. S0c
 verifies one catalogue's 1A bundle (index, flag, identity, data files) and copies it into the store; nobody downstream
-reads a catalogue from anywhere else. No PASS, no read. The policies of a run are sealed in its receipt, so that a knob
-changes the keys of exactly the states that it concerns.
+reads a catalogue from anywhere else. No PASS, no read. The policies of a run are sealed by digest in its receipt, file by
+file, and not here, so that a knob changes the keys of exactly the states that it concerns.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from lane_cases import (
 
 from seg1b.lanes import certify as certify_module
 from seg1b.lanes.shards import plan_shards
-from seg1b.policy.load import default_policies
+from seg1b.policy.load import default_policies, policy_digests
 from seg1b.states.plan import BY_NAME
 from seg1b.store.filesystem import FileSystem
 from seg1b.store.store import Store
@@ -149,6 +149,7 @@ def test_pointers_follow_the_grade(small: Certified) -> None:
             receipt = store.receipts.load(entry["run_id"])
             assert set(receipt.keys) == {name.lower() for name in BY_NAME}
             assert all(store.has(state, key) for state, key in receipt.keys.items())
+            assert receipt.identity["policy_digests"] == policy_digests(small.policies)
 
 
 def test_a_run_below_b_gets_no_flag_and_is_not_the_last_good(

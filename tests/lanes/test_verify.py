@@ -195,6 +195,12 @@ def a_hidden_fact(forger: Forger) -> None:
     forger.edit_certificate(lambda d: d.update(audited_by="a big firm"))
 
 
+def another_policy_digest(forger: Forger) -> None:
+    """The digest of a policy file that was not the one."""
+    path = "policy/s6.jitter.yaml"
+    forger.edit_certificate(lambda d: d["identity"]["policy_digests"].update({path: "0" * 64}))
+
+
 @pytest.mark.parametrize(
     ("lie", "rehashed"),
     [
@@ -223,6 +229,7 @@ def test_each_of_many_lies_has_its_own_finding(forger: Forger, small: Certified)
     for lie in (
         raise_the_grade, change_a_metric, another_attribution, another_projection, a_stray_parquet,
         a_stray_file_in_the_catalogue, edit_the_attribution, a_validation_that_says_more, a_hidden_fact,
+        another_policy_digest,
     ):  # fmt: skip
         lie(forger)
     forger.rehash()
@@ -232,6 +239,7 @@ def test_each_of_many_lies_has_its_own_finding(forger: Forger, small: Certified)
         ("E_VERIFY_FACT", "cert_id"),
         ("E_VERIFY_FACT", "grade"),
         ("E_VERIFY_FACT", "audited_by"),
+        ("E_VERIFY_FACT", "identity.policy_digests.policy/s6.jitter.yaml"),
         ("E_VERIFY_FACT", "seeds[0].metrics.country_gini"),
         ("E_VERIFY_FACT", f"seeds[0].gates[{gate_number(small, 'country_gini')}].observed"),
         ("E_VERIFY_EGRESS_SCHEMA", "42/site_locations/legal_country_iso=FR"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import pickle
 import shutil
 import tomllib
@@ -24,6 +25,7 @@ from seg1b.policy.load import (
     gates_hash,
     load_policies,
     parameter_hash,
+    policy_digests,
     set_values,
 )
 from seg1b.policy.yaml_reader import parse_yaml
@@ -209,6 +211,18 @@ def test_which_hash_covers_which_file() -> None:
         parameter_hash(base),
         gates_hash(base),
     )
+
+
+def test_every_policy_file_has_its_own_digest() -> None:
+    """A changed knob changes its file's digest and no other; the parameter hash follows from the digests."""
+    base = policy_digests(default_policies())
+    assert set(base) == {file.path for file in POLICY_FILES}
+    changes = {"policy/s6.jitter.yaml": ("s6.max_attempts", 65), "gates.yaml": ("gates.cv.b", 0.31)}
+    for path, (knob, value) in changes.items():
+        changed = policy_digests(set_values(default_policies(), {knob: value}))
+        assert [name for name in base if changed[name] != base[name]] == [path]
+    generating = {file.path: base[file.path] for file in POLICY_FILES if file.generation}
+    assert hashlib.sha256(canonical_json(generating)).hexdigest() == parameter_hash(default_policies())
 
 
 def test_canonical_bytes_can_be_read_by_anyone() -> None:
