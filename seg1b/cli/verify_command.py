@@ -75,6 +75,7 @@ def facts(report: Any) -> dict[str, Any]:
         "cert_id": report.cert_id,
         "claimed_grade": report.grade,
         "verified_grade": report.verified_grade,
+        "packaged": dict(report.packaged),
         "findings": [{"code": f.code, "what": f.what, "where": f.where} for f in report.findings],
         "checked": list(report.checked),
         "unchecked": list(report.unchecked),
@@ -83,6 +84,8 @@ def facts(report: Any) -> dict[str, Any]:
 
 def show(session: Session, report: Any) -> None:
     """The readable verdict."""
+    from seg1b.report.wording import earned_with
+
     for item in report.checked:
         session.line(f"  agrees   {item}")
     for item in report.unchecked:
@@ -106,3 +109,6 @@ def show(session: Session, report: Any) -> None:
         session.line(
             f"verified: grade {report.verified_grade}, certificate {report.cert_id[:12]}", style="bold green"
         )
+    if report.ok:
+        terms, packaged = earned_with(report.packaged)
+        session.line(f"  {terms}", "" if packaged else "yellow")

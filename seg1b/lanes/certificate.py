@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg1b.errors import StoreError
-from seg1b.lanes.identity import SeedFacts, software
+from seg1b.lanes.identity import SeedFacts, packaged_facts, software
 from seg1b.lanes.seed_tasks import Finish, Preparation
 from seg1b.lanes.world_stage import WorldStage
-from seg1b.policy.load import POLICY_FILES, Policies, default_policies, gates_hash, parameter_hash
+from seg1b.policy.load import POLICY_FILES, Policies, gates_hash, parameter_hash
 from seg1b.report.page import SitePoints, write_report
 from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import GateReport, counter_key
@@ -132,7 +132,7 @@ def assemble(
         "world": world_facts(stage),
         "denylist": list(policies.requirements.denylist_country_iso) if policies.requirements.enabled else [],
         "baseline": policies.gates.baseline.model_dump(mode="json"),
-        "gates_are_the_packaged_ones": gates_hash(policies) == gates_hash(default_policies()),
+        **packaged_facts(identity),
         "seeds": [seed_facts(seed, run_ids[seed.facts.seed]) for seed in evidence],
         "pooled": {"status": pooled.status, **report_facts(pooled.report), "metrics": metrics_of(pooled)},
         "cv": {row.name: row.cv for row in rows},

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seg1b.policy.load import Policies, gates_hash, parameter_hash, policy_digests
+from seg1b.policy.load import Policies, default_policies, gates_hash, parameter_hash, policy_digests
 from seg1b.states.plan import STATES
 from seg1b.store.digest import canonical_json, sha256_bytes
+from seg1b.world.bundle import load_world
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ def run_identity(
         "catalogue_digests": {str(facts.seed): facts.catalogue_digest for facts in seeds},
         "seeds": [facts.seed for facts in seeds],
         "state_revisions": {state.name: state.revision for state in STATES},
+    }
+
+
+def packaged_facts(identity: Mapping[str, Any]) -> dict[str, bool]:
+    """What of a `run_identity` comes with seg1b and what somebody brought: a grade is worth what it was earned with."""
+    packaged = default_policies()
+    return {
+        "gates_are_the_packaged_ones": identity["gates_hash"] == gates_hash(packaged),
+        "parameters_are_the_packaged_ones": identity["parameter_hash"] == parameter_hash(packaged),
+        "seeds_are_the_packaged_ones": list(identity["seeds"]) == list(packaged.certification.seeds),
+        "world_is_the_packaged_one": identity["world_digest"] == load_world().digest,
     }
 
 

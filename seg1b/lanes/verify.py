@@ -25,7 +25,7 @@ from seg1b.catalogue.synthesise import synthesise
 from seg1b.catalogue.verify import BundleReceipt, read_datasets, verify_bundle
 from seg1b.errors import InputError, Seg1bError
 from seg1b.lanes import certificate, verify_partial
-from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
+from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, packaged_facts, run_identity
 from seg1b.lanes.seed_tasks import witness_digests
 from seg1b.lanes.verify_files import check_catalogue_files, check_files, check_layout, strict_json
 from seg1b.lanes.verify_report import Finding as Finding
@@ -370,6 +370,7 @@ def _compare_certificate(
         again = certificate.assemble(stage, policies, identity, evidence, run_ids, witness, amend)
     else:
         again = certificate.assemble(stage, policies, identity, evidence, run_ids, witness)
+    report.packaged = packaged_facts(identity)
     expected = certificate.as_published(again.document)
     for where, published, recomputed in _differences(expected, dict(document), ""):
         report.find("E_VERIFY_FACT", f"published {_short(published)}, recomputed {_short(recomputed)}", where)

@@ -21,7 +21,8 @@ class Finding:
 class VerifyReport:
     """What a verification found. `unchecked` lists what nothing was compared with.
 
-    `grade` is what the certificate claims, `verified_grade` what was proven.
+    `grade` is what the certificate claims, `verified_grade` what was proven. `packaged`: whether gates, parameters,
+    seeds and world, as recomputed, are those that come with seg1b; empty if nobody got so far.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class VerifyReport:
     checked: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     partially: bool = False
+    packaged: dict[str, bool] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from seg1b.report import charts, maps, tables
 from seg1b.report.geometry import Outlines
 from seg1b.report.points import SitePoints
-from seg1b.report.wording import STATUS_TEXT, grade_text, name_of, number, verdict
+from seg1b.report.wording import STATUS_TEXT, earned_with, grade_text, name_of, number, verdict
 from seg1b.scoring.score import Score
 from seg1b.scoring.triage import advice
 
@@ -51,10 +51,12 @@ def headline(document: Mapping[str, Any], pooled: Score) -> str:
     ]
     told = "".join(f"<div><dt>{title}</dt><dd>{value}</dd></div>" for title, value in facts)
     first, second = meaning(document, per_seed)
+    terms, packaged = earned_with(document)
+    third = escape(terms) if packaged else f"<strong>{escape(terms)}</strong>"
     return (
         f'<header><p class="eyebrow">seg1b certificate of synthetic outlet locations</p>'
         f'<div class="headline {escape(grade)}"><h1><span class="visually">Grade </span>{big}</h1>'
-        f"<div><p>{first}</p><p>{second}</p></div></div>"
+        f"<div><p>{first}</p><p>{second}</p><p>{third}</p></div></div>"
         f'<dl class="facts">{told}</dl>{denials(document)}{failures(document)}</header>'
     )
 

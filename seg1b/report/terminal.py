@@ -27,6 +27,7 @@ from seg1b.report.wording import (
     MISSING,
     STATUS_TEXT,
     allowed,
+    earned_with,
     grade_text,
     limit,
     name_of,
@@ -124,6 +125,7 @@ def summary_panel(document: Mapping[str, Any], folder: PurePath | str | None = N
         Text.assemble(("grade  ", "dim"), (grade_text(grade), GRADE_COLOURS.get(grade, "bold")))
     ]
     lines.append(_fact("cert", str(document["cert_id"])))
+    lines.append(_fact("terms", earned_with(document)[0]))
     for seed in document["seeds"]:
         status = STATUS_TEXT.get(str(seed["status"]), str(seed["status"]))
         lines.append(_fact("seed", f"{seed['seed']}: {int(seed['sites']):,} sites, {status}"))

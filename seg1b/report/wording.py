@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -94,6 +95,14 @@ STATUS_TEXT: Final = {
     "AMBER_NEAR_BPLUS": "passes B, misses B+",
     "RED_REOPEN_REQUIRED": "fails B",
 }
+
+PACKAGED: Final = {
+    "gates_are_the_packaged_ones": "gates",
+    "parameters_are_the_packaged_ones": "parameters",
+    "seeds_are_the_packaged_ones": "seeds",
+    "world_is_the_packaged_one": "world",
+}
+"""Facts of a certificate that say what its grade was earned with."""
 
 GROUPS: Final = (
     ("Core", ""),
@@ -191,6 +200,15 @@ def margin(row: dict[str, Any]) -> float | None:
     if room is None or not threshold:
         return None
     return float(room) / abs(float(threshold))
+
+
+def earned_with(facts: Mapping[str, Any]) -> tuple[str, bool]:
+    """What a grade was earned with, in a sentence, and whether all of it comes with seg1b."""
+    own = [what for name, what in PACKAGED.items() if facts.get(name) is not True]
+    if not own:
+        return "Gates, parameters, seeds and world are those packaged with seg1b.", True
+    listed = f"{', '.join(own[:-1])} and {own[-1]}" if len(own) > 1 else own[0]
+    return f"Earned with other {listed} than those packaged with seg1b: compare it only with its like.", False
 
 
 def grade_text(grade: str) -> str:

@@ -53,6 +53,12 @@ def test_verify_agrees_with_a_copy_and_finds_a_prefix(
     assert (outcome.exit_code, facts["ok"], facts["findings"]) == (0, True, [])
     assert facts["cert_id"] == published.document["cert_id"]
     assert facts["checked"]
+    assert [name for name, packaged in facts["packaged"].items() if packaged] == [
+        "gates_are_the_packaged_ones",
+        "world_is_the_packaged_one",
+    ]
+    told = command("verify", copied).stdout
+    assert "Earned with other parameters and seeds than those packaged with seg1b" in told
 
 
 def test_verify_ends_with_4_on_a_lie(command: Command, copied: Path) -> None:

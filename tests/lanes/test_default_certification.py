@@ -15,6 +15,7 @@ from lane_cases import Certified
 
 from seg1b.lanes.verify import verify
 from seg1b.policy.load import default_policies
+from seg1b.report.wording import PACKAGED
 from seg1b.scoring.grading import RunStatus
 
 pytestmark = pytest.mark.end_to_end
@@ -38,7 +39,7 @@ def test_all_four_seeds_earn_a_b_plus(default_certification: Certified) -> None:
     document = default_certification.result.certificate
     assert document["grade"] == "B+"
     assert document["reasons_against_b_plus"] == []
-    assert document["gates_are_the_packaged_ones"] is True
+    assert [document[name] for name in PACKAGED] == [True] * 4
     green: RunStatus = "GREEN_B"
     for entry in [*document["seeds"], document["pooled"]]:
         assert entry["status"] == green

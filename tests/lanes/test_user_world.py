@@ -57,6 +57,7 @@ def test_the_raster_places_the_sites_and_the_bundled_surface_watches(certified: 
     """Both surfaces are named, and what is measured on one says on which."""
     document = certified.result.certificate
     assert document["world"]["population_surface"] == ["placement", "bundled"]
+    assert document["world_is_the_packaged_one"] is False
     (entry,) = document["seeds"]
     assert all(check["passed"] for check in entry["checks"])
     assert {"population_pit_mean@placement", "population_pit_mean@bundled"} <= set(entry["metrics"])
@@ -70,6 +71,7 @@ def test_with_the_raster_everything_is_verified(certified: Certified, raster: Pa
     report = verify(folder, certified.policies, raster=raster)
     assert report.findings == []
     assert not report.partially
+    assert report.packaged["world_is_the_packaged_one"] is False
     assert any("a user's own" in line for line in report.checked)
 
 

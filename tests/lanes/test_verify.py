@@ -74,6 +74,12 @@ def test_a_copy_elsewhere_verifies_without_the_store(folder: Path, small: Certif
     assert not report.partially
     assert len(report.checked) >= 5
     assert any("the embedded one" in line for line in report.checked)
+    assert report.packaged == {
+        "gates_are_the_packaged_ones": False,
+        "parameters_are_the_packaged_ones": False,
+        "seeds_are_the_packaged_ones": False,
+        "world_is_the_packaged_one": True,
+    }
 
 
 def test_the_forger_without_a_lie_makes_the_same_certificate(forger: Forger, small: Certified) -> None:
@@ -201,6 +207,11 @@ def another_policy_digest(forger: Forger) -> None:
     forger.edit_certificate(lambda d: d["identity"]["policy_digests"].update({path: "0" * 64}))
 
 
+def packaged_after_all(forger: Forger) -> None:
+    """Gates of one's own, called the packaged ones."""
+    forger.edit_certificate(lambda d: d.update(gates_are_the_packaged_ones=True))
+
+
 @pytest.mark.parametrize(
     ("lie", "rehashed"),
     [
@@ -229,7 +240,7 @@ def test_each_of_many_lies_has_its_own_finding(forger: Forger, small: Certified)
     for lie in (
         raise_the_grade, change_a_metric, another_attribution, another_projection, a_stray_parquet,
         a_stray_file_in_the_catalogue, edit_the_attribution, a_validation_that_says_more, a_hidden_fact,
-        another_policy_digest,
+        another_policy_digest, packaged_after_all,
     ):  # fmt: skip
         lie(forger)
     forger.rehash()
@@ -239,6 +250,7 @@ def test_each_of_many_lies_has_its_own_finding(forger: Forger, small: Certified)
         ("E_VERIFY_FACT", "cert_id"),
         ("E_VERIFY_FACT", "grade"),
         ("E_VERIFY_FACT", "audited_by"),
+        ("E_VERIFY_FACT", "gates_are_the_packaged_ones"),
         ("E_VERIFY_FACT", "identity.policy_digests.policy/s6.jitter.yaml"),
         ("E_VERIFY_FACT", "seeds[0].metrics.country_gini"),
         ("E_VERIFY_FACT", f"seeds[0].gates[{gate_number(small, 'country_gini')}].observed"),

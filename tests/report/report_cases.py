@@ -184,8 +184,9 @@ def case(
     denylist: tuple[str, ...] = (),
     sites: int = 900,
     neighbours: bool = True,
+    own: tuple[str, ...] = (),
 ) -> Case:
-    """A certification with `gates` and `counters` of some seeds replaced."""
+    """A certification with `gates` and `counters` of some seeds replaced; `own`: what is not the packaged one."""
     gates, counters = gates or {}, counters or {}
     where = {seed: points(seed, sites) for seed in seeds}
     entries = [
@@ -215,6 +216,10 @@ def case(
             "attribution": "Made by hand, with love.",
         },
         "denylist": list(denylist),
+        "gates_are_the_packaged_ones": "gates" not in own,
+        "parameters_are_the_packaged_ones": "parameters" not in own,
+        "seeds_are_the_packaged_ones": "seeds" not in own,
+        "world_is_the_packaged_one": "world" not in own,
         "baseline": {"metrics": {"country_gini": 0.75282}},
         "seeds": entries,
         "pooled": {

@@ -102,6 +102,25 @@ def test_the_page_is_well_formed_and_its_parts_are_named() -> None:
     assert outline.unlabelled == []
 
 
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ((), "Gates, parameters, seeds and world are those packaged with seg1b."),
+        (("world",), "Earned with other world than those packaged with seg1b"),
+        (
+            ("gates", "parameters", "seeds"),
+            "Earned with other gates, parameters and seeds than those packaged",
+        ),
+    ],
+    ids=["packaged", "own world", "own policies"],
+)
+def test_the_header_says_what_the_grade_was_earned_with(own: tuple[str, ...], words: str) -> None:
+    """A grade by lowered gates or on a world of one's own must not look like any other."""
+    header = page_of(case(own=own)).split("<main>")[0]
+    assert words in outline_of(header.split("<body>")[1]).text
+    assert ("<strong>Earned" in header) == bool(own)
+
+
 def test_nothing_is_loaded_from_elsewhere() -> None:
     """Addresses are data or places in the page, the style sheet imports nothing, and there is no script."""
     page = page_of(case())

@@ -90,3 +90,10 @@ def test_the_summary_of_a_passing_certificate_has_no_reasons() -> None:
     assert "why not" not in text
     assert "KP (stay in all denominators)" in text
     assert "42: 900 sites, passes everything" in text
+    assert "are those packaged with seg1b." in text
+
+
+def test_the_summary_says_what_the_grade_was_earned_with() -> None:
+    """Gates and world of one's own are named."""
+    text = " ".join(" ".join(printed(summary_panel(case(own=("gates", "world")).document), 100)).split())
+    assert "Earned with other gates and world than those packaged" in text
