@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from seg1b.lanes.executor import RetentionAuthority
-from seg1b.lanes.world_stage import world_keys
+from seg1b.lanes.world_stage import externals_of, world_keys
 from seg1b.policy.load import Policies
 from seg1b.states.plan import keys_for
 from seg1b.store.locks import Lease
@@ -30,7 +30,7 @@ def anticipated_keys(
     """
     keys = set(world_keys(policies, world).values())
     for seed in seeds:
-        externals = {"world": world.digest}
+        externals = externals_of(world)
         first = keys_for(policies, externals, seed)
         digest = catalogue_digest
         if digest is None and store.has("cat", first["CAT"]):

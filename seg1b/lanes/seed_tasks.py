@@ -34,7 +34,7 @@ from seg1b.states import (
     s8_egress,
     s9_validation,
 )
-from seg1b.states.plan import BY_NAME, SHARDED_STATES, keys_for
+from seg1b.states.plan import BY_NAME, SHARDED_STATES, keys_for, world_externals
 from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
 from seg1b.states.shard import (
     ASSIGNMENT_TABLE,
@@ -97,7 +97,7 @@ def prepare_seed(
     stage: WorldStage = shared[STAGE]
     times = StageTimes()
     reused = []
-    externals = {"world": stage.world.digest}
+    externals = world_externals(stage.world.digest, stage.attribution)
     world_keys = keys_for(policies, externals, seed)
     with times.of("CAT"):
         if bundle is not None:

@@ -12,7 +12,7 @@ from seg1b.catalogue.shares import CountryShares
 from seg1b.policy.load import Policies
 from seg1b.scoring.measure import ScoringContext, make_context
 from seg1b.states import s0_gate, s1_tile_index, s2_weights
-from seg1b.states.plan import WORLD_STATES, keys_for
+from seg1b.states.plan import WORLD_STATES, keys_for, world_externals
 from seg1b.states.shard import StageTimes
 from seg1b.states.world_model import WorldModel, assemble, frozen
 from seg1b.store.store import Store
@@ -37,7 +37,17 @@ class WorldStage:
 
 def world_keys(policies: Policies, world: World) -> dict[str, str]:
     """Keys of the world states."""
-    return keys_for(policies, {"world": world.digest}, None, WORLD_STATES)
+    return keys_for(policies, externals_of(world), None, WORLD_STATES)
+
+
+def externals_of(world: World) -> dict[str, str]:
+    """What states read of a world from outside, by digest."""
+    return world_externals(world.digest, attribution_of(world))
+
+
+def attribution_of(world: World) -> str:
+    """What the world's sources ask to be said."""
+    return " ".join(attributions(world.provenance))
 
 
 def run_world(store: Store, policies: Policies, world: World) -> WorldStage:
@@ -122,5 +132,5 @@ def compose(
             gates=policies.gates,
         )
         model = assemble(world, index, surface, weights, policies.tile_weights.hilbert_block_tiles)
-    attribution = " ".join(attributions(world.provenance))
-    return WorldStage(model, frozen(shares), frozen(context.result()), keys, attribution, reused, times)
+    told = attribution_of(world)
+    return WorldStage(model, frozen(shares), frozen(context.result()), keys, told, reused, times)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from seg1b.policy.load import Policies, digest, parameter_hash
+from seg1b.store.digest import sha256_bytes
 from seg1b.store.state_keys import state_key
 
 PolicyBlock = Callable[[Policies], BaseModel]
@@ -45,8 +46,11 @@ class State:
 PARAMETERS = "parameter_hash"
 """S9's bundle states the hash of all generation policies, of which a user's catalogue leaves one without a state."""
 
+ATTRIBUTION = "attribution"
+"""S8's files carry the sentences that the world's sources ask for, which the world's digest does not cover."""
+
 STATES: tuple[State, ...] = (
-    State("S0w", "seal the world", 1, externals=("world",)),
+    State("S0w", "seal the world", 2, externals=("world",)),
     State("S1", "tile index", 1, inputs=("S0w",), policy=lambda p: p.tile_index),
     State("S2w", "tile weights", 1, inputs=("S1",), policy=lambda p: p.tile_weights),
     State("S2s", "country shares", 1, inputs=("S2w",), policy=lambda p: p.country_shares),
@@ -57,7 +61,7 @@ STATES: tuple[State, ...] = (
     State("S5", "site to tile", 1, inputs=("S4",), policy=lambda p: p.assignment, seeded=True),
     State("S6", "jitter", 1, inputs=("S1", "S2w", "S5"), policy=lambda p: p.jitter, seeded=True),
     State("S7", "synthesis", 1, inputs=("S0c", "S5", "S6"), seeded=True),
-    State("S8", "egress", 1, inputs=("S7",), seeded=True),
+    State("S8", "egress", 1, inputs=("S7",), externals=(ATTRIBUTION,), seeded=True),
     State(
         "S9",
         "validation",
@@ -72,6 +76,11 @@ STATES: tuple[State, ...] = (
 BY_NAME: Mapping[str, State] = {state.name: state for state in STATES}
 WORLD_STATES = ("S0w", "S1", "S2w", "S2s")
 SHARDED_STATES = ("S4", "S5", "S6", "S8")
+
+
+def world_externals(world_digest: str, attribution: str) -> dict[str, str]:
+    """What states read of a world from outside, as `keys_for` takes it."""
+    return {"world": world_digest, ATTRIBUTION: sha256_bytes(attribution.encode())}
 
 
 def keys_for(

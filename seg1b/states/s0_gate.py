@@ -2,8 +2,8 @@
 
 S0w seals the world: the digest of every file that the tile index, the weights and the shares are made from. S0c
 verifies one catalogue's 1A bundle (index, flag, identity, data files) and copies it into the store; nobody downstream
-reads a catalogue from anywhere else. No PASS, no read. The policies of a run are sealed by digest in its receipt, file by
-file, and not here, so that a knob changes the keys of exactly the states that it concerns.
+reads a catalogue from anywhere else. No PASS, no read. The policies of a run are sealed in its receipt, by the digest
+of each file, and not here: so a knob changes the keys of exactly the states that it concerns.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ GUARD_NAME = "guard_1A.json"
 
 
 def seal_world(store: Store, key: str, world: World) -> None:
-    """Publish S0w: what the world is made of."""
+    """Publish S0w: what the world is made of, by digest, and nothing that the world's digest does not cover."""
+    files = {name: str(entry["sha256"]) for name, entry in world.provenance.get("files", {}).items()}
+    raster = None if world.raster is None else {**world.raster.header(), "file_name": ""}
     with store.transaction(WORLD_STATE, key) as out:
-        out.add_json("sealed_world.json", {"world_digest": world.digest, "provenance": world.provenance})
+        out.add_json("sealed_world.json", {"world_digest": world.digest, "files": files, "raster": raster})
         out.facts = {"world_digest": world.digest}
 
 

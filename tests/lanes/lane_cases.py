@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from seg1b.lanes.certify import CertifyResult, certify
-from seg1b.lanes.world_stage import WorldStage, world_keys
+from seg1b.lanes.world_stage import WorldStage, attribution_of, world_keys
 from seg1b.policy.load import Policies, default_policies, digest, set_values
 from seg1b.store.filesystem import FileSystem
 from seg1b.store.store import Store
@@ -79,6 +79,7 @@ class WorldCache:
             (
                 *world_keys(policies, world).values(),
                 digest(policies.gates),
+                attribution_of(world),
                 str(world.raster is None or world.raster.path),
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rasterio.transform import from_origin
 from seg1b.catalogue.bundle import write_user_catalogue
 from seg1b.errors import Seg1bError
 from seg1b.lanes.verify import verify
-from seg1b.world.content import World
+from seg1b.world.content import World, attributions
 from seg1b.world.custom import build_user_world
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "states"))
@@ -63,6 +64,30 @@ def test_the_raster_places_the_sites_and_the_bundled_surface_watches(certified: 
     assert {"population_pit_mean@placement", "population_pit_mean@bundled"} <= set(entry["metrics"])
     assert entry["metrics"]["unpopulated_tile_share@placement"] == 0.0
     assert not list(certified.result.path.rglob("*.tif"))
+
+
+def test_worlds_that_differ_in_their_attribution_alone_share_no_egress(
+    real_world: World, tmp_path: Path
+) -> None:
+    """In one store, each certification's files say what their own world's sources ask for; no draw is made again."""
+    source = {"hand": {"attribution": "Drawn by hand."}}
+    other = dataclasses.replace(real_world, provenance={**real_world.provenance, "sources": source})
+    write_user_catalogue(tmp_path / "bundle", catalogue(real_world.countries, ISOS, 8))
+    told = {}
+    for world in (real_world, other):
+        result = run_small(tmp_path / "runs", world, one_seed(), bundle=tmp_path / "bundle")
+        files = sorted((result.path / "seeds/42/site_locations").glob("*/*.parquet"))
+        (sentence,) = {pq.read_schema(file).metadata[b"attribution"].decode() for file in files}
+        assert (result.path / "ATTRIBUTION.txt").read_text() == sentence + "\n"
+        told[world.digest, sentence] = result.certificate["seeds"][0]["logical_digest"]
+    assert [sentence for _, sentence in told] == [
+        " ".join(attributions(real_world.provenance)),
+        "Drawn by hand.",
+    ]
+    assert len(set(told.values())) == 1
+    assert {path.name: len(list(path.iterdir())) for path in (tmp_path / "runs/objects").iterdir()} == {
+        "s0c": 1, "s3": 1, "s4": 1, "s5": 1, "s6": 1, "s7": 1, "s8": 2, "s9": 2,
+    }  # fmt: skip
 
 
 def test_with_the_raster_everything_is_verified(certified: Certified, raster: Path, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ import pytest
 from seg1b.errors import InputError, Seg1bError
 from seg1b.policy.load import POLICY_FILES, Policies, default_policies, knobs, set_values
 from seg1b.states import plan
-from seg1b.states.plan import STATES, WORLD_STATES, keys_for
+from seg1b.states.plan import STATES, WORLD_STATES, keys_for, world_externals
 
 WORLD, CATALOGUE = "a" * 64, "b" * 64
-EXTERNALS = {"world": WORLD, "catalogue": CATALOGUE}
+EXTERNALS = {"world": WORLD, "catalogue": CATALOGUE, "attribution": "d" * 64}
 ALL = tuple(state.name for state in STATES)
 TAIL = {"S4": ("S4", "S5", "S6", "S7", "S8", "S9")}
 FROM = {
@@ -175,6 +175,13 @@ def test_a_reopened_catalogue_runs_from_its_seal_and_leaves_the_world() -> None:
 def test_another_world_changes_everything_but_the_catalogues_seal() -> None:
     """The catalogue's own digest stays in this call; a synthesised one has another after CAT."""
     assert changed(keys(), keys(world="c" * 64)) == set(ALL) - {"S0c"}
+
+
+def test_another_attribution_changes_the_egress_that_carries_it() -> None:
+    """The same polygons and people with other sentences: no draw moves, S8 says the new ones."""
+    assert changed(keys(), keys(attribution="c" * 64)) == {"S8", "S9"}
+    assert world_externals(WORLD, "Made by hand.") != world_externals(WORLD, "Made by foot.")
+    assert set(world_externals(WORLD, "")) == set(EXTERNALS) - {"catalogue"}
 
 
 def test_the_seed_changes_only_states_that_draw() -> None:
