@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seg1b.catalogue.outlets import OutletCatalogue
@@ -268,9 +269,7 @@ def _logical_digest(table: pa.Table) -> str:
 
 
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if not pa.types.is_list(column.type):
-        return column
-    return pa.chunked_array([pa.array(["|".join(words) for words in column.to_pylist()], pa.string())])
+    return pc.binary_join(column, "|") if pa.types.is_list(column.type) else column
 
 
 # Validation folder

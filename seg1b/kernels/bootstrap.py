@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.jit import njit
+from seg1b.kernels.jit import in_chunks, njit
 from seg1b.kernels.philox import block
 from seg1b.kernels.quantiles import interpolate
 
@@ -41,7 +41,7 @@ MAX_MERCHANTS = 1 << 31
 
 _WORD = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
-_WINDOW_SD = 6.0
+_WINDOW_SD = 3.0
 
 
 @dataclass(frozen=True)
@@ -200,14 +200,16 @@ def _replicates(
     below: Any,
     key: Any,
     counter_hi: Any,
+    first: int,
     rows: Any,
 ) -> None:
+    """Row i is replicate first + i."""
     merchants = pair_start.shape[0] - 1
     weight = np.empty(merchants, np.int32)
     counts = np.empty(eligible.shape[0], np.int64)
     buffer = np.empty(eligible.shape[0], np.int64)
     for r in range(rows.shape[0]):
-        draw_multiplicities(np.uint64(r) << _SHIFT, counter_hi, key, weight)
+        draw_multiplicities(np.uint64(first + r) << _SHIFT, counter_hi, key, weight)
         counts[:] = 0
         south = np.int64(0)
         total = np.int64(0)
@@ -237,7 +239,7 @@ def _scan_start(sample: MerchantSample, q: float) -> tuple[int, IntArray]:
     """Where a replicate's scan for quantile q may begin, and how many distances of each merchant lie before.
 
     The rank of the full sample's quantile moves by `sum(w_m * (below_m - q * n_m))` in a replicate; the scan
-    begins six standard deviations before it. A replicate beyond that is scanned from the first distance.
+    begins three standard deviations before it. A replicate beyond that is scanned from the first distance.
     """
     n = len(sample.distance_m)
     merchants = sample.merchants
@@ -255,20 +257,27 @@ def replicate_statistics(sample: MerchantSample, replicates: int, key: int, coun
     """The STATISTICS of each replicate, float64[replicates, 7]; NaN where one does not exist."""
     rows = np.empty((replicates, len(STATISTICS)))
     windows = [_scan_start(sample, 0.5), _scan_start(sample, 0.99)]
-    _replicates(
-        sample.pair_start,
-        sample.pair_country,
-        sample.pair_sites,
-        sample.southern,
-        sample.eligible,
-        sample.distance_m,
-        sample.distance_merchant,
-        np.array([start for start, _ in windows], np.int64),
-        np.stack([before for _, before in windows]),
-        np.uint64(key),
-        np.uint64(counter_hi),
-        rows,
-    )
+    starts = np.array([start for start, _ in windows], np.int64)
+    below = np.stack([before for _, before in windows])
+
+    def fill(low: int, high: int) -> None:
+        _replicates(
+            sample.pair_start,
+            sample.pair_country,
+            sample.pair_sites,
+            sample.southern,
+            sample.eligible,
+            sample.distance_m,
+            sample.distance_merchant,
+            starts,
+            below,
+            np.uint64(key),
+            np.uint64(counter_hi),
+            low,
+            rows[low:high],
+        )
+
+    in_chunks(fill, replicates)
     return rows
 
 

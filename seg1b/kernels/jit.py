@@ -7,6 +7,7 @@ The GIL is released, so a caller may run kernels on different countries in diffe
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 import numba
@@ -23,3 +24,22 @@ def inline(function: FunctionT) -> FunctionT:
     """As `njit`, but copied into its callers: for the small functions inside hot loops."""
     decorated = numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy", inline="always")
     return cast(FunctionT, decorated(function))
+
+
+def threads() -> int:
+    """Threads that this process may use (NUMBA_NUM_THREADS, else the CPUs it may run on)."""
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def in_chunks(function: Callable[[int, int], object], n: int) -> None:
+    """Call `function(start, stop)` for consecutive ranges that cover 0..n, one thread each.
+
+    For kernels whose results for one range do not depend on the others: then neither do they on the thread count.
+    """
+    workers = max(1, min(threads(), n))
+    bounds = [n * i // workers for i in range(workers + 1)]
+    if workers == 1:
+        function(0, n)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(function, bounds[:-1], bounds[1:]))  # raises what a call raised

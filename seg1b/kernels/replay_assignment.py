@@ -14,8 +14,8 @@ from seg1b.kernels.replay_draws import (
     U64,
     number_sites,
     pair_stream_v1,
+    pair_streams_v2,
     philox_block,
-    stream_v2,
     u64,
     unit_interval,
 )
@@ -59,13 +59,14 @@ def replay_assignment(
     fingerprint the v1 family: v1 streams, and order by u instead of x0.
     """
     pair, order = number_sites(n_sites)
-    ids = [int(m) for m in owned(merchant_ids, np.uint64)]
+    ids = owned(merchant_ids, np.uint64)
     fingerprint, label = v1_manifest_fingerprint, "site_tile_assign"
     if fingerprint is None:
-        streams = [(*stream_v2(seed, label, iso, m), 0) for m in ids]
+        key, high = pair_streams_v2(seed, label, iso, ids)
+        low = np.zeros(len(ids), np.uint64)
     else:
-        streams = [pair_stream_v1(fingerprint, seed, label, m, iso) for m in ids]
-    key, high, low = np.array(streams, np.uint64).reshape(-1, 3).T.copy()
+        streams = [pair_stream_v1(fingerprint, seed, label, m, iso) for m in ids.tolist()]
+        key, high, low = np.array(streams, np.uint64).reshape(-1, 3).T.copy()
     x0 = np.empty(len(pair), np.uint64)
     assignment_draws(pair, order, key, high, low, fingerprint is not None, x0)
     drawn = x0 if fingerprint is None else unit_intervals(x0)

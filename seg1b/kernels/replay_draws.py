@@ -58,16 +58,32 @@ def _text(value: str) -> bytes:
     return len(encoded).to_bytes(4, "little") + encoded
 
 
+def _hash_v2(seed: int, label: str, iso: str | None) -> hashlib._Hash:
+    root = hashlib.sha256(_text("seg1b/rng/v2") + seed.to_bytes(8, "little")).digest()
+    return hashlib.sha256(root + _text(label) + (b"" if iso is None else _text(iso)))
+
+
 def stream_v2(
     seed: int, label: str, iso: str | None = None, merchant_id: int | None = None
 ) -> tuple[int, int]:
     """(key, counter_hi) of a v2 stream of the world, a country or a pair; its counter_lo starts at 0."""
-    root = hashlib.sha256(_text("seg1b/rng/v2") + seed.to_bytes(8, "little")).digest()
-    message = root + _text(label) + (b"" if iso is None else _text(iso))
+    state = _hash_v2(seed, label, iso)
     if merchant_id is not None:
-        message += merchant_id.to_bytes(8, "little")
-    digest = hashlib.sha256(message).digest()
+        state.update(merchant_id.to_bytes(8, "little"))
+    digest = state.digest()
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
+
+
+def pair_streams_v2(seed: int, label: str, iso: str, merchant_ids: U64) -> tuple[U64, U64]:
+    """(key, counter_hi), uint64[n] each, of the v2 pair streams of n merchants: they share what comes before them."""
+    shared = _hash_v2(seed, label, iso)
+    halves = []
+    for merchant_id in merchant_ids.tolist():
+        state = shared.copy()
+        state.update(merchant_id.to_bytes(8, "little"))
+        halves.append(state.digest()[:16])
+    words = np.frombuffer(b"".join(halves), "<u8").astype(np.uint64).reshape(-1, 2)
+    return words[:, 0].copy(), words[:, 1].copy()
 
 
 def _pair_hash_v1(fingerprint: str, seed: int, label: str, merchant_id: int, iso: str) -> hashlib._Hash:

@@ -25,7 +25,7 @@ from seg1b.kernels.replay_containment import (
     tile_country_length,
     tile_country_position,
 )
-from seg1b.kernels.replay_draws import U64, multiply_wide, number_sites, philox_block, stream_v2, u64
+from seg1b.kernels.replay_draws import U64, multiply_wide, number_sites, pair_streams_v2, philox_block, u64
 
 ANCHOR_COUNTER_HIGH = 0x616E63686F72
 MICRO_PERSONS = 1_000_000
@@ -241,8 +241,7 @@ def replay_jitter(
     pair, order = number_sites(n_sites)
     tiles, people = owned(tile_id, np.int64), owned(tile_population_micro, np.int64)
     ids = owned(merchant_ids, np.uint64)
-    streams = [stream_v2(seed, "jitter_v3", iso, int(m)) for m in ids]
-    key, high = np.array(streams, np.uint64).reshape(-1, 2).T.copy()
+    key, high = pair_streams_v2(seed, "jitter_v3", iso, ids)
     x, y, attempts, component = (np.empty(len(pair), np.int64) for _ in range(4))
     out = (x, y, attempts, component)
     bad = int(cluster_sites(pair, order, tiles, people, *settlement_xy, key, high, rule, index, out))

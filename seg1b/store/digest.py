@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -129,6 +129,13 @@ def column_type(values: Column) -> str:
 def _update_with_lengths(hasher: Any, lengths: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> None:
     """Feed u32(length) || bytes of every value, in order, without a loop over values."""
     rows = len(lengths)
+    if rows and lengths[0] == lengths[-1] and np.all(lengths == lengths[0]):
+        width = int(lengths[0])
+        table = np.empty((rows, 4 + width), dtype=np.uint8)
+        table[:, :4] = np.frombuffer(struct.pack("<I", width), dtype=np.uint8)
+        table[:, 4:] = data.reshape(rows, width)
+        hasher.update(table.data)
+        return
     framed = np.empty(4 * rows + len(data), dtype=np.uint8)
     ends = np.cumsum(lengths + 4)
     heads = ends - lengths - 4
@@ -170,6 +177,11 @@ def column_digest(values: Column | pa.Array | pa.ChunkedArray) -> tuple[str, int
             return name, len(values), hasher.digest()
         values = pa.array(list(values), type=pa.binary() if name == "binary" else pa.string())
     name = type_name(values.type)
+    _hash_arrow(hasher, values, name)
+    return name, len(values), hasher.digest()
+
+
+def _hash_arrow(hasher: Any, values: pa.Array | pa.ChunkedArray, name: str) -> None:
     if values.null_count:
         raise ContractError("E_STORE_NULL", f"{values.null_count} nulls in a column of a published table")
     for chunk in values.chunks if isinstance(values, pa.ChunkedArray) else [values]:
@@ -179,27 +191,50 @@ def column_digest(values: Column | pa.Array | pa.ChunkedArray) -> tuple[str, int
             _hash_fixed_width(hasher, chunk.to_numpy(zero_copy_only=False), name)
         else:
             _hash_variable_width(hasher, chunk)
-    return name, len(values), hasher.digest()
+
+
+def _joined(columns: Iterable[tuple[str, str, int, bytes]]) -> str:
+    """Digest of a partition from (name, type, rows, digest) of its columns."""
+    hasher = hashlib.sha256(b"seg1b/partition/1")
+    for name, kind, rows, digest in columns:
+        hasher.update(frame(name) + frame(kind) + struct.pack("<Q", rows) + digest)
+    return hasher.hexdigest()
 
 
 def partition_digest(columns: Mapping[str, Column | pa.Array | pa.ChunkedArray]) -> str:
     """Digest of one partition, 64 hex; columns in schema order, all of the same length, no nulls."""
-    hasher = hashlib.sha256(b"seg1b/partition/1")
-    lengths = set()
-    for name, values in columns.items():
-        kind, rows, digest = column_digest(values)
-        lengths.add(rows)
-        hasher.update(frame(name) + frame(kind) + struct.pack("<Q", rows) + digest)
+    found = [(name, *column_digest(values)) for name, values in columns.items()]
+    lengths = {rows for _, _, rows, _ in found}
     if len(lengths) > 1:
         raise ContractError(
             "E_STORE_COLUMNS", f"columns of one partition differ in length: {sorted(lengths)}"
         )
-    return hasher.hexdigest()
+    return _joined(found)
+
+
+class PartitionHasher:
+    """Digest of one partition whose rows come in several tables of one schema; derived columns are left out."""
+
+    def __init__(self, schema: pa.Schema, derived: Sequence[str] = ()) -> None:
+        self._columns = [(name, kind, hashlib.sha256()) for name, kind in logical_schema(schema, derived)]
+        self.rows = 0
+
+    def update(self, table: pa.Table) -> None:
+        """Add rows. Raises ContractError E_STORE_NULL."""
+        for name, kind, hasher in self._columns:
+            _hash_arrow(hasher, table.column(name), kind)
+        self.rows += table.num_rows
+
+    def hexdigest(self) -> str:
+        """Digest of all rows so far, 64 hex."""
+        return _joined((name, kind, self.rows, hasher.digest()) for name, kind, hasher in self._columns)
 
 
 def arrow_partition_digest(table: pa.Table, derived: Sequence[str] = ()) -> str:
     """Digest of a table that is one partition; derived columns are left out."""
-    return partition_digest({name: table.column(name) for name in table.column_names if name not in derived})
+    hasher = PartitionHasher(table.schema, derived)
+    hasher.update(table)
+    return hasher.hexdigest()
 
 
 def key_bytes(key: PartitionKey) -> bytes:

@@ -13,7 +13,7 @@ from seg1b.store.digest import canonical_json, sha256_bytes
 from seg1b.store.filesystem import storage_errors
 from seg1b.store.tables import TableEntry, damaged
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 
 
 @dataclass(frozen=True)

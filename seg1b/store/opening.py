@@ -10,7 +10,7 @@ from seg1b.store.filesystem import FileSystem, storage_errors
 from seg1b.store.layout import Layout
 from seg1b.store.staging import StagingArea
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def open_root(layout: Layout, fs: FileSystem, *, create: bool) -> None:
@@ -87,12 +87,17 @@ def _check_format(layout: Layout) -> None:
             "E_STORE_DAMAGED",
             "the FORMAT file of this store cannot be read",
             where=str(path),
-            next_step='restore it ({"format": 1} is what this version writes) or start a new store',
+            next_step='restore it ({"format": 2} is what this version writes) or start a new store',
         ) from None
-    if version > FORMAT_VERSION:
+    if version != FORMAT_VERSION:
+        newer = version > FORMAT_VERSION
         raise InputError(
             "E_STORE_FORMAT",
-            f"this store has format {version}; this seg1b reads up to {FORMAT_VERSION}",
+            f"this store has format {version}; this seg1b reads format {FORMAT_VERSION}",
             where=str(path),
-            next_step="upgrade seg1b, or use another store",
+            next_step=(
+                "upgrade seg1b, or use another store"
+                if newer
+                else "use another store: everything in it can be made again, and its certificates stay valid"
+            ),
         )

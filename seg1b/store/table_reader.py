@@ -3,14 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from seg1b.store.digest import PartitionKey, arrow_partition_digest
 from seg1b.store.filesystem import storage_errors
 from seg1b.store.tables import TableEntry, damaged
+
+_OPEN_FILES = 16
+
+
+@dataclass
+class _OpenFile:
+    """A parquet file that was opened, the first row of each of its row groups, and the group read last."""
+
+    parquet: pq.ParquetFile
+    group_start: NDArray[np.int64]
+    group: int = -1
+    columns: tuple[str, ...] | None = None
+    rows: pa.Table | None = None
+
+    def read(self, first: int, rows: int, columns: tuple[str, ...] | None) -> pa.Table:
+        """Some rows; fewer if the file ends before. Raises pa.ArrowException, OSError."""
+        last = min(first + rows, int(self.group_start[-1]))
+        low, high = np.searchsorted(self.group_start, [first, last - 1], side="right").tolist()
+        parts = []
+        for group in range(low - 1, high):
+            start = int(self.group_start[group])
+            whole = first <= start and last >= int(self.group_start[group + 1])
+            table = self._groups(group, columns, keep=not whole)
+            begin = max(first - start, 0)
+            parts.append(table.slice(begin, last - start - begin))
+        return pa.concat_tables(parts) if parts else self.parquet.schema_arrow.empty_table()
+
+    def _groups(self, group: int, columns: tuple[str, ...] | None, *, keep: bool) -> pa.Table:
+        """A row group; partitions that share one are read one after the other, so the last is kept."""
+        if self.rows is not None and (self.group, self.columns) == (group, columns):
+            return self.rows
+        wanted = None if columns is None else list(columns)
+        table = self.parquet.read_row_group(group, columns=wanted, use_threads=False)
+        if columns is not None:
+            table = table.select(wanted)
+        self.group, self.columns, self.rows = (group, columns, table) if keep else (-1, None, None)
+        return table
 
 
 class TableReader:
@@ -19,7 +59,7 @@ class TableReader:
     def __init__(self, folder: Path, name: str, entry: TableEntry, lengths_bytes: dict[str, int]) -> None:
         self.name, self.entry = name, entry
         self._folder, self._lengths_bytes = folder, lengths_bytes
-        self._open: tuple[str, pq.ParquetFile] | None = None
+        self._open: dict[str, _OpenFile] = {}
         self._by_key = {item.key: item for item in entry.partitions}
 
     @property
@@ -39,9 +79,8 @@ class TableReader:
         item = self._by_key.get(key)
         if item is None:
             return self.schema(columns).empty_table()
-        wanted = None if columns is None or verify else list(columns)
-        table = self._read_groups(item.file, item.first_row_group, item.row_groups, wanted)
-        self._check_rows(item.file, table.num_rows, item.rows)
+        wanted = None if columns is None or verify else tuple(columns)
+        table = self._rows(item.file, item.first_row, item.rows, wanted)
         if verify:
             if arrow_partition_digest(table, self.entry.derived) != item.digest:
                 raise damaged(
@@ -63,56 +102,58 @@ class TableReader:
         if verify:
             tables = [table for _, table in self.partitions(columns, verify=True)]
         else:
-            wanted = None if columns is None else list(columns)
-            tables = []
-            for file, first, groups, rows in self._runs():
-                tables.append(self._read_groups(file, first, groups, wanted))
-                self._check_rows(file, tables[-1].num_rows, rows)
+            wanted = None if columns is None else tuple(columns)
+            tables = [self._rows(file, first, rows, wanted) for file, first, rows in self._runs()]
         return pa.concat_tables(tables) if tables else self.schema(columns).empty_table()
 
     def schema(self, columns: Sequence[str] | None = None) -> pa.Schema:
         """Arrow schema, of all or some columns."""
         file = self.entry.empty_file or self.entry.partitions[0].file
-        schema = self._parquet(file).schema_arrow
+        schema = self._parquet(file).parquet.schema_arrow
         return schema if columns is None else pa.schema([schema.field(name) for name in columns])
 
-    def _runs(self) -> Iterator[tuple[str, int, int, int]]:
-        """(file, first row group, row groups, rows) of partitions that follow each other in one file."""
-        run: tuple[str, int, int, int] | None = None
+    def _runs(self) -> Iterator[tuple[str, int, int]]:
+        """(file, first row, rows) of partitions that follow each other in one file."""
+        run: tuple[str, int, int] | None = None
         for item in self.entry.partitions:
-            if run is not None and run[0] == item.file and run[1] + run[2] == item.first_row_group:
-                run = (run[0], run[1], run[2] + item.row_groups, run[3] + item.rows)
+            if run is not None and (run[0], run[1] + run[2]) == (item.file, item.first_row):
+                run = (run[0], run[1], run[2] + item.rows)
                 continue
             if run is not None:
                 yield run
-            run = (item.file, item.first_row_group, item.row_groups, item.rows)
+            run = (item.file, item.first_row, item.rows)
         if run is not None:
             yield run
 
-    def _parquet(self, file: str) -> pq.ParquetFile:
-        if self._open is not None and self._open[0] == file:
-            return self._open[1]
+    def _parquet(self, file: str) -> _OpenFile:
+        found = self._open.pop(file, None)
+        if found is None:
+            while len(self._open) >= _OPEN_FILES:
+                self._open.pop(next(iter(self._open)))
+            found = self._opened(file)
+        self._open[file] = found  # the last in order is the one used last
+        return found
+
+    def _opened(self, file: str) -> _OpenFile:
         path = self._folder / file
         with storage_errors("opening a table", path):
             if path.stat().st_size != self._lengths_bytes[file]:
                 raise damaged(path, f"its length is not the {self._lengths_bytes[file]} bytes published")
         try:
             parquet = pq.ParquetFile(path, memory_map=True)
+            metadata = parquet.metadata
+            lengths = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         except (pa.ArrowException, OSError) as error:
             raise damaged(path, str(error)) from error
-        self._open = (file, parquet)
-        return parquet
+        return _OpenFile(parquet, np.cumsum([0, *lengths], dtype=np.int64))
 
-    def _read_groups(self, file: str, first: int, groups: int, columns: list[str] | None) -> pa.Table:
-        parquet = self._parquet(file)
+    def _rows(self, file: str, first: int, rows: int, columns: tuple[str, ...] | None) -> pa.Table:
+        open_file = self._parquet(file)
         try:
-            table = parquet.read_row_groups(
-                list(range(first, first + groups)), columns=columns, use_threads=False
-            )
+            table = open_file.read(first, rows, columns)
         except (pa.ArrowException, OSError, IndexError) as error:
             raise damaged(self._folder / file, str(error)) from error
-        return table if columns is None else table.select(columns)
-
-    def _check_rows(self, file: str, found: int, expected: int) -> None:
-        if found != expected:
-            raise damaged(self._folder / file, f"it gave {found} rows where {expected} were published")
+        if table.num_rows != rows:
+            path = self._folder / file
+            raise damaged(path, f"it gave {table.num_rows} rows where {rows} were published")
+        return table

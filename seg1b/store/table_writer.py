@@ -1,4 +1,7 @@
-"""Write tables: parquet with row groups per partition, in key order, and a digest of every partition."""
+"""Write tables: parquet files in key order, and a digest of every partition.
+
+Small partitions share row groups (a row group costs about a millisecond to write and to read, whatever it holds).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seg1b.errors import ContractError, Seg1bError
-from seg1b.store.digest import PartitionKey, arrow_partition_digest, key_order, logical_schema, type_name
+from seg1b.store.digest import PartitionHasher, PartitionKey, key_order, logical_schema, type_name
 from seg1b.store.filesystem import storage_errors
 from seg1b.store.layout import check_name
 from seg1b.store.staging import HashingFile, StagedFolder
@@ -19,6 +22,32 @@ from seg1b.store.tables import PartitionEntry, TableEntry, split
 
 TableFiles = Literal["single", "per_partition"]
 ROW_GROUP_ROWS = 1 << 20
+_SHARED_GROUP_ROWS = 1 << 16
+
+
+class _OpenPartition:
+    """The partition that is being written: its place, its digest so far, and its last row."""
+
+    def __init__(self, key: PartitionKey, hasher: PartitionHasher, file: str, first_row: int) -> None:
+        self.key, self._hasher, self._file, self._first_row = key, hasher, file, first_row
+        self._last: pa.Table | None = None
+
+    def add(self, table: pa.Table, sorted_by: Sequence[str], where: str) -> None:
+        """Take in rows that follow; raises ContractError if they are not in order or hold a null."""
+        try:
+            self._hasher.update(table)
+        except Seg1bError as error:
+            error.where = error.where or where
+            raise
+        if self._last is not None:
+            _check_sorted(pa.concat_tables([self._last, table.slice(0, 1)]), sorted_by, where)
+        _check_sorted(table, sorted_by, where)
+        self._last = table.slice(table.num_rows - 1)
+
+    def entry(self) -> PartitionEntry:
+        """What the manifest says about it."""
+        hasher = self._hasher
+        return PartitionEntry(self.key, hasher.rows, hasher.hexdigest(), self._file, self._first_row)
 
 
 class TableWriter:
@@ -53,43 +82,82 @@ class TableWriter:
         self._sorted_by, self._derived = tuple(sorted_by), tuple(derived)
         self._logical_schema = logical_schema(schema, derived)
         self._partitions: list[PartitionEntry] = []
+        self._current: _OpenPartition | None = None
         self._file: HashingFile | None = None
         self._writer: pq.ParquetWriter | None = None
         self._file_name = ""
-        self._row_groups = 0
+        self._file_rows = 0
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
 
     def write_partition(self, key: PartitionKey, table: pa.Table) -> None:
         """Write one partition: rows of one key, in row order. Empty ones are skipped.
 
         Raises ContractError if the schema differs, keys do not ascend, rows are unsorted or a value is null.
         """
-        where = f"table {self._name!r}, partition {key!r}"
+        if self._current is not None and key == self._current.key and table.num_rows:
+            raise ContractError(
+                "E_STORE_UNSORTED", f"partition {key!r} comes after {key!r}", where=self._where(key)
+            )
+        self.append(key, table)
+
+    def append(self, key: PartitionKey, table: pa.Table) -> None:
+        """Add rows to the last partition, or begin one whose key comes after it; raises as `write_partition`."""
+        where = self._where(key)
         if not table.schema.equals(self._schema):
             raise ContractError("E_STORE_COLUMNS", f"the columns are {table.schema.names}", where=where)
         if table.num_rows == 0:
             return
-        if self._partitions and key_order(key) <= key_order(self._partitions[-1].key):
-            last = self._partitions[-1].key
-            raise ContractError("E_STORE_UNSORTED", f"partition {key!r} comes after {last!r}", where=where)
         self._check_key(key, table, where)
-        try:
-            digest = arrow_partition_digest(table, self._derived)
-        except Seg1bError as error:
-            error.where = error.where or where
-            raise
-        _check_sorted(table, self._sorted_by, where)
+        partition = self._partition(key, where)
+        partition.add(table, [name for name in self._sorted_by if name != self._partition_column], where)
+        self._put(table)
+
+    def _where(self, key: PartitionKey) -> str:
+        return f"table {self._name!r}, partition {key!r}"
+
+    def _partition(self, key: PartitionKey, where: str) -> _OpenPartition:
+        """The current partition if it has this key, or a new one."""
+        current = self._current
+        if current is not None:
+            if current.key == key:
+                return current
+            if key_order(key) <= key_order(current.key):
+                raise ContractError(
+                    "E_STORE_UNSORTED", f"partition {key!r} comes after {current.key!r}", where=where
+                )
+            self._end_partition()
         if self._files == "per_partition":
             self._finish_file()
             self._start_file(f"{self._name}/{self._partition_column}={key}/part-0.parquet")
         elif self._writer is None:
             self._start_file(f"{self._name}.parquet")
-        assert self._writer is not None
+        hasher = PartitionHasher(self._schema, self._derived)
+        self._current = _OpenPartition(key, hasher, self._file_name, self._file_rows)
+        return self._current
+
+    def _end_partition(self) -> None:
+        if self._current is not None:
+            self._partitions.append(self._current.entry())
+            self._current = None
+
+    def _put(self, table: pa.Table) -> None:
+        """Write rows, together with those of other small tables."""
+        if self._pending_rows and self._pending_rows + table.num_rows > ROW_GROUP_ROWS:
+            self._flush()
+        self._pending.append(table)
+        self._pending_rows += table.num_rows
+        self._file_rows += table.num_rows
+        if self._pending_rows >= _SHARED_GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._pending or self._writer is None:
+            return
+        rows = pa.concat_tables(self._pending) if len(self._pending) > 1 else self._pending[0]
+        self._pending, self._pending_rows = [], 0
         with storage_errors(f"writing {self._file_name}", self._folder.path):
-            self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-        groups = -(-table.num_rows // ROW_GROUP_ROWS)
-        entry = PartitionEntry(key, table.num_rows, digest, self._file_name, self._row_groups, groups)
-        self._partitions.append(entry)
-        self._row_groups += groups
+            self._writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
 
     def _check_key(self, key: PartitionKey, table: pa.Table, where: str) -> None:
         """The partition column, where the file has it, holds the key in every row."""
@@ -108,7 +176,7 @@ class TableWriter:
             self.write_partition(key, rows)
 
     def _start_file(self, name: str) -> None:
-        self._file_name, self._row_groups = name, 0
+        self._file_name, self._file_rows = name, 0
         self._file = self._folder.create(name)
         with storage_errors(f"writing {name}", self._folder.path):
             self._writer = pq.ParquetWriter(
@@ -118,6 +186,7 @@ class TableWriter:
     def _finish_file(self) -> None:
         if self._writer is None or self._file is None:
             return
+        self._flush()
         with storage_errors(f"writing {self._file_name}", self._folder.path):
             self._writer.close()
             self._file.close()
@@ -127,6 +196,7 @@ class TableWriter:
     def finish(self) -> TableEntry:
         """Close the files and say what was written. A table without rows leaves a file with its schema."""
         empty_file = None
+        self._end_partition()
         if not self._partitions:
             empty_file = f"{self._name}.parquet"
             self._start_file(empty_file)
@@ -144,6 +214,7 @@ class TableWriter:
         """Close the files without caring for their content."""
         writer, file = self._writer, self._file
         self._writer = self._file = None
+        self._pending = []
         for closable in (writer, file):
             if closable is not None:
                 try:

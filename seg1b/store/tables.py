@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,13 @@ from seg1b.store.digest import PartitionKey, arrow_partition_digest, logical_sch
 
 @dataclass(frozen=True)
 class PartitionEntry:
-    """Where one partition lies: a run of row groups of one file."""
+    """Where one partition lies: `rows` rows of one file from row `first_row` on, whatever its row groups."""
 
     key: PartitionKey
     rows: int
     digest: str
     file: str
-    first_row_group: int
-    row_groups: int
+    first_row: int
 
     def to_json(self) -> dict[str, Any]:
         """JSON form."""
@@ -108,13 +108,15 @@ def split(table: pa.Table, column: str) -> Iterator[tuple[PartitionKey, pa.Table
     if table.num_rows == 0:
         return
     is_text = type_name(values.type) == "string"
-    array = np.asarray(values.to_pylist(), dtype=object) if is_text else values.to_numpy()
-    if not is_text and array.dtype.kind not in "iu":
+    if not is_text and not pa.types.is_integer(values.type):
         raise ContractError("E_STORE_TYPE", f"the partition column {column!r} is neither text nor integer")
+    encoded = values.combine_chunks()
+    if is_text and not pa.types.is_dictionary(encoded.type):
+        encoded = encoded.dictionary_encode()
+    array = (encoded.indices if is_text else encoded).to_numpy()
     starts = np.concatenate(([0], np.flatnonzero(array[1:] != array[:-1]) + 1, [len(array)]))
-    for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        key = array[start]
-        yield (str(key) if is_text else int(key)), table.slice(start, end - start)
+    for start, end in pairwise(starts.tolist()):
+        yield values[start].as_py(), table.slice(start, end - start)
 
 
 def partitioned_digest(table: pa.Table, column: str) -> str:

@@ -71,6 +71,10 @@ def test_streams_of_the_new_family() -> None:
     assert replay_draws.stream_v2(7, "x") == reference_stream(7, "x")
     assert replay_draws.stream_v2(7, "x", "FR") == reference_stream(7, "x", "FR")
     assert replay_draws.stream_v2(7, "x", "FR", 2**64 - 1) == reference_stream(7, "x", "FR", 2**64 - 1)
+    merchants = np.array([1, 9, 2**64 - 1], np.uint64)
+    key, high = replay_draws.pair_streams_v2(7, "x", "FR", merchants)
+    expected = [reference_stream(7, "x", "FR", int(m)) for m in merchants]
+    assert list(zip(key.tolist(), high.tolist(), strict=True)) == expected
 
 
 @pytest.mark.parametrize("bound", [1, 2, 1000, 10**12, 2**63, 2**63 + 1, 3 * 2**62 + 5])

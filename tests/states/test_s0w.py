@@ -7,7 +7,8 @@ from pathlib import Path
 
 from seg1b.states.s0_gate import seal_world
 from seg1b.store.store import Store
-from seg1b.world.content import World, world_digest
+from seg1b.world.bundle import world_digest
+from seg1b.world.content import World
 
 KEY = "a" * 64
 

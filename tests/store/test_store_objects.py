@@ -357,9 +357,13 @@ def test_newer_damaged_and_foreign_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="E_STORE_MISSING"):
         Store.open(root, create=False)
     Store.open(root).close()
-    (root / "FORMAT").write_text('{"format": 2}')
-    with pytest.raises(InputError, match="this store has format 2; this seg1b reads up to 1"):
-        Store.open(root)
+    for version, advice in ((1, "everything in it can be made again"), (3, "upgrade seg1b")):
+        (root / "FORMAT").write_text(f'{{"format": {version}}}')
+        with pytest.raises(
+            InputError, match=f"this store has format {version}; this seg1b reads format 2"
+        ) as e:
+            Store.open(root)
+        assert advice in str(e.value.next_step)
     (root / "FORMAT").write_text("{")
     with pytest.raises(StoreError, match="E_STORE_DAMAGED"):
         Store.open(root)
