@@ -89,15 +89,16 @@ def _certify(
     address: str | None,
 ) -> CertifyResult:
     from seg1b import api
-    from seg1b.cli.progress import watching
-    from seg1b.lanes.certify import certify as run_lane
-    from seg1b.store.store import Store
-    from seg1b.world.bundle import load_world
 
     chosen = api.check_seeds(seeds, policies)
     executor, why = api.choose_executor(executor_name, workers=workers, address=address)
-    executor.start()
+    executor.start()  # Ray takes seconds: it starts while we import what is heavy
     try:
+        from seg1b.cli.progress import watching
+        from seg1b.lanes.certify import certify as run_lane
+        from seg1b.store.store import Store
+        from seg1b.world.bundle import load_world
+
         world = load_world(world_directory)
         session.note("world", f"{len(world.countries)} countries, digest {world.digest[:12]}")
         with api.checked_catalogue(catalogue, world) as brought:

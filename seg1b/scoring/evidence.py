@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from seg1b.kernels.sphere import nearest_neighbour_m
 from seg1b.scoring.measure import Measurement, ScoringContext
 from seg1b.scoring.reference import SurfaceReference
 from seg1b.scoring.sentinel import unwrapped
 from seg1b.scoring.sites import Sites
+from seg1b.scoring.two_sample import kolmogorov_smirnov, mann_whitney
 from seg1b.scoring.values import exact_sum, rounded
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -74,15 +74,15 @@ def neighbour_tests(measurement: Measurement, reference: Sites) -> list[TestResu
         reason = "not_computable: one of the samples has fewer than two sites"
         return [TestResult(name, None, None, n, m, reason) for name in names]
     other = nearest_neighbour_m(reference.lon_deg, reference.lat_deg)
-    ks = stats.ks_2samp(measurement.distance_m, other, method="asymp")
+    ks = kolmogorov_smirnov(measurement.distance_m, other)
     a = country_medians(measurement.country, measurement.distance_m, measurement.countries)
     b = country_medians(reference.country, other, measurement.countries)
-    results = [TestResult(names[0], rounded(float(ks.statistic)), rounded(float(ks.pvalue)), n, m)]
+    results = [TestResult(names[0], rounded(ks[0]), rounded(ks[1]), n, m)]
     if not len(a) or not len(b):
         reason = "not_computable: no country has two sites in one of the samples"
         return [*results, TestResult(names[1], None, None, len(a), len(b), reason)]
-    mw = stats.mannwhitneyu(a, b, alternative="two-sided", method="asymptotic")
-    mw_row = TestResult(names[1], rounded(float(mw.statistic)), rounded(float(mw.pvalue)), len(a), len(b))
+    mw = mann_whitney(a, b)
+    mw_row = TestResult(names[1], rounded(mw[0]), rounded(mw[1]), len(a), len(b))
     return [*results, mw_row]
 
 

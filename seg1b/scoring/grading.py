@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from seg1b.policy.gates import CORE_METRICS, CoefficientOfVariation
 from seg1b.scoring.gates import GateReport
@@ -77,7 +77,9 @@ def sigma_interval_factors(n: int, confidence: float = SIGMA_CONFIDENCE) -> tupl
     if n < 2:
         return None
     tail = (1.0 - confidence) / 2.0
-    low, high = (math.sqrt((n - 1) / float(chi2.ppf(p, n - 1))) for p in (1.0 - tail, tail))
+    low, high = (
+        math.sqrt((n - 1) / (2.0 * float(gammaincinv((n - 1) / 2.0, p)))) for p in (1.0 - tail, tail)
+    )  # chi-square with k degrees of freedom is twice a gamma of shape k/2
     return rounded(low), rounded(high)
 
 
