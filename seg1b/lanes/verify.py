@@ -12,34 +12,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from seg1b.catalogue.bundle import write_synthesis
-from seg1b.catalogue.guard import guard_metrics
-from seg1b.catalogue.synthesise import synthesise
-from seg1b.catalogue.verify import BundleReceipt, read_datasets, verify_bundle
 from seg1b.errors import InputError, Seg1bError
 from seg1b.lanes import certificate, verify_partial
-from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, packaged_facts, run_identity
+from seg1b.lanes.identity import packaged_facts, run_identity
 from seg1b.lanes.seed_tasks import witness_digests
-from seg1b.lanes.verify_files import check_catalogue_files, check_files, check_layout, strict_json
+from seg1b.lanes.verify_files import check_files, check_layout, strict_json
 from seg1b.lanes.verify_report import Finding as Finding
 from seg1b.lanes.verify_report import VerifyReport
-from seg1b.lanes.verify_tables import read_seed
+from seg1b.lanes.verify_seed import verify_seed
 from seg1b.lanes.verify_world import checked_world
 from seg1b.lanes.world_stage import WorldStage, compute_world
 from seg1b.policy.load import POLICY_FILES, Policies, PolicySource, default_policies, gates_hash
 from seg1b.policy.validate import build
 from seg1b.report.page import SitePoints, write_report
-from seg1b.scoring.values import plain
-from seg1b.states import s9_validation
-from seg1b.states.s3_requirements import required_pairs
-from seg1b.states.seed_tables import SeedTables
 from seg1b.store.digest import readable_json
 from seg1b.world.content import World
 
@@ -110,7 +101,7 @@ def _recompute(
     witness: dict[int, dict[str, str]] = {}
     for entry in document["seeds"]:
         observer(f"seed {entry['seed']}")
-        seed_evidence, tables = _verify_seed(path, stage, published, world, document, entry, report)
+        seed_evidence, tables = verify_seed(path, stage, published, world, document, entry, report)
         evidence.append(seed_evidence)
         facts = seed_evidence.facts
         points[facts.seed] = SitePoints(tables.egress.country, tables.lon_deg, tables.lat_deg)
@@ -233,115 +224,6 @@ def _check_origin(
                 "E_VERIFY_GUARD",
                 "the 1A guard rejects the catalogue; certify refuses it",
                 f"seed {seed.facts.seed}",
-            )
-
-
-# -- one seed ------------------------------------------------------------------------------------------------------
-
-
-def _verify_seed(
-    path: Path,
-    stage: WorldStage,
-    policies: Policies,
-    world: World,
-    document: Mapping[str, Any],
-    entry: Mapping[str, Any],
-    report: VerifyReport,
-) -> tuple[certificate.SeedEvidence, SeedTables]:
-    seed = int(entry["seed"])
-    folder = path / certificate.seed_folder(seed)
-    receipt = verify_bundle(folder / "catalogue")
-    check_catalogue_files(receipt, report)
-    digest = receipt.content_sha256_hex
-    if document["identity"]["catalogue_origin"] == "synthesised" and not report.partially:
-        _compare_synthesis(stage, policies, seed, receipt, report)
-    facts = SeedFacts(seed, digest, manifest_fingerprint(world.digest, digest))
-    tables, digests = read_seed(folder, stage, policies, receipt, report)
-    validation = s9_validation.validate(
-        stage.world,
-        tables,
-        stage.context,
-        policies,
-        seed,
-        facts.manifest_fingerprint,
-        surface_known=not report.partially,
-    )
-    for check in validation.replay.checks:
-        if not check.passed:
-            report.find(
-                "E_VERIFY_REPLAY", f"{check.demand}: {check.differing} differ", f"seed {seed}, {check.first}"
-            )
-    if report.partially:
-        for name, count in validation.replay.violations.items():
-            if count != 0:
-                report.find("E_VERIFY_STRUCTURE", f"{name}: {count}", f"seed {seed}")
-        validation = verify_partial.completed(stage, policies, tables, validation, entry)
-    _compare_validation(folder, validation, policies, world, facts, digests, report)
-    _, denied = required_pairs(tables.catalogue, stage.world.countries, policies.requirements)
-    replayed = (
-        "scored again, as far as no raster is needed" if report.partially else "replayed and scored again"
-    )
-    report.checked.append(f"seed {seed}: {len(tables.egress)} sites {replayed}")
-    evidence = certificate.SeedEvidence(
-        facts,
-        plain(guard_metrics(read_datasets(receipt))),
-        denied,
-        tables.pairs.sites_per_country(len(stage.world.iso)),
-        validation.score,
-        validation.passed,
-        validation.checks(),
-        validation.evidence,
-        digests,
-    )
-    return evidence, tables
-
-
-def _compare_synthesis(
-    stage: WorldStage, policies: Policies, seed: int, receipt: BundleReceipt, report: VerifyReport
-) -> None:
-    """Synthesise the catalogue again and compare what it means."""
-    again = synthesise(stage.world.countries, stage.shares, policies.synthesis, seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch) / "bundle"
-        write_synthesis(root, again, stage.shares, policies.country_shares, stage.world.digest)
-        expected = verify_bundle(root)
-    if expected.content_sha256_hex != receipt.content_sha256_hex:
-        differing = sorted(
-            name
-            for name in {**expected.dataset_logical_sha256_hex, **receipt.dataset_logical_sha256_hex}
-            if expected.dataset_logical_sha256_hex.get(name) != receipt.dataset_logical_sha256_hex.get(name)
-        )
-        report.find(
-            "E_VERIFY_CATALOGUE",
-            f"the catalogue is not the one that policy and seed give ({', '.join(differing) or 'identity'})",
-            f"seed {seed}",
-        )
-
-
-def _compare_validation(
-    folder: Path,
-    validation: s9_validation.Validation,
-    policies: Policies,
-    world: World,
-    facts: SeedFacts,
-    digests: Mapping[str, str],
-    report: VerifyReport,
-) -> None:
-    """Compare the seed's validation bundle with the one that follows from what was recomputed."""
-    hashes = certificate.seed_hashes(policies, world.digest, facts)
-    identity = {"seed": facts.seed, "manifest_fingerprint": facts.manifest_fingerprint, **hashes}
-    documents = s9_validation.bundle_documents(validation, identity, policies, digests)
-    _compare_bundle(folder / "validation", documents, facts.seed, report)
-
-
-def _compare_bundle(folder: Path, documents: Mapping[str, bytes], seed: int, report: VerifyReport) -> None:
-    present = {p.name: p.read_bytes() for p in sorted(folder.glob("*")) if p.is_file()}
-    for name in sorted({*present, *documents}):
-        if present.get(name) != documents.get(name):
-            report.find(
-                "E_VERIFY_BUNDLE",
-                "the validation bundle is not the one that was recomputed",
-                f"seed {seed}, {name}",
             )
 
 

@@ -453,7 +453,7 @@ def test_a_synthesised_catalogue_on_a_raster_is_not_called_a_lie(
     partial: Forger, certified: Certified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shares depend on the raster; what was not compared is said. With a raster it would be compared."""
-    monkeypatch.setattr("seg1b.lanes.verify._compare_synthesis", lambda *_: pytest.fail("compared"))
+    monkeypatch.setattr("seg1b.lanes.verify_seed._compare_synthesis", lambda *_: pytest.fail("compared"))
     partial.forge(lambda _, tables: tables, origin="synthesised")
     report = verify(partial.folder, certified.policies)
     assert report.findings == []
