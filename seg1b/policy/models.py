@@ -190,9 +190,14 @@ class CountryQuotas(PolicyModel):
     """How country shares become quotas of a catalogue."""
 
     shock_sigma: float = Field(ge=0.0, le=1.0, description="Lognormal seed shock; 0 makes the country CV 0.")
-    largest_merchant_share: float = Field(gt=0.0, le=1.0, description="Largest share of one merchant.")
+    largest_merchant_share: float = Field(
+        gt=0.0, le=1.0, description="Largest share of a quota for one merchant."
+    )
     same_region_weight: PositiveFloat = Field(description="Preference for the home region abroad.")
-    small_quota_limit: int = Field(ge=0, description="Below this quota: one outlet a merchant.")
+    small_quota_limit: int = Field(
+        ge=0,
+        description="In a country of at most this quota one outlet a merchant, unless nothing else fits.",
+    )
 
 
 class SynthesisPolicy(PolicyModel):
