@@ -172,7 +172,8 @@ def verify(
 def load_certificate(cert: PathLike, *, runs: PathLike = "runs") -> dict[str, Any]:
     """The document of a certification: grade, identity, seeds with gates and metrics, CVs, pooled.
 
-    cert: a folder, or an id or a prefix of it in the store `runs`. Nothing is checked: that is `verify`'s work.
+    cert: a folder, or an id or a prefix of it in the store `runs`. Nothing is checked: that is `verify`'s work. Raises
+    InputError E_CERTIFICATE_MISSING, E_CERTIFICATE_UNREADABLE or E_STORE_UNKNOWN_ID.
 
         seg1b.load_certificate("runs/certifications/3f2a...")["grade"]
     """
@@ -266,7 +267,11 @@ def _country_folders(cert: Path, seed: int) -> dict[str, Path]:
 
 
 def certification_folder(cert: PathLike, runs: PathLike = "runs") -> Path:
-    """A certification's folder from what a user typed: a folder, or an id or a prefix of it in the store."""
+    """A certification's folder from what a user typed: a folder, or an id or a prefix of it in the store.
+
+    Raises InputError E_CERTIFICATE_MISSING for a folder without a certificate, E_STORE_UNKNOWN_ID for an id that the
+    store does not have or that several begin with, E_STORE_* where there is no store.
+    """
     path = Path(cert)
     if (path / "certificate.json").is_file():
         return path

@@ -61,6 +61,7 @@ class _Outlets:
 
     @staticmethod
     def of(table: pa.Table) -> _Outlets:
+        """Count the rows of an `outlet_catalogue`, one an outlet."""
         merchant_id, merchant = np.unique(table.column("merchant_id").to_numpy(), return_inverse=True)
         legal, home = table.column("legal_country_iso"), table.column("home_country_iso")
         abroad = pc.not_equal(legal, home).to_numpy().astype(np.int64)

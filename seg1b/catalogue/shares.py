@@ -96,7 +96,10 @@ class CountryShares:
 
 
 def market_size(countries: CountryTable, gdp_exponent: float) -> Floats:
-    """f64[C]: population x GDP per head ^ gdp_exponent; 0 for countries without people or not eligible."""
+    """f64[C]: population x GDP per head ^ gdp_exponent; 0 for countries without people or not eligible.
+
+    Raises InputError E_SHARES_PRIOR if an inhabited, eligible country has no positive GDP per head (USD).
+    """
     inhabited = countries.eligible & (countries.population > 0)
     gdp_per_head = np.where(inhabited, countries.gdp_per_head, 0.0)
     poor = np.flatnonzero(inhabited & ~(np.isfinite(gdp_per_head) & (gdp_per_head > 0.0)))

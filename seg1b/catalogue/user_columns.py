@@ -203,8 +203,10 @@ def _unknown_country(code: str, iso: tuple[str, ...]) -> str:
 
 
 def read_source(path: Path, aliases: Mapping[str, str]) -> SourceTable:
-    """Read a Parquet or text table; column names are trimmed, and aliases replaced by the names they stand
-    for.
+    """Read a Parquet or text table; column names are trimmed, and aliases replaced by the names they stand for.
+
+    Raises InputError E_CATALOGUE_*: no such file, an ending that names no format, unreadable content, no rows, or two
+    columns of one meaning.
     """
     path = Path(path)
     suffix = path.suffix.lower()

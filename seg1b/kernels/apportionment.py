@@ -40,7 +40,7 @@ class QuantisedRuns:
     zero_mass_fallback: bool
 
     def tile0(self, tile0: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """First tile ids of these runs, from the first tile ids of the runs that came in."""
+        """First tile ids of these runs, from the int64 first tile ids of the runs that came in."""
         if self.split_run < 0:
             return tile0
         tail = tile0[self.split_run] + self.length[self.split_run]
@@ -195,9 +195,10 @@ def blend_masses_v1(
     area_mass: npt.NDArray[np.float64],
     population_mass: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """v1 mass of a country's tiles: `u*uniform/sum + a*area/sum + p*population/sum`.
+    """v1 mass of a country's n tiles, float64[n]: `uniform/n + area*a/sum(a) + population*p/sum(p)`.
 
-    A component whose sum is 0 counts as uniform.
+    `uniform`, `area` and `population` are the components' shares; a and p are `area_mass` and `population_mass`,
+    float64[n]. A component whose sum is 0 counts as uniform.
     """
     even = np.full(len(area_mass), 1.0 / len(area_mass))
     total = uniform * even

@@ -74,7 +74,10 @@ def merchant_sample(
     eligible: npt.NDArray[np.bool_],
     distance_m: FloatArray | None,
 ) -> MerchantSample:
-    """Group n sites by merchant (dense numbers 0..M-1) and country; `distance_m` float64[n] or None."""
+    """Group n sites by merchant (dense numbers 0..M-1) and country; `distance_m` float64[n] or None.
+
+    `merchant`, `country` integers[n], `southern` bool[n], `eligible` bool[C]. Raises ValueError from 2^31 merchants on.
+    """
     countries = len(eligible)
     merchant = np.asarray(merchant, np.int64)
     merchants = int(merchant.max()) + 1 if len(merchant) else 0

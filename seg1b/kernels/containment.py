@@ -246,7 +246,10 @@ def inside_tile_edges(local: Any, count: Any, centre_inside: Any, x: Any, y: Any
 
 @njit
 def on_tile_edges(local: Any, count: Any, x: Any, y: Any) -> Any:
-    """Whether the point lies exactly on one of the gathered edges."""
+    """Whether the point lies exactly on one of the gathered edges.
+
+    `local` int64[count.., 4] as `gather_edges` fills it; x, y in units (2^-32 tile) from the tile's corner.
+    """
     for i in range(count):
         x0, y0, x1, y1 = local[i, 0], local[i, 1], local[i, 2], local[i, 3]
         within = min(x0, x1) <= x <= max(x0, x1) and min(y0, y1) <= y <= max(y0, y1)

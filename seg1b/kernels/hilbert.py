@@ -55,7 +55,10 @@ def hilbert_distance(x: Any, y: Any, order: Any) -> Any:
 
 
 def curve_order(ncols: int, nrows: int, block_tiles: int) -> int:
-    """Order of the smallest Hilbert curve that covers the blocks of a grid."""
+    """Order of the smallest Hilbert curve that covers the blocks of a grid.
+
+    The grid has `ncols` x `nrows` tiles, a block `block_tiles` x `block_tiles`; a curve of order k has 2^k x 2^k cells.
+    """
     blocks = max(-(-ncols // block_tiles), -(-nrows // block_tiles))
     return max(1, (blocks - 1).bit_length())
 

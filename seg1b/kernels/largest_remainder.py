@@ -83,7 +83,10 @@ class LargestRemainderAllocation:
 def rank_by_weight(
     tile0: npt.NDArray[np.int64], length: npt.NDArray[np.int32], weight: npt.NDArray[np.int64]
 ) -> WeightRank:
-    """Sort a country's runs once; every pair then only looks things up."""
+    """Sort a country's runs once; every pair then only looks things up.
+
+    Of each run: `tile0` int64[N] first tile id, `length` int32[N] tiles, `weight` int64[N] per tile.
+    """
     order = np.lexsort((tile0, -weight))
     before = np.concatenate([[0], np.cumsum(length[order], dtype=np.int64)]).astype(np.int64)
     return WeightRank(tile0[order], weight[order], before)

@@ -182,6 +182,7 @@ class _Limits:
 
     @staticmethod
     def of(n: int, linear: Sequence[LinearLimit], order: Sequence[OrderLimit]) -> _Limits:
+        """Stack the limits on n shares: one row of coefficients or weights a limit."""
         return _Limits(
             names=(*(limit.name for limit in linear), *(limit.name for limit in order)),
             linear=np.array([limit.coefficients for limit in linear], dtype=np.float64).reshape(-1, n),

@@ -10,7 +10,10 @@ from seg1b.kernels.jit import njit
 
 @njit
 def interpolate(low: float, high: float, fraction: float) -> float:
-    """Linear interpolation between neighbouring order statistics with numpy's rounding."""
+    """Linear interpolation between neighbouring order statistics with numpy's rounding.
+
+    `fraction` in [0, 1) of the way from `low` to `high`; from the nearer end, so that both ends are exact.
+    """
     step = high - low
     if fraction >= 0.5:
         return high - step * (1.0 - fraction)

@@ -81,7 +81,10 @@ def weight_position(site: int, draws: PlanDraws) -> int:
 
 @njit
 def tile_at(position: int, tile0: I64, weight: I64, cum: I64) -> int:
-    """The tile that holds `position`: binary search for the last piece that does not begin after it."""
+    """The tile that holds `position`: binary search for the last piece that does not begin after it.
+
+    Pieces int64[N]: first tile id, weight of each tile, exclusive cumulative weight.
+    """
     low = i64(0)
     high = i64(cum.shape[0])
     while high - low > 1:

@@ -131,7 +131,10 @@ def draw_below(stream: tuple[int, int], bound: int) -> int:
 
 
 def number_sites(n_sites: ArrayLike) -> tuple[I64, I64]:
-    """(pair index, site_order from 1) of every site number."""
+    """(pair index, site_order from 1) of every site number.
+
+    `n_sites` int64[P] per pair; both results int64[sum(n_sites)].
+    """
     counts = owned(n_sites, np.int64)
     pair = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
     first = np.cumsum(counts) - counts

@@ -91,7 +91,10 @@ def pair_streams(
 
 
 def draw_below(stream: Stream, bound: int) -> int:
-    """Uniform integer in [0, bound), 1 <= bound <= 2^64, by rejection: no modulo bias."""
+    """Uniform integer in [0, bound), 1 <= bound <= 2^64, by rejection: no modulo bias.
+
+    Raises ValueError for another bound.
+    """
     if not 1 <= bound <= _WORD:
         raise ValueError(f"bound must be in [1, 2^64], got {bound}")
     limit = _WORD - _WORD % bound

@@ -147,7 +147,10 @@ def settlement_contributions(
 
 @njit
 def merge_by_tile(tiles: IntArray, values: IntArray) -> tuple[IntArray, IntArray]:
-    """Sort contributions by tile id (radix, 11 bits at a time) and add up those of one tile."""
+    """Sort contributions by tile id (radix, 11 bits at a time) and add up those of one tile.
+
+    `tiles`, `values` int64[n]. Returns the m <= n distinct ids ascending and their sums, both int64[m].
+    """
     n = len(tiles)
     if n == 0:
         return tiles, values

@@ -63,7 +63,10 @@ def take(
 
 
 def build_guide(cum: npt.NDArray[np.int64], total: int) -> GuideTable:
-    """Guide table of about one bucket a piece: O(1) look-ups for points in any order."""
+    """Guide table of about one bucket a piece: O(1) look-ups for points in any order.
+
+    `cum` int64[N] are the exclusive cumulative weights of the pieces, `total` their sum.
+    """
     shift = max(0, total.bit_length() - max(1, len(cum).bit_length()))
     return GuideTable(_fill_guide(cum, ((total - 1) >> shift) + 2, shift), shift)
 

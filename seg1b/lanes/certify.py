@@ -92,7 +92,10 @@ class SeedProgress:
     run_id: str = field(default_factory=new_run_id)
 
     def results(self) -> tuple[Preparation, Finish]:
-        """What the seed came to; only once every task of it has completed."""
+        """What the seed came to; only once every task of it has completed.
+
+        Raises ContractError E_LANE_INCOMPLETE before that.
+        """
         if self.preparation is None or self.finish is None:
             raise ContractError(
                 "E_LANE_INCOMPLETE", "a seed was asked for its results before it was finished"

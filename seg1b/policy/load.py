@@ -107,7 +107,10 @@ class Policies:
 
 
 def defaults_directory() -> Path:
-    """The packaged defaults: `seg1b/_config` of an installed wheel, else `config/` beside the package."""
+    """The packaged defaults: `seg1b/_config` of an installed wheel, else `config/` beside the package.
+
+    Raises InputError E_POLICY_DEFAULTS_MISSING if neither has a `gates.yaml`.
+    """
     package = Path(str(resources.files("seg1b")))
     for candidate in (package / "_config", package.parent / "config"):
         if (candidate / "gates.yaml").is_file():

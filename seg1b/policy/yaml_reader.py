@@ -23,12 +23,14 @@ class _StrictLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """As the base class, but an alias is a ComposerError."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "aliases are not used in policies", mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """As the base class, but a key that is no text is a ConstructorError, one given twice a _DuplicateKeyError."""
         lines: dict[Any, int] = {}
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -92,7 +94,10 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read and parse a UTF-8 file; see `parse_yaml`."""
+    """Read and parse a UTF-8 file; see `parse_yaml`.
+
+    Raises InputError E_POLICY_UNREADABLE or E_POLICY_PARSE (also for what is not UTF-8).
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -68,7 +68,10 @@ def load(store: Store, key: str, iso: tuple[str, ...]) -> Pairs:
 def required_pairs(
     catalogue: OutletCatalogue, countries: CountryTable, policy: RequirementsPolicy
 ) -> tuple[Pairs, dict[str, Any]]:
-    """Pairs in (country, merchant) order without those of denied countries, and what was denied."""
+    """Pairs in (country, merchant) order without those of denied countries, and what was denied.
+
+    Raises InputError E315_POLICY_ISO_UNKNOWN for a denied country that the world does not have.
+    """
     unknown = [code for code in policy.denylist_country_iso if code not in countries.index_of]
     if unknown:
         raise InputError(

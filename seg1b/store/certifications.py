@@ -92,7 +92,10 @@ class Certifications:
                 )
 
     def remove(self, cert_id: str) -> None:
-        """Remove a pack by its full id. Nothing else ever does."""
+        """Remove a pack by its full id. Nothing else ever does.
+
+        Raises InputError E_STORE_UNKNOWN_ID for an unknown id or a mere prefix, StoreError where the disk refuses.
+        """
         with self._lock.hold(f"removing certification {cert_id}"):
             target = self.path(cert_id)
             if target.name != cert_id:

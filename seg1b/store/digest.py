@@ -60,7 +60,10 @@ def canonical_json(value: Any) -> bytes:
 
 
 def readable_json(value: Any) -> bytes:
-    """As `canonical_json`, but indented and with a final newline: how documents are stored."""
+    """As `canonical_json`, but indented and with a final newline: how documents are stored.
+
+    Raises ContractError for what is no JSON value, NaN and infinity included.
+    """
     try:
         text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -94,7 +97,10 @@ def frame(text: str) -> bytes:
 
 
 def type_name(arrow_type: pa.DataType) -> str:
-    """Name of a type in the logical schema: dictionaries and large strings are strings."""
+    """Name of a type in the logical schema: dictionaries and large strings are strings.
+
+    Raises ContractError E_STORE_TYPE for a type that no published table may have.
+    """
     if pa.types.is_dictionary(arrow_type):
         arrow_type = arrow_type.value_type
     if pa.types.is_large_string(arrow_type) or pa.types.is_string(arrow_type):
@@ -117,7 +123,10 @@ def logical_schema(schema: pa.Schema, derived: Sequence[str] = ()) -> tuple[tupl
 
 
 def column_type(values: Column) -> str:
-    """Logical type of a numpy array or of a list of strings or bytes."""
+    """Logical type of a numpy array or of a list of strings or bytes.
+
+    Raises ContractError E_STORE_TYPE for a numpy type that no published table may have.
+    """
     if isinstance(values, np.ndarray) and values.dtype.kind not in "OUST":
         name = _OF_NUMPY.get(f"{values.dtype.kind}{values.dtype.itemsize}")
         if name is None:
@@ -202,7 +211,10 @@ def _joined(columns: Iterable[tuple[str, str, int, bytes]]) -> str:
 
 
 def partition_digest(columns: Mapping[str, Column | pa.Array | pa.ChunkedArray]) -> str:
-    """Digest of one partition, 64 hex; columns in schema order, all of the same length, no nulls."""
+    """Digest of one partition, 64 hex; columns in schema order, all of the same length, no nulls.
+
+    Raises ContractError E_STORE_COLUMNS for columns of unequal length, and as `column_digest` does.
+    """
     found = [(name, *column_digest(values)) for name, values in columns.items()]
     lengths = {rows for _, _, rows, _ in found}
     if len(lengths) > 1:

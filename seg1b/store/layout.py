@@ -88,7 +88,10 @@ class Layout:
 
 
 def check_name(name: str, what: str) -> str:
-    """A name that is safe as a file name everywhere: lower case, digits, `_ . -`."""
+    """A name that is safe as a file name everywhere: lower case, digits, `_ . -`.
+
+    `what` says in the error what the name is of. Raises ContractError E_STORE_NAME.
+    """
     if not _NAME.fullmatch(name) or ".." in name:
         raise ContractError(
             "E_STORE_NAME", f"{name!r} is no name for a {what}", next_step="use lower case, digits, _ . and -"
@@ -97,7 +100,10 @@ def check_name(name: str, what: str) -> str:
 
 
 def check_key(key: str) -> str:
-    """A state key or certificate id: 64 lower-case hex digits."""
+    """A state key or certificate id: 64 lower-case hex digits.
+
+    Raises ContractError E_STORE_NAME.
+    """
     if not _HEX64.fullmatch(key):
         raise ContractError("E_STORE_NAME", f"{key!r} is no key: 64 lower-case hex digits are expected")
     return key
@@ -109,7 +115,10 @@ def is_run_id(text: str) -> bool:
 
 
 def check_relative_path(path: str) -> str:
-    """A path below a folder: ASCII, forward slashes, no `.` or `..`, no drive, not absolute."""
+    """A path below a folder: ASCII, forward slashes, no `.` or `..`, no drive, not absolute.
+
+    Raises ContractError E_STORE_NAME.
+    """
     pure = PurePosixPath(path)
     bad = not path or not path.isascii() or "\\" in path or ":" in path or "\0" in path
     if bad or pure.is_absolute() or str(pure) != path or any(part in {".", ".."} for part in pure.parts):

@@ -108,7 +108,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_manifest(path: Path, state: str, key: str) -> Manifest:
-    """Read a manifest (or part receipt) and check that it is whole and speaks of `state` and `key`."""
+    """Read a manifest (or part receipt) and check that it is whole and speaks of `state` and `key`.
+
+    Raises StoreError E_STORE_DAMAGED if not.
+    """
     value = read_json(path)
     try:
         manifest = Manifest.from_json(value)

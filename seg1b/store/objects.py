@@ -69,7 +69,10 @@ class ObjectStore:
         return self.open_table(state, key, table).read(columns, verify=verify)
 
     def read_document(self, state: str, key: str, name: str) -> bytes:
-        """The bytes of a document, checked against the manifest."""
+        """The bytes of a document, checked against the manifest.
+
+        Raises StoreError E_STORE_MISSING or E_STORE_DAMAGED.
+        """
         manifest = self.manifest(state, key)
         path = self._layout.object(state, key) / name
         if name not in manifest.documents:

@@ -98,7 +98,10 @@ class Publication:
 
 
 def document_name(name: str) -> str:
-    """A document's name, which must not be one of the store's own."""
+    """A document's name, which must not be one of the store's own.
+
+    Raises ContractError E_STORE_NAME if it is.
+    """
     if name in {MANIFEST, PART_RECEIPT} or name.split("/")[0] == PARTS:
         raise ContractError("E_STORE_NAME", f"the name {name!r} is the store's own")
     return name

@@ -67,7 +67,10 @@ class Receipts:
         self._layout, self._fs, self._staging, self._lock = layout, fs, staging, lock
 
     def publish(self, receipt: Receipt) -> None:
-        """Publish a receipt, once; the same receipt again is fine, another under its id is an error."""
+        """Publish a receipt, once; the same receipt again is fine, another under its id is an error.
+
+        Raises StoreError E_STORE_CONFLICT for another one, and where the disk refuses.
+        """
         path = self._layout.runs / receipt.run_id / "receipt.json"
         data = readable_json(receipt.to_json())
         with self._lock.hold(f"publishing run {receipt.run_id}"):
@@ -137,7 +140,10 @@ class Receipts:
         return receipt
 
     def resolve(self, text: str) -> str:
-        """A run id from what a user typed: the id, or a unique prefix of at least six digits."""
+        """A run id from what a user typed: the id, or a unique prefix of at least six digits.
+
+        Raises InputError E_STORE_UNKNOWN_ID if there is none or more than one.
+        """
         runs = self.run_ids()
         if text in runs:
             return text

@@ -73,7 +73,10 @@ class Records:
         return tuple(sorted(path.stem for path in self._folder.glob("*.json")))
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """A record, or None."""
+        """A record, or None.
+
+        Raises StoreError E_STORE_DAMAGED if it is no JSON object.
+        """
         path = self._path(name)
         if not path.is_file():
             return None
@@ -114,7 +117,10 @@ class Pointers(Records):
     """`baseline_authority`, `current_candidate` and `last_good`: each names a run."""
 
     def set(self, name: str, run_id: str, details: Mapping[str, Any] | None = None) -> None:
-        """Point a name to a run that has a receipt; atomic."""
+        """Point a name to a run that has a receipt; atomic.
+
+        Raises InputError E_STORE_UNKNOWN_ID for another name or a run without a receipt.
+        """
         if name not in POINTER_NAMES:
             raise InputError(
                 "E_STORE_UNKNOWN_ID",
@@ -130,7 +136,10 @@ class Pointers(Records):
             self.write(name, {**(details or {}), "run_id": run_id})
 
     def get(self, name: str) -> str | None:
-        """The run a name points to, or None if it was never set."""
+        """The run a name points to, or None if it was never set.
+
+        Raises StoreError E_STORE_DAMAGED if what is stored names no run.
+        """
         record = self.find(name)
         if record is None:
             return None

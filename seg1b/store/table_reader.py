@@ -75,7 +75,10 @@ class TableReader:
     def partition(
         self, key: PartitionKey, columns: Sequence[str] | None = None, *, verify: bool = False
     ) -> pa.Table:
-        """Rows of one partition; no rows if there is no such partition. `verify` recomputes its digest."""
+        """Rows of one partition; no rows if there is no such partition. `verify` recomputes its digest.
+
+        Raises StoreError E_STORE_DAMAGED for a file that is not the published one.
+        """
         item = self._by_key.get(key)
         if item is None:
             return self.schema(columns).empty_table()
@@ -98,7 +101,10 @@ class TableReader:
             yield item.key, self.partition(item.key, columns, verify=verify)
 
     def read(self, columns: Sequence[str] | None = None, *, verify: bool = False) -> pa.Table:
-        """All rows in partition order."""
+        """All rows in partition order.
+
+        Raises StoreError E_STORE_DAMAGED for a file that is not the published one.
+        """
         if verify:
             tables = [table for _, table in self.partitions(columns, verify=True)]
         else:

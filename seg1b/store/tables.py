@@ -101,7 +101,10 @@ class TableEntry:
 
 
 def split(table: pa.Table, column: str) -> Iterator[tuple[PartitionKey, pa.Table]]:
-    """(key, rows) for each run of equal values of `column`."""
+    """(key, rows) for each run of equal values of `column`.
+
+    Raises ContractError E_STORE_NULL for nulls in it, E_STORE_TYPE if it is neither text nor integers.
+    """
     values = table.column(column)
     if values.null_count:
         raise ContractError("E_STORE_NULL", f"nulls in the partition column {column!r}")

@@ -33,7 +33,10 @@ WGS84_INVERSE_FLATTENING: Final = 298.257223563
 
 
 def largest_remainder(total: int, weights: Sequence[int]) -> list[int]:
-    """Share `total` >= 0 out in proportion to integer `weights`; the sum is exact, ties go to the first."""
+    """Share `total` >= 0 out in proportion to integer `weights`; the sum is exact, ties go to the first.
+
+    Raises ValueError unless the weights have a positive sum.
+    """
     mass = sum(weights)
     if mass <= 0:
         raise ValueError("weights must have a positive sum")
@@ -195,7 +198,10 @@ _ENCODINGS: Final[dict[pa.DataType, str]] = {
 
 @contextlib.contextmanager
 def new_directory(out_dir: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a staging directory beside `out_dir` that becomes `out_dir` on success and vanishes on error."""
+    """Yield a staging directory beside `out_dir` that becomes `out_dir` on success and vanishes on error.
+
+    Raises InputError W210 if `out_dir` exists and is not to be replaced.
+    """
     if out_dir.exists() and not replace:
         raise InputError(
             "W210", "the output directory exists", where=str(out_dir), next_step="choose a new directory"
