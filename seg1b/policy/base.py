@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 MacroRegion = Literal["Africa", "Asia", "Europe", "North America", "South America", "Oceania"]
-MACRO_REGIONS: tuple[MacroRegion, ...] = (
-    "Africa", "Asia", "Europe", "North America", "South America", "Oceania",
-)  # fmt: skip
+MACRO_REGIONS: tuple[MacroRegion, ...] = get_args(MacroRegion)
 
 SUM_TOLERANCE = Fraction(1, 10**9)
 """Shares that must sum to 1 may miss it by so much (written-out thirds)."""
@@ -73,6 +71,11 @@ def check_ascending(
             relation = "below" if strict else "at most"
             fail(code, f"{previous[0]} ({previous[1]!r}) must be {relation} {name} ({value!r})")
         previous = (name, value)
+
+
+def check_fields_ascending(model: PolicyModel, *names: str, code: str = "E_POLICY_CAPS_ORDER") -> None:
+    """Each of these fields of a model must be at least the one before it."""
+    check_ascending(((name, getattr(model, name)) for name in names), code)
 
 
 def check_region_floors(floors: Mapping[MacroRegion, float], margin: float = 1.0) -> None:

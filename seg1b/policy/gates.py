@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,7 +13,7 @@ from seg1b.policy.base import (
     PositiveInt,
     Seed,
     Share,
-    check_ascending,
+    check_fields_ascending,
     check_region_floors,
     fail,
 )
@@ -27,15 +27,8 @@ CoreMetric = Literal[
     "southern_hemisphere_share",
     "nn_p99_p50_ratio",
 ]
-CORE_METRICS: tuple[CoreMetric, ...] = (
-    "country_gini",
-    "top10_share",
-    "top5_share",
-    "top1_share",
-    "eligible_country_nonzero_share",
-    "southern_hemisphere_share",
-    "nn_p99_p50_ratio",
-)
+CORE_METRICS: tuple[CoreMetric, ...] = get_args(CoreMetric)
+
 CounterMetric = Literal[
     "population_pit_mean",
     "population_pit_ks",
@@ -51,21 +44,7 @@ CounterMetric = Literal[
     "prior_kl",
     "largest_merchant_share",
 ]
-COUNTER_METRICS: tuple[CounterMetric, ...] = (
-    "population_pit_mean",
-    "population_pit_ks",
-    "unpopulated_tile_share",
-    "near_city_share_difference",
-    "population_correlation_1deg",
-    "nn_p50_km",
-    "nn_p90_km",
-    "nn_isolated_10km_share",
-    "duplicate_point_share",
-    "market_slope",
-    "country_gini_lower_bound",
-    "prior_kl",
-    "largest_merchant_share",
-)
+COUNTER_METRICS: tuple[CounterMetric, ...] = get_args(CounterMetric)
 
 
 def _require_all(present: object, names: tuple[str, ...]) -> None:
@@ -86,7 +65,7 @@ class Baseline(PolicyModel):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         _require_all(self.metrics, CORE_METRICS)
-        check_ascending((("active_countries", self.active_countries), ("countries", self.countries)))
+        check_fields_ascending(self, "active_countries", "countries")
         return self
 
 
@@ -113,7 +92,7 @@ class CoefficientOfVariation(PolicyModel):
 
     @model_validator(mode="after")
     def _b_plus_is_stricter(self) -> Self:
-        check_ascending((("b_plus", self.b_plus), ("b", self.b)), "E_POLICY_GATE_ORDER")
+        check_fields_ascending(self, "b_plus", "b", code="E_POLICY_GATE_ORDER")
         return self
 
 
@@ -147,7 +126,7 @@ class Band(PolicyModel):
         if self.min is None and self.max is None:
             fail("E_POLICY_VALUE", "a band without min and max can never fail; set one of them")
         if self.min is not None and self.max is not None:
-            check_ascending((("min", self.min), ("max", self.max)), "E_POLICY_GATE_ORDER")
+            check_fields_ascending(self, "min", "max", code="E_POLICY_GATE_ORDER")
         return self
 
 

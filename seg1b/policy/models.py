@@ -19,6 +19,7 @@ from seg1b.policy.base import (
     PositiveInt,
     Share,
     check_ascending,
+    check_fields_ascending,
     check_region_floors,
     check_sum_is_one,
     fail,
@@ -70,8 +71,7 @@ class SurfacePolicy(PolicyModel):
 
     @model_validator(mode="after")
     def _rural_range(self) -> Self:
-        low, high = self.rural_share_min, self.rural_share_max
-        check_ascending((("rural_share_min", low), ("rural_share_max", high)))
+        check_fields_ascending(self, "rural_share_min", "rural_share_max")
         return self
 
 
@@ -102,8 +102,7 @@ class ShareLimits(PolicyModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        pairs = (("top1_max", self.top1_max), ("top5_max", self.top5_max), ("top10_max", self.top10_max))
-        check_ascending(pairs)
+        check_fields_ascending(self, "top1_max", "top5_max", "top10_max")
         return self
 
 
@@ -141,7 +140,7 @@ class ParetoSizes(PolicyModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        check_ascending((("lower", self.lower), ("upper", self.upper)))
+        check_fields_ascending(self, "lower", "upper")
         return self
 
 
@@ -242,7 +241,7 @@ class GuardPolicy(PolicyModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        check_ascending((("soft", self.soft), ("hard", self.hard)))
+        check_fields_ascending(self, "soft", "hard")
         return self
 
 
@@ -258,8 +257,7 @@ class SupportDiversification(PolicyModel):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.candidate_window_max is not None:
-            low, high = self.candidate_window_min, self.candidate_window_max
-            check_ascending((("candidate_window_min", low), ("candidate_window_max", high)))
+            check_fields_ascending(self, "candidate_window_min", "candidate_window_max")
         return self
 
 
