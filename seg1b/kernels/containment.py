@@ -79,7 +79,7 @@ def points_in_country(
     y: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.bool_]:
     """Whether points (x, y) of tiles lie in countries, given whether the tile centres do: bool[N]."""
-    inside: npt.NDArray[np.bool_] = _points_in_country(country, tile_id, centre_inside, x, y, *arrays(index))
+    inside: npt.NDArray[np.bool_] = _points_in_country(country, tile_id, centre_inside, x, y, arrays(index))
     return inside
 
 
@@ -90,12 +90,12 @@ def tile_overlap_length(
     centre_inside: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int64]:
     """Units of each tile's 4096 sub-row centre lines that lie inside the country: int64[N] <= 2^44."""
-    length: npt.NDArray[np.int64] = _tile_overlap_length(country, tile_id, centre_inside, *arrays(index))
+    length: npt.NDArray[np.int64] = _tile_overlap_length(country, tile_id, centre_inside, arrays(index))
     return length
 
 
 def arrays(index: EdgeIndex) -> tuple[Any, ...]:
-    """The index as the plain arguments that compiled kernels take, in the order of their signatures."""
+    """The index as a plain tuple, fields in order, which is how compiled kernels take it."""
     return (
         index.ncols,
         index.edge,
@@ -171,15 +171,13 @@ def _fill_buckets(edge: Any, country: Any, countries: Any, nrows: Any) -> Any:
 
 
 @njit
-def gather_edges(
-    country: Any, tile_id: Any, ncols: Any, edge: Any, first_row: Any, bucket_base: Any, bucket_start: Any,
-    edge_ref: Any, local: Any,
-) -> Any:  # fmt: skip
+def gather_edges(country: Any, tile_id: Any, index: Any, local: Any) -> Any:
     """Copy the edges that touch a tile to `local` (int64[3 * bucket_max, 4]), relative to the tile's corner.
 
-    Returns how many there are. The world is a cylinder: an edge may touch the tile one turn further east
-    or west.
+    `index` as `arrays` gives it. Returns how many there are. The world is a cylinder: an edge may touch the
+    tile one turn further east or west.
     """
+    ncols, edge, first_row, bucket_base, bucket_start, edge_ref, _ = index
     row = tile_id // ncols
     tile_x = (tile_id - row * ncols) << TILE_BITS
     tile_y = row << TILE_BITS
@@ -351,16 +349,12 @@ def sub_row_point(
 
 
 @njit
-def _points_in_country(
-    country: Any, tile_id: Any, centre_inside: Any, x: Any, y: Any, ncols: Any, edge: Any, first_row: Any,
-    bucket_base: Any, bucket_start: Any, edge_ref: Any, bucket_max: Any,
-) -> Any:  # fmt: skip
+def _points_in_country(country: Any, tile_id: Any, centre_inside: Any, x: Any, y: Any, index: Any) -> Any:
+    ncols, bucket_max = index[0], index[6]
     inside = np.empty(len(x), np.bool_)
     local = np.empty((3 * bucket_max, 4), np.int64)
     for i in range(len(x)):
-        count = gather_edges(
-            country[i], tile_id[i], ncols, edge, first_row, bucket_base, bucket_start, edge_ref, local
-        )
+        count = gather_edges(country[i], tile_id[i], index, local)
         row = tile_id[i] // ncols
         local_x = x[i] - ((tile_id[i] - row * ncols) << TILE_BITS)
         inside[i] = inside_tile_edges(local, count, centre_inside[i], local_x, y[i] - (row << TILE_BITS))
@@ -368,17 +362,13 @@ def _points_in_country(
 
 
 @njit
-def _tile_overlap_length(
-    country: Any, tile_id: Any, centre_inside: Any, ncols: Any, edge: Any, first_row: Any, bucket_base: Any,
-    bucket_start: Any, edge_ref: Any, bucket_max: Any,
-) -> Any:  # fmt: skip
+def _tile_overlap_length(country: Any, tile_id: Any, centre_inside: Any, index: Any) -> Any:
+    bucket_max = index[6]
     length = np.empty(len(tile_id), np.int64)
     local = np.empty((3 * bucket_max, 4), np.int64)
     borders = np.empty(3 * bucket_max + 2, np.int64)
     before = np.empty(SUB_ROWS + 1, np.int64)
     for i in range(len(tile_id)):
-        count = gather_edges(
-            country[i], tile_id[i], ncols, edge, first_row, bucket_base, bucket_start, edge_ref, local
-        )
+        count = gather_edges(country[i], tile_id[i], index, local)
         length[i] = sub_row_lengths(local, count, centre_inside[i], borders, before)
     return length

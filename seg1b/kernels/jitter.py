@@ -233,7 +233,7 @@ def _cluster_v3(
     index: Any, out_x: Any, out_y: Any, attempts: Any, component: Any, fallback: Any,
 ) -> Any:  # fmt: skip
     """Fills the outputs; returns -1, or the first site whose tile has no part in the country."""
-    ncols, edge, first_row, bucket_base, bucket_start, edge_ref, bucket_max = index
+    ncols, bucket_max = index[0], index[6]
     local = np.empty((3 * bucket_max + 1, 4), np.int64)
     borders = np.empty(3 * bucket_max + 2, np.int64)
     before = np.empty(SUB_ROWS + 1, np.int64)
@@ -254,18 +254,14 @@ def _cluster_v3(
             if x < 0 or x >= TILE or y < 0 or y >= TILE:
                 continue
             if boundary[i] and edges < 0:
-                edges = gather_edges(
-                    country[i], tile, ncols, edge, first_row, bucket_base, bucket_start, edge_ref, local
-                )
+                edges = gather_edges(country[i], tile, index, local)
             if not boundary[i] or inside_tile_edges(local, edges, centre_inside[i], x, y):
                 attempts[i] = a + 1
                 component[i] = kind
                 break
         if attempts[i] == 0:
             if edges < 0:
-                edges = gather_edges(
-                    country[i], tile, ncols, edge, first_row, bucket_base, bucket_start, edge_ref, local
-                )
+                edges = gather_edges(country[i], tile, index, local)
             if before_tile != tile or before_country != country[i]:
                 sub_row_lengths(local, edges, centre_inside[i], borders, before)
                 before_tile, before_country = tile, np.int64(country[i])

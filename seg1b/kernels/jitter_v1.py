@@ -134,7 +134,7 @@ def _draw_v1(
     attempts: Any, component: Any,
 ) -> Any:  # fmt: skip
     """Fills the outputs; returns -1, or the first site without an accepted point."""
-    ncols, edge, first_row, bucket_base, bucket_start, edge_ref, bucket_max = index
+    ncols, bucket_max = index[0], index[6]
     local = np.empty((3 * bucket_max + 1, 4), np.int64)
     per_degree = np.float64(tiles_per_degree)
     unit = per_degree * TILE
@@ -168,17 +168,7 @@ def _draw_v1(
             lat[i] = min_lat + f_lat * (max_lat - min_lat)
             if boundary[i]:
                 if edges < 0:
-                    edges = gather_edges(
-                        country[i],
-                        tile_id[i],
-                        ncols,
-                        edge,
-                        first_row,
-                        bucket_base,
-                        bucket_start,
-                        edge_ref,
-                        local,
-                    )
+                    edges = gather_edges(country[i], tile, index, local)
                 x = np.int64(np.rint(lon[i] * unit)) + ((180 * tiles_per_degree - col) << TILE_BITS)
                 y = ((90 * tiles_per_degree - row) << TILE_BITS) - np.int64(np.rint(lat[i] * unit))
                 accepted = on_tile_edges(local, edges, x, y)

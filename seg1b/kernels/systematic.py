@@ -107,6 +107,18 @@ def _walk(out: Any, n: Any, position: Any, fraction: Any, step: Any, remainder: 
 
 
 @njit
+def _tile_between(t: Any, low: Any, high: Any, tile0: Any, weight: Any, cum: Any) -> Any:
+    """The tile at unit `t` of the curve, which lies in one of the pieces low .. high - 1: bisect, then count on."""
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if cum[middle] <= t:
+            low = middle
+        else:
+            high = middle
+    return tile0[low] + (t - cum[low]) // weight[low]
+
+
+@njit
 def _take_ascending(points: Any, tile0: Any, weight: Any, cum: Any) -> None:
     """Replace ascending points by their tiles: gallop from the last piece hit, then bisect."""
     pieces = np.int64(len(cum))
@@ -120,13 +132,7 @@ def _take_ascending(points: Any, tile0: Any, weight: Any, cum: Any) -> None:
             step *= 2
             high += step
         high = min(high, pieces)
-        while high - low > 1:
-            middle = (low + high) >> 1
-            if cum[middle] <= t:
-                low = middle
-            else:
-                high = middle
-        points[k] = tile0[low] + (t - cum[low]) // weight[low]
+        points[k] = _tile_between(t, low, high, tile0, weight, cum)
 
 
 @njit
@@ -156,11 +162,5 @@ def _take_each(
             bucket = t >> np.int64(shift)
             low = np.int64(first_piece[bucket])
             high = np.int64(first_piece[bucket + 1]) + 1
-            while high - low > 1:
-                middle = (low + high) >> 1
-                if cum[middle] <= t:
-                    low = middle
-                else:
-                    high = middle
-            points[k] = tile0[low] + (t - cum[low]) // weight[low]
+            points[k] = _tile_between(t, low, high, tile0, weight, cum)
         at += n[p]
