@@ -35,7 +35,7 @@ from seg1b.states import (
     s9_validation,
 )
 from seg1b.states.plan import BY_NAME, SHARDED_STATES, keys_for, world_externals
-from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
+from seg1b.states.seed_tables import SeedTables, join_egress
 from seg1b.states.shard import (
     ASSIGNMENT_TABLE,
     JITTER_TABLE,
@@ -48,10 +48,7 @@ from seg1b.states.tables import (
     COUNTRY,
     Pairs,
     assignment_to_arrow,
-    column,
     jitter_to_arrow,
-    placement_from_arrow,
-    plan_from_arrow,
     plan_to_arrow,
 )
 from seg1b.store.store import Store
@@ -293,20 +290,14 @@ def logical_digests(store: Store, keys: Mapping[str, str]) -> dict[str, str]:
 def read_seed(store: Store, stage: WorldStage, keys: Mapping[str, str]) -> SeedTables:
     """Everything that was published of a seed."""
     iso = stage.world.iso
-    assigned = store.read_table("s5", keys["S5"], ASSIGNMENT_TABLE)
-    jittered = store.read_table("s6", keys["S6"], JITTER_TABLE)
     reader = store.open_table("s8", keys["S8"], "site_locations")
     egress = join_egress(iso, ((str(code), table) for code, table in reader.partitions()))
-    return SeedTables(
-        catalogue=s0_gate.read_sealed_catalogue(store, keys["S0c"], iso),
-        pairs=s3_requirements.load(store, keys["S3"], iso),
-        plan=plan_from_arrow(iso, store.read_table("s4", keys["S4"], PLAN_TABLE)),
-        assigned=SiteKeys.from_arrow(iso, assigned),
-        assigned_tile=column(assigned, "tile_id", np.int64),
-        jittered=SiteKeys.from_arrow(iso, jittered),
-        placement=placement_from_arrow(jittered),
-        egress=egress.keys,
-        lon_deg=egress.lon_deg,
-        lat_deg=egress.lat_deg,
-        geometry_matches=egress.geometry_matches,
+    return SeedTables.from_arrow(
+        iso,
+        s0_gate.read_sealed_catalogue(store, keys["S0c"], iso),
+        s3_requirements.load(store, keys["S3"], iso),
+        store.read_table("s4", keys["S4"], PLAN_TABLE),
+        store.read_table("s5", keys["S5"], ASSIGNMENT_TABLE),
+        store.read_table("s6", keys["S6"], JITTER_TABLE),
+        egress,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,17 +14,14 @@ from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
 from seg1b.states.s3_requirements import required_pairs
 from seg1b.states.s8_egress import DERIVED, TABLE, egress_schema
-from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
+from seg1b.states.seed_tables import SeedTables, join_egress
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.states.tables import (
     ASSIGNMENT_SCHEMA,
     COUNTRY,
     JITTER_SCHEMA,
     PLAN_SCHEMA,
-    column,
     pairs_to_arrow,
-    placement_from_arrow,
-    plan_from_arrow,
 )
 from seg1b.store.digest import PartitionKey
 from seg1b.store.tables import hive_digest, partitioned_digest, split
@@ -47,19 +43,7 @@ def read_seed(
     jittered, jittered_digest = _read_table(folder / JITTER_TABLE, JITTER_SCHEMA, report)
     partitions = _read_egress(folder / TABLE, egress_schema(stage.attribution), report)
     egress = join_egress(iso, ((str(code), rows) for code, rows in partitions.items()))
-    tables = SeedTables(
-        catalogue=catalogue,
-        pairs=pairs,
-        plan=plan_from_arrow(iso, plan),
-        assigned=SiteKeys.from_arrow(iso, assigned),
-        assigned_tile=column(assigned, "tile_id", np.int64),
-        jittered=SiteKeys.from_arrow(iso, jittered),
-        placement=placement_from_arrow(jittered),
-        egress=egress.keys,
-        lon_deg=egress.lon_deg,
-        lat_deg=egress.lat_deg,
-        geometry_matches=egress.geometry_matches,
-    )
+    tables = SeedTables.from_arrow(iso, catalogue, pairs, plan, assigned, jittered, egress)
     return tables, {
         "s3_requirements": partitioned_digest(pairs_to_arrow(iso, pairs), COUNTRY),
         PLAN_TABLE: plan_digest,

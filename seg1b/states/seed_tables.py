@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.scoring.sites import Sites
 from seg1b.states.s8_egress import wkb_points
-from seg1b.states.tables import COUNTRY, Pairs, Placement, Plan, column, country_indices, country_slices
+from seg1b.states.tables import (
+    COUNTRY,
+    Pairs,
+    Placement,
+    Plan,
+    column,
+    country_indices,
+    country_slices,
+    placement_from_arrow,
+    plan_from_arrow,
+)
 
 IntArray = NDArray[np.int64]
 
@@ -85,6 +95,32 @@ class SeedTables:
     lon_deg: NDArray[np.float64]
     lat_deg: NDArray[np.float64]
     geometry_matches: NDArray[np.bool_] | None
+
+    @classmethod
+    def from_arrow(
+        cls,
+        iso: tuple[str, ...],
+        catalogue: OutletCatalogue,
+        pairs: Pairs,
+        plan: pa.Table,
+        assigned: pa.Table,
+        jittered: pa.Table,
+        egress: Egress,
+    ) -> SeedTables:
+        """From the tables of S4, S5 and S6 as they are published; `iso` are the world's countries in order."""
+        return cls(
+            catalogue=catalogue,
+            pairs=pairs,
+            plan=plan_from_arrow(iso, plan),
+            assigned=SiteKeys.from_arrow(iso, assigned),
+            assigned_tile=column(assigned, "tile_id", np.int64),
+            jittered=SiteKeys.from_arrow(iso, jittered),
+            placement=placement_from_arrow(jittered),
+            egress=egress.keys,
+            lon_deg=egress.lon_deg,
+            lat_deg=egress.lat_deg,
+            geometry_matches=egress.geometry_matches,
+        )
 
     def sites(self) -> Sites:
         """The egress with S5's tiles, to be scored."""
