@@ -81,11 +81,7 @@ def certify(
 
     policies = load_policies(_path(config))
     chosen = check_seeds(seeds, policies)
-    runner = (
-        choose_executor(executor, workers=workers, address=address)[0]
-        if isinstance(executor, str)
-        else executor
-    )
+    runner = _runner(executor, workers, address)
     earth = load_world(_path(world))
     extra = {} if observer is None else {"observer": observer}
     with checked_catalogue(_path(catalogue), earth) as brought, Store.open(Path(runs)) as store:
@@ -121,11 +117,7 @@ def tune(
 
     check_tune_effect(overrides, _path(catalogue))
     policies = load_policies(_path(config))
-    runner = (
-        choose_executor(executor, workers=workers, address=address)[0]
-        if isinstance(executor, str)
-        else executor
-    )
+    runner = _runner(executor, workers, address)
     earth = load_world(_path(world))
     extra = {} if observer is None else {"observer": observer}
     with checked_catalogue(_path(catalogue), earth) as brought, Store.open(Path(runs)) as store:
@@ -297,6 +289,13 @@ def check_seeds(seeds: Sequence[int] | None, policies: Policies) -> tuple[int, .
                 "E_SEED", f"seed {seed} {problem}", where="--seed", next_step="name each seed once"
             )
     return chosen
+
+
+def _runner(executor: str | Executor, workers: int | None, address: str | None) -> Executor:
+    """The executor of that name, or the one that was handed in."""
+    if isinstance(executor, str):
+        return choose_executor(executor, workers=workers, address=address)[0]
+    return executor
 
 
 def choose_executor(
