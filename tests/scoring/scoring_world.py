@@ -9,6 +9,7 @@ where countries are few.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -115,3 +116,15 @@ def honest() -> Sites:
     """Sites in proportion to the prior between countries and to people within them."""
     counts = np.floor(PRIOR / PRIOR.sum() * SITES).astype(np.int64)
     return population_placement(outlets(counts), bumps()[0], GRID, 1)
+
+
+def chosen(sites: Sites, rows: npt.NDArray[Any]) -> Sites:
+    """Sites made of these rows (a mask, or row numbers in any order) of others."""
+    return make_sites(
+        sites.merchant_id[rows],
+        sites.country[rows],
+        sites.site_order[rows],
+        sites.lon_deg[rows],
+        sites.lat_deg[rows],
+        sites.tile_id[rows],
+    )

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scoring_world import COUNTRIES, GRID, ISO, MACRO_REGION, PRIOR, bumps, context, gates, honest
+from scoring_world import COUNTRIES, GRID, ISO, MACRO_REGION, PRIOR, bumps, chosen, context, gates, honest
 
 from seg1b.scoring.controls import (
     CONTROLS,
@@ -109,15 +109,7 @@ def test_dropping_the_small_countries_fails_coverage() -> None:
     """A denylist leaves its countries in the denominator."""
     sites = honest()
     keep = sites.country < 20
-    columns = (
-        sites.merchant_id,
-        sites.country,
-        sites.site_order,
-        sites.lon_deg,
-        sites.lat_deg,
-        sites.tile_id,
-    )
-    score = scored(make_sites(*(column[keep] for column in columns)))
+    score = scored(chosen(sites, keep))
     assert score.core.metrics["eligible_country_nonzero_share"].value == 20 / 24
     assert "eligible_country_nonzero_share" in score.report.failed("B")
 
@@ -126,15 +118,7 @@ def test_sparse_sites_fail_the_neighbour_gates() -> None:
     """A few dozen sites on the whole Earth are farther apart than any market."""
     few = np.arange(0, len(honest()), 400)
     sites = honest()
-    columns = (
-        sites.merchant_id,
-        sites.country,
-        sites.site_order,
-        sites.lon_deg,
-        sites.lat_deg,
-        sites.tile_id,
-    )
-    broken = failures(make_sites(*(column[few] for column in columns)))
+    broken = failures(chosen(sites, few))
     assert {"nn_p50_km", "nn_p90_km", "nn_isolated_10km_share"} <= broken
 
 

@@ -112,6 +112,24 @@ def test_a_fault_at_any_operation_leaves_nothing_or_everything(
     assert failures > total * 0.5
 
 
+def _is_half_visible_after_a_cut(scenario: Callable[[Store], None], root: Path, fs: FaultyFileSystem) -> bool:
+    """Whether what a scenario left behind when the power went shows something half-written."""
+    store: Store | None = None
+    try:
+        store = open_store(root, fs)
+        scenario(store)
+    except PowerCutError:
+        fs.crash()
+    if store is not None:
+        _abandon(store)
+    with open_store(root, UnsyncedFileSystem()) as again:
+        try:
+            _check_nothing_is_half_visible(again)
+        except Seg1bError:
+            return True
+    return False
+
+
 def test_the_double_sees_a_missing_sync(tmp_path: Path) -> None:
     """A publication that forgets to sync its files must fail the crash test: the double is not blind."""
 
@@ -122,21 +140,7 @@ def test_the_double_sees_a_missing_sync(tmp_path: Path) -> None:
     total, _ = _operations(_whole, tmp_path / "undisturbed")
     torn = 0
     for n in range(1, total + 3):
-        root = tmp_path / f"n{n}"
-        fs = Forgetful(n, "cut_kept")
-        store: Store | None = None
-        try:
-            store = open_store(root, fs)
-            _whole(store)
-        except PowerCutError:
-            fs.crash()
-        if store is not None:
-            _abandon(store)
-        with open_store(root, UnsyncedFileSystem()) as again:
-            try:
-                _check_nothing_is_half_visible(again)
-            except Seg1bError:
-                torn += 1
+        torn += _is_half_visible_after_a_cut(_whole, tmp_path / f"n{n}", Forgetful(n, "cut_kept"))
     assert torn > 0
 
 
@@ -151,19 +155,5 @@ def test_the_double_sees_a_missing_folder_sync(tmp_path: Path) -> None:
 
     lost = 0
     for n in range(1, 120):
-        root = tmp_path / f"n{n}"
-        fs = Forgetful(n, "cut_undone")
-        store: Store | None = None
-        try:
-            store = open_store(root, fs)
-            _records(store)
-        except PowerCutError:
-            fs.crash()
-        if store is not None:
-            _abandon(store)
-        with open_store(root, UnsyncedFileSystem()) as again:
-            try:
-                _check_nothing_is_half_visible(again)
-            except Seg1bError:
-                lost += 1
+        lost += _is_half_visible_after_a_cut(_records, tmp_path / f"n{n}", Forgetful(n, "cut_undone"))
     assert lost > 0
