@@ -115,6 +115,7 @@ class Certification:
     bundle: Path | None
     observer: Observer
     hold: Callable[[Iterable[str]], None] = _hold_nothing
+    lease_id: str | None = None
     progress: dict[int, SeedProgress] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
 
@@ -128,9 +129,8 @@ class Certification:
         prune_before_run(self.executor.retention(self.store))
         for seed in self.seeds:
             self.progress[seed] = SeedProgress()
-            self._submit(
-                "prepare", seed, prepare_seed, (self.store, self.policies, seed, self.bundle), _PREPARE_COST
-            )
+            preparing = (self.store, self.policies, seed, self.bundle, self.lease_id)
+            self._submit("prepare", seed, prepare_seed, preparing, _PREPARE_COST)
         for completion in self.executor.completions():
             self._follow_up(completion)
         return stage, self.progress
@@ -225,7 +225,7 @@ def certify(
     known = anticipated_keys(store, policies, world, chosen, digest)
     with leased(store, "certify", known) as lease, ThreadPoolExecutor(1) as pool:
         try:
-            run.hold = lambda keys: lease.hold(keys=keys)
+            run.hold, run.lease_id = lambda keys: lease.hold(keys=keys), lease.record.lease_id
             stage, progress = run.run()
             results = [one.results() for one in progress.values()]
             preparations = [preparation for preparation, _ in results]

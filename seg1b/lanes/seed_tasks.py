@@ -85,10 +85,17 @@ class Finish:
 
 
 def prepare_seed(
-    shared: Mapping[str, Any], store: Store, policies: Policies, seed: int, bundle: Path | None
+    shared: Mapping[str, Any],
+    store: Store,
+    policies: Policies,
+    seed: int,
+    bundle: Path | None,
+    lease_id: str | None = None,
 ) -> Preparation:
     """CAT (unless the user brought a bundle), S0c and S3 of one seed.
 
+    `lease_id`: the driver's lease, which the keys are added to as soon as the catalogue tells them: no other lane's
+    pruning can come between what is published here and the driver that hears of it.
     Raises InputError E_GUARD_FAIL if the 1A guard rejects the catalogue.
     """
     stage: WorldStage = shared[STAGE]
@@ -107,6 +114,8 @@ def prepare_seed(
             digest = str(store.manifest(CATALOGUE_STATE, world_keys["CAT"]).facts["catalogue_digest"])
             bundle = store.layout.object(CATALOGUE_STATE, world_keys["CAT"]) / s0_gate.BUNDLE_FOLDER
     keys = keys_for(policies, {**externals, "catalogue": digest}, seed)
+    if lease_id is not None:
+        store.widen_lease(lease_id, keys.values())
     with times.of("S0c"):
         if store.has(s0_gate.CATALOGUE_STATE, keys["S0c"]):
             reused.append("S0c")

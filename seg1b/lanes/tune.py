@@ -123,7 +123,7 @@ def _run(
 ) -> tuple[Preparation, Finish]:
     """One seed through the chain, its keys held as soon as they are known."""
     run = Certification(store, policies, world, executor, (seed,), bundle, observer)
-    run.hold = lambda keys: lease.hold(keys=keys)
+    run.hold, run.lease_id = lambda keys: lease.hold(keys=keys), lease.record.lease_id
     _, progress = run.run()
     return progress[seed].results()
 

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -138,6 +138,13 @@ class LeaseRecord:
         """Whether its heart stopped longer ago than its time to live."""
         return now_unix_s > self.heartbeat_unix_s + self.ttl_s
 
+    def joined(self, other: LeaseRecord | None) -> LeaseRecord:
+        """This record with the runs and keys of `other` besides its own."""
+        if other is None:
+            return self
+        runs, keys = {*self.run_ids, *other.run_ids}, {*self.keys, *other.keys}
+        return replace(self, run_ids=tuple(sorted(runs)), keys=tuple(sorted(keys)))
+
     def to_json(self) -> dict[str, Any]:
         """JSON form."""
         return {
@@ -163,11 +170,15 @@ class LeaseRecord:
 
 
 class Lease:
-    """A driver's claim on runs and keys, kept alive by a heartbeat. Use it as a context manager."""
+    """A driver's claim on runs and keys, kept alive by a heartbeat. Use it as a context manager.
+
+    Others may widen the claim on the driver's behalf (`Store.widen_lease`), so `write` joins what it is given with what
+    is on disk and returns that.
+    """
 
     def __init__(
         self,
-        write: Callable[[LeaseRecord], None],
+        write: Callable[[LeaseRecord], LeaseRecord],
         remove: Callable[[str], None],
         purpose: str,
         ttl_s: float,
@@ -178,8 +189,7 @@ class Lease:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         owner = owner_information(purpose)
-        self.record = LeaseRecord(secrets.token_hex(16), owner, (), (), clock(), ttl_s)
-        self._write(self.record)
+        self.record = self._write(LeaseRecord(secrets.token_hex(16), owner, (), (), clock(), ttl_s))
 
     def hold(self, *, run_ids: Iterable[str] = (), keys: Iterable[str] = ()) -> None:
         """Add runs and state keys; also a heartbeat."""
@@ -195,7 +205,7 @@ class Lease:
     def _renew(self, run_ids: tuple[str, ...], keys: tuple[str, ...]) -> None:
         old = self.record
         self.record = LeaseRecord(old.lease_id, old.owner, run_ids, keys, self._clock(), old.ttl_s)
-        self._write(self.record)
+        self.record = self._write(self.record)
 
     def start_heartbeat(self) -> None:
         """Beat in a background thread, four times per time to live, until `release`."""

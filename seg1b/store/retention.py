@@ -211,15 +211,22 @@ class Retention:
         """All leases. A lease that cannot be read raises: it might hold something."""
         records = []
         for path in _json_files(self._layout.leases):
-            try:
-                records.append(LeaseRecord.from_json(read_json(path)))
-            except FileNotFoundError:
-                continue
-            except (KeyError, TypeError, ValueError) as error:
-                if isinstance(error, Seg1bError):
-                    raise
-                raise damaged(path, f"the lease is not consistent ({error})") from error
+            record = read_lease(path)
+            if record is not None:
+                records.append(record)
         return records
+
+
+def read_lease(path: Path) -> LeaseRecord | None:
+    """A lease, or None if it is gone. Raises StoreError E_STORE_DAMAGED for one that cannot be read."""
+    try:
+        return LeaseRecord.from_json(read_json(path))
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, Seg1bError):
+            raise
+        raise damaged(path, f"the lease is not consistent ({error})") from error
 
 
 def _hold(holders: dict[str, list[str]], name: str, holder: str) -> None:

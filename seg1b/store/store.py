@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,13 +14,13 @@ from seg1b.errors import StoreError
 from seg1b.store.certifications import Certifications
 from seg1b.store.digest import readable_json
 from seg1b.store.filesystem import FileSystem, storage_errors
-from seg1b.store.layout import Layout
+from seg1b.store.layout import Layout, check_name
 from seg1b.store.locks import Clock, Lease, LeaseRecord, StoreLock
 from seg1b.store.objects import ObjectStore
 from seg1b.store.opening import open_root
 from seg1b.store.receipts import Receipts
 from seg1b.store.records import Ledger, Pointers, Records, write_atomically
-from seg1b.store.retention import Retention
+from seg1b.store.retention import Retention, read_lease
 from seg1b.store.staging import StagingArea
 
 
@@ -78,11 +80,11 @@ class Store(ObjectStore):
     def lease(self, purpose: str, ttl_s: float = 120.0) -> Lease:
         """A claim that pruning respects. Register all keys of a run before relying on `has`."""
 
-        def write(record: LeaseRecord) -> None:
-            path = self._layout.leases / f"{record.lease_id}.json"
+        def write(record: LeaseRecord) -> LeaseRecord:
             with self._lock.hold("renewing a lease"):
-                data = readable_json(record.to_json())
-                write_atomically(path, data, self._layout, self._fs, self._staging, replace=True)
+                joined = record.joined(self._find_lease(record.lease_id))
+                self._write_lease(joined)
+            return joined
 
         def remove(lease_id: str) -> None:
             path = self._layout.leases / f"{lease_id}.json"
@@ -90,6 +92,27 @@ class Store(ObjectStore):
                 self._fs.remove_file(path)
 
         return Lease(write, remove, purpose, ttl_s, self._clock)
+
+    def widen_lease(self, lease_id: str, keys: Iterable[str]) -> bool:
+        """Add keys to a lease that another process holds; False if it is gone, and nothing is held then.
+
+        What a task finds out it will touch, it claims for its driver before it relies on `has`: the claim ends with
+        the driver's lease, whatever becomes of the task.
+        """
+        with self._lock.hold("widening a lease"):
+            record = self._find_lease(lease_id)
+            if record is not None:
+                self._write_lease(record.joined(replace(record, keys=tuple(keys))))
+        return record is not None
+
+    def _find_lease(self, lease_id: str) -> LeaseRecord | None:
+        path = self._layout.leases / f"{check_name(lease_id, 'lease')}.json"
+        return read_lease(path) if path.is_file() else None
+
+    def _write_lease(self, record: LeaseRecord) -> None:
+        path = self._layout.leases / f"{record.lease_id}.json"
+        data = readable_json(record.to_json())
+        write_atomically(path, data, self._layout, self._fs, self._staging, replace=True)
 
     def close(self) -> None:
         """Remove this process's temporary folder."""

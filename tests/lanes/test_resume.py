@@ -9,21 +9,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_filesystem import FaultyFileSystem
+from faulty_filesystem import FaultyFileSystem, UnsyncedFileSystem
 from lane_cases import Certified, digests, facts, one_seed, run_small, world_only
 
 from seg1b.errors import StoreError
 from seg1b.lanes import certificate
 from seg1b.lanes import certify as certify_module
 from seg1b.lanes.certify import CertifyResult, certify
-from seg1b.lanes.executor import SerialExecutor
+from seg1b.lanes.executor import Completion, SerialExecutor
 from seg1b.lanes.seed_tasks import place_shard
 from seg1b.lanes.shards import plan_shards
+from seg1b.lanes.tune import tune
 from seg1b.states import s4_allocation, s6_jitter
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -252,3 +253,35 @@ def test_while_it_runs_a_certification_holds_the_keys_of_its_seeds(
     assert seen
     assert set(map(tuple, seen)) == {()}
     assert facts(result)["seeds"]
+
+
+class PrunedBetween(SerialExecutor):
+    """Another lane prunes after every task, before the driver hears of it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root, self.removed = root, 0
+
+    def completions(self) -> Iterator[Completion]:
+        """As usual, each held up by a pruning that keeps no run for its newness."""
+        for completion in super().completions():
+            with Store.open(self.root, fs=UnsyncedFileSystem()) as other:
+                self.removed += len(other.retention.prune(dry_run=False).collectable)
+            yield completion
+
+
+@pytest.mark.parametrize("lane", ["certify", "tune"])
+def test_another_lanes_pruning_takes_nothing_that_a_task_has_just_made(
+    real_world: World, tmp_path: Path, undisturbed: dict[str, str], lane: str
+) -> None:
+    """Keys that follow from the catalogue are known to the task first; they are held all the same."""
+    root = tmp_path / "runs"
+    executor = PrunedBetween(root)
+    if lane == "certify":
+        assert digests(run_small(root, real_world, one_seed(), executor=executor))[42] == undisturbed
+    else:
+        with Store.open(root, fs=UnsyncedFileSystem()) as store:
+            tune(store, one_seed(), real_world, seed=42, overrides={"gates.cv.b": 0.29}, executor=executor)
+    assert executor.removed == 0
+    with Store.open(root, create=False) as store:
+        assert not list(store.layout.leases.iterdir())
