@@ -103,6 +103,11 @@ class RetentionKeeper:
             if self._leases.find(lease_id) is not None:
                 self._leases.remove(lease_id)
 
+    def close(self) -> None:
+        """Remove temporary folders; a later call makes new ones."""
+        self._staging.close()
+        self._store.close()
+
     def status(self) -> dict[str, Any]:
         """Process, pointers, unexpired leases, and how much is live and collectable."""
         plan = self._store.retention.plan()
@@ -132,10 +137,13 @@ class _RetentionActor:
             self._keeper = RetentionKeeper(root)
 
     def call(self, method: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Call the keeper."""
+        """Call the keeper. Nothing is left in between: an actor's process is killed, not ended."""
         if self._keeper is None:
             self._keeper = RetentionKeeper(self._root)
-        return getattr(self._keeper, method)(*arguments, **named)
+        try:
+            return getattr(self._keeper, method)(*arguments, **named)
+        finally:
+            self._keeper.close()
 
 
 class DistributedRetention:

@@ -13,6 +13,7 @@ import pickle
 import pkgutil
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +92,11 @@ def run_payload(payload: bytes, references: Mapping[str, Any], settings: Process
     worker = worker_name()
     try:
         function, arguments = pickle.loads(payload)
-        receipt = function(SharedValues(references), *arguments)
+        with ExitStack() as closing:  # this process has its own copies, and nobody else would close them
+            for argument in arguments:
+                if isinstance(argument, AbstractContextManager):
+                    closing.enter_context(argument)
+            receipt = function(SharedValues(references), *arguments)
         return Outcome(worker, False, _pickled_receipt(receipt))
     except Exception as error:  # noqa: BLE001 (handed to the driver, which raises it)
         return Outcome(worker, True, _pickled_error(error), traceback.format_exc())

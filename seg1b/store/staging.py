@@ -1,7 +1,7 @@
 """Temporary folders in which outputs grow before one atomic rename makes them visible.
 
 Each process that writes has a session folder below `.staging/`, guarded by a lock file that its kernel
-releases when it dies. Opening a store removes the sessions whose owners are dead, and nothing else.
+releases when it dies. Opening or closing a store removes the sessions whose owners are dead, and nothing else.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ class StagingArea:
         self._process_id = 0
 
     def remove_leftovers(self) -> int:
-        """Remove the sessions of dead processes; returns how many entries went. Needs write access."""
+        """Remove the sessions of dead processes; returns how many entries went. Needs write access.
+
+        Safe against a session that begins meanwhile: a lock counts only while its file has its name (`try_lock`), so
+        whoever loses the file before or while locking it takes another name.
+        """
         root = self._layout.staging
         if not root.is_dir():
             return 0

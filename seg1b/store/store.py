@@ -55,13 +55,17 @@ class Store(ObjectStore):
         layout, fs = Layout(Path(root)), fs or FileSystem()
         open_root(layout, fs, create=create)
         store = cls(layout, fs, clock)
+        store._clean_up()
+        return store
+
+    def _clean_up(self) -> None:
+        """Remove what dead processes left in the staging folder."""
         try:
-            with storage_errors("cleaning up", layout.staging):
-                store._staging.remove_leftovers()
+            with storage_errors("cleaning up", self._layout.staging):
+                self._staging.remove_leftovers()
         except StoreError as error:
             if error.code != "E_STORE_READ_ONLY":
                 raise
-        return store
 
     @property
     def layout(self) -> Layout:
@@ -115,8 +119,9 @@ class Store(ObjectStore):
         write_atomically(path, data, self._layout, self._fs, self._staging, replace=True)
 
     def close(self) -> None:
-        """Remove this process's temporary folder."""
+        """Remove this process's temporary folder, and those of workers that died meanwhile."""
         self._staging.close()
+        self._clean_up()
 
     def __enter__(self) -> Self:
         return self

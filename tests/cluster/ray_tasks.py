@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seg1b.errors import InputError
+from seg1b.store.store import Store
 
 Shared = Mapping[str, Any]
 HERE = str(Path(__file__).parent)
@@ -81,6 +82,13 @@ def die_at_first(shared: Shared, folder: str, deaths: int, number: int) -> int:
     if note(folder) <= deaths:
         os.kill(os.getpid(), signal.SIGKILL)
     return number * number
+
+
+def publish(shared: Shared, store: Store, key: str) -> int:
+    """Publish an output; who did."""
+    with store.transaction("s3", key) as publication:
+        publication.facts["n"] = 1
+    return os.getpid()
 
 
 def note(folder: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from cluster.executor import RayExecutor
 from cluster.session import RaySession
 from seg1b.errors import ContractError, InputError
 from seg1b.lanes.executor import Executor, SerialExecutor, Task
+from seg1b.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -225,3 +227,13 @@ def test_a_closed_executor_takes_no_tasks(ray_session: RaySession) -> None:
     with pytest.raises(ContractError, match="E_RAY_CLOSED"):
         executor.submit(squares(1)[0])
     assert ray_session.connected
+
+
+def test_a_worker_closes_the_store_that_its_task_was_given(ray_executor: RayExecutor, tmp_path: Path) -> None:
+    """While the workers live on, no temporary folder, no lock file and no open descriptor of theirs is left."""
+    with Store.open(tmp_path / "runs") as store:
+        for number in range(4):
+            ray_executor.submit(Task(("publish", f"{number}"), ray_tasks.publish, (store, f"{number:064x}")))
+        assert os.getpid() not in collect(ray_executor).values()
+        assert len(list((store.layout.objects / "s3").iterdir())) == 4
+        assert list(store.layout.staging.iterdir()) == []

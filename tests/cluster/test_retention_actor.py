@@ -98,6 +98,8 @@ def test_a_killed_actor_restarts_and_keeps_pointers(ray_session: RaySession, sto
     assert client.status()["pid"] not in pids
     assert len(set(pids)) == 2
     client.release("c" * 32)
+    mine = store._staging.session()
+    assert set(store.layout.staging.iterdir()) == {mine, mine.with_suffix(".lock")}  # the actor left nothing
 
 
 def test_errors_of_the_store_come_through_the_actor(ray_session: RaySession, store: Store) -> None:

@@ -265,6 +265,7 @@ def test_ray_workers_change_nothing(
     processes = {name for name in result.telemetry["tasks_per_worker"] if str(os.getpid()) not in name}
     assert len(processes) >= workers, result.telemetry["tasks_per_worker"]
     assert result.telemetry["executor"]["executor"] == "ray"
+    assert list((tmp_path / "runs/.staging").iterdir()) == []
 
 
 def test_the_small_policies_differ_from_the_defaults_in_what_they_say() -> None:

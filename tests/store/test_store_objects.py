@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import pickle
+import signal
 import stat
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -392,3 +395,43 @@ def test_files_of_a_dead_process_are_removed_and_those_of_a_living_one_are_not(t
             names = {path.suffix for path in living.layout.staging.iterdir()}
             assert len(list(living.layout.staging.iterdir())) == 2, names
     assert living.has("s4", S4)
+
+
+def test_closing_a_store_removes_what_killed_workers_left(tmp_path: Path) -> None:
+    """A worker that was killed in the middle of a publication leaves folder and lock file until then, no longer."""
+    with open_store(tmp_path / "runs") as store:
+        child = os.fork()
+        if child == 0:  # pragma: no cover (another process)
+            with store.transaction("s4", S4) as publication:
+                publication.add_json("x.json", {})
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+        left = {path.suffix for path in store.layout.staging.iterdir()}
+        assert left == {"", ".lock"}
+    assert list(store.layout.staging.iterdir()) == []
+    assert not store.has("s4", S4)
+
+
+def test_cleaners_and_beginners_do_not_get_in_each_others_way(tmp_path: Path) -> None:
+    """Many sessions begin and end while others clean up: none loses its folder or its lock, and none is left."""
+    root = tmp_path / "runs"
+    open_store(root).close()
+    lost: list[str] = []
+
+    def work() -> None:
+        for number in range(30):
+            with open_store(root) as store:
+                session = store._staging.session()
+                if not (session.is_dir() and session.with_suffix(".lock").is_file()):
+                    lost.append(f"at the start of {number}")
+                store._staging.remove_leftovers()
+                if not (session.is_dir() and session.with_suffix(".lock").is_file()):
+                    lost.append(f"at the end of {number}")
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert lost == []
+    assert list((root / ".staging").iterdir()) == []
