@@ -152,7 +152,8 @@ def _without_long_edges(polygons: Polygons) -> tuple[NDArray[np.float64], NDArra
 def build_tile_index(world: World, grid: Grid) -> TileIndex:
     """Index the tiles of every country of `world`.
 
-    Raises InputError E001_GEO_INVALID if a country's rings do not close on a row of tiles.
+    Raises InputError E001_GEO_INVALID if a country's rings do not close on a row of tiles, or if no country
+    holds a tile.
     """
     polygons = integer_polygons(world.polygons, grid)
     spans: list[SpanArray] = []
@@ -177,12 +178,27 @@ def build_tile_index(world: World, grid: Grid) -> TileIndex:
                 found = np.array([[row, column, column + 1]], np.int32)
         spans.append(found)
         boundary.append(edge_tiles)
+    if not any(len(found) for found in spans):
+        raise _no_tiles(world, grid)
     return TileIndex(
         grid,
         CountrySpans.from_list(spans),
         CountrySpans.from_list(boundary),
         np.array([c for c, _ in rescued], np.int16),
         np.array([t for _, t in rescued], np.int64),
+    )
+
+
+def _no_tiles(world: World, grid: Grid) -> InputError:
+    """What to say of polygons of which nothing is left on the grid."""
+    polygons = world.polygons
+    degrees = max(float(np.ptp(polygons.lon)), float(np.ptp(polygons.lat))) if len(polygons.lon) else 0.0
+    return InputError(
+        "E001_GEO_INVALID",
+        f"none of the {len(world.countries)} countries holds a tile of {grid.resolution_arcsec} arc-seconds: "
+        f"all polygons together span {degrees:.3g} degrees",
+        where=str(world.directory / "vertices.parquet") if world.directory else "the world's polygons",
+        next_step="give polygons in degrees of EPSG:4326, longitude first, and build the world again",
     )
 
 

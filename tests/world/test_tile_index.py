@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +99,20 @@ def test_a_country_that_fills_no_line_of_a_tile_has_no_tile() -> None:
     index = index_of(AA=[[(5.1, 5.1), (5.2, 5.1), (5.3, 5.1)]], BB=[box(0, 0, 1, 1)])
     assert index.tiles.tolist() == [0, 1]
     assert len(index.rescue_tile) == 0
+
+
+def test_a_world_without_any_tile_is_refused_by_name() -> None:
+    """As of polygons in another unit than degrees: what they span, in which file, and what to do."""
+    world = small_world({"AA": [[(5.1, 5.1), (5.2, 5.1), (5.3, 5.1)]]})
+    with pytest.raises(InputError) as caught:
+        build_tile_index(world, DEGREE)
+    assert caught.value.code == "E001_GEO_INVALID"
+    assert "none of the 1 countries holds a tile of 3600 arc-seconds" in caught.value.message
+    assert "span 0.2 degrees" in caught.value.message
+    assert "EPSG:4326" in caught.value.next_step
+    with pytest.raises(InputError) as caught:
+        build_tile_index(dataclasses.replace(world, directory=Path("mine")), DEGREE)
+    assert caught.value.where == "mine/vertices.parquet"
 
 
 def test_cut_at_the_antimeridian_or_not() -> None:
