@@ -20,7 +20,7 @@ from seg1b.errors import StoreError
 from seg1b.lanes.identity import SeedFacts, packaged_facts, software
 from seg1b.lanes.seed_tasks import Finish, Preparation
 from seg1b.lanes.world_stage import WorldStage
-from seg1b.policy.load import POLICY_FILES, Policies, gates_hash, parameter_hash
+from seg1b.policy.load import CERTIFIED_FILES, Policies, gates_hash, parameter_hash
 from seg1b.report.page import SitePoints, write_report
 from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import GateReport, counter_key
@@ -316,7 +316,7 @@ def publish(
             _report_files, store, stage, world, assembled, preparations
         )  # while files are copied
         folder.add_json(CERTIFICATE, document)
-        for file in POLICY_FILES:
+        for file in CERTIFIED_FILES:
             model = getattr(policies, file.attribute)
             folder.add_json(f"config/{file.path.removesuffix('.yaml')}.json", model.model_dump(mode="json"))
         if world.directory is not None:

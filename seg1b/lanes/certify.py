@@ -126,7 +126,7 @@ class Certification:
         stage = run_world(self.store, self.policies, self.world)
         self.observer(Event("world", None, 1, 1))
         self.executor.share(STAGE, stage)
-        prune_before_run(self.executor.retention(self.store))
+        prune_before_run(self.executor.retention(self.store), self.policies.retention)
         for seed in self.seeds:
             self.progress[seed] = SeedProgress()
             preparing = (self.store, self.policies, seed, self.bundle, self.lease_id)

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from seg1b.lanes.executor import RetentionAuthority
 from seg1b.lanes.world_stage import externals_of, world_keys
 from seg1b.policy.load import Policies
+from seg1b.policy.retention import RetentionPolicy
 from seg1b.states.plan import keys_for
 from seg1b.store.locks import Lease
 from seg1b.store.retention import Plan
 from seg1b.store.store import Store
 from seg1b.world.content import World
-
-KEEP_NEWEST_RUNS = 12
 
 
 def anticipated_keys(
@@ -50,6 +49,6 @@ def leased(store: Store, purpose: str, keys: set[str]) -> Iterator[Lease]:
         yield lease
 
 
-def prune_before_run(authority: RetentionAuthority) -> Plan:
+def prune_before_run(authority: RetentionAuthority, policy: RetentionPolicy) -> Plan:
     """Collect what nobody holds before an expensive run; the newest runs are kept besides what is reachable."""
-    return authority.prune(dry_run=False, keep_newest_runs=KEEP_NEWEST_RUNS)
+    return authority.prune(dry_run=False, keep_newest_runs=policy.keep_newest_runs)

@@ -37,6 +37,7 @@ Integers = NDArray[np.int64]
 T = TypeVar("T")
 
 SHORTLIST = 2
+"""Not a knob: a wave has at most two candidates, and choosing among more would fit the gates rather than meet them."""
 _REACH_ORDER = {"B+": 0, "B": 1, "below_B": 2}
 _NAMED_AT_MOST = 12
 

@@ -28,7 +28,7 @@ from seg1b.lanes.verify_report import VerifyReport
 from seg1b.lanes.verify_seed import verify_seed
 from seg1b.lanes.verify_world import checked_world
 from seg1b.lanes.world_stage import WorldStage, compute_world
-from seg1b.policy.load import POLICY_FILES, Policies, PolicySource, default_policies, gates_hash
+from seg1b.policy.load import CERTIFIED_FILES, Policies, PolicySource, default_policies, gates_hash
 from seg1b.policy.validate import build
 from seg1b.report.page import SitePoints, write_report
 from seg1b.store.digest import readable_json
@@ -170,7 +170,7 @@ def _published_policies(
     """The folder's generation policies with the verifier's gates and seeds."""
     values: dict[str, Any] = {}
     sources = {}
-    for file in POLICY_FILES:
+    for file in CERTIFIED_FILES:
         where = path / f"config/{file.path.removesuffix('.yaml')}.json"
         data = where.read_bytes()
         published = build(file.model, strict_json(data), str(where))
@@ -192,7 +192,7 @@ def _published_policies(
                     str(where.relative_to(path)),
                 )
         sources[file.path] = PolicySource("explicit", str(where))
-    policies = Policies(**values, sources=sources)
+    policies = Policies(**values, retention=trusted.retention, sources=sources)
     if document["identity"]["gates_hash"] != gates_hash(policies):
         report.find(
             "E_VERIFY_GATES",

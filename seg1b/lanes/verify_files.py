@@ -18,7 +18,7 @@ from seg1b.catalogue.bundle import VALIDATION_FOLDER
 from seg1b.catalogue.verify import BundleReceipt
 from seg1b.lanes import certificate
 from seg1b.lanes.verify_report import VerifyReport
-from seg1b.policy.load import POLICY_FILES
+from seg1b.policy.load import CERTIFIED_FILES
 from seg1b.states.s8_egress import TABLE
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.states.tables import COUNTRY
@@ -29,7 +29,7 @@ _FIXED = {
     certificate.CERTIFICATE,
     "ATTRIBUTION.txt",
     "report/index.html",
-    *(f"config/{file.path.removesuffix('.yaml')}.json" for file in POLICY_FILES),
+    *(f"config/{file.path.removesuffix('.yaml')}.json" for file in CERTIFIED_FILES),
     *(f"world/{name}" for name in certificate.WORLD_FILES),
 }
 _OF_A_SEED = re.compile(

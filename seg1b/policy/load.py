@@ -1,7 +1,7 @@
 """Find, read and combine the governed policy files.
 
-A folder of policies holds `policy/*.yaml`, `gates.yaml` and `certification.yaml`. A file that it lacks
-comes from the packaged defaults; `Policies.sources` says which file came from where.
+A folder of policies holds `policy/*.yaml`, `gates.yaml`, `certification.yaml` and `retention.yaml`. A file that it
+lacks comes from the packaged defaults; `Policies.sources` says which file came from where.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from seg1b.policy.models import (
     TileIndexPolicy,
     TileWeightsPolicy,
 )
+from seg1b.policy.retention import RetentionPolicy
 from seg1b.policy.validate import build, did_you_mean
 from seg1b.policy.yaml_reader import parse_yaml, read_yaml
 
@@ -43,13 +44,17 @@ Origin = Literal["explicit", "working_directory", "defaults"]
 
 @dataclass(frozen=True)
 class PolicyFile:
-    """One governed file: attribute of `Policies`, knob prefix, path below the folder, model."""
+    """One governed file: attribute of `Policies`, knob prefix, path below the folder, model.
+
+    `generation`: data depend on it; `certified`: a certification is judged or made by it, and publishes it.
+    """
 
     attribute: str
     prefix: str
     path: str
     model: type[PolicyModel]
     generation: bool
+    certified: bool = True
 
 
 POLICY_FILES: tuple[PolicyFile, ...] = (
@@ -63,7 +68,9 @@ POLICY_FILES: tuple[PolicyFile, ...] = (
     PolicyFile("jitter", "s6", "policy/s6.jitter.yaml", JitterPolicy, True),
     PolicyFile("gates", "gates", "gates.yaml", GatesPolicy, False),
     PolicyFile("certification", "certification", "certification.yaml", CertificationPolicy, False),
+    PolicyFile("retention", "retention", "retention.yaml", RetentionPolicy, False, certified=False),
 )
+CERTIFIED_FILES = tuple(file for file in POLICY_FILES if file.certified)
 _BY_PREFIX = {file.prefix: file for file in POLICY_FILES}
 _BY_PATH = {file.path: file for file in POLICY_FILES}
 
@@ -95,6 +102,7 @@ class Policies:
     jitter: JitterPolicy
     gates: GatesPolicy
     certification: CertificationPolicy
+    retention: RetentionPolicy
     sources: Mapping[str, PolicySource] = dataclasses.field(compare=False)
 
     def __post_init__(self) -> None:
@@ -159,7 +167,7 @@ def _choose_directory(config_dir: Path | None) -> tuple[Path, Origin]:
             "E_POLICY_DIRECTORY",
             "this is not a folder",
             where=str(config_dir),
-            next_step="name a folder that holds policy/*.yaml, gates.yaml or certification.yaml",
+            next_step="name a folder that holds policy/*.yaml, gates.yaml, certification.yaml or retention.yaml",
         )
     if not any((config_dir / file.path).exists() for file in POLICY_FILES):
         flat = [file.path for file in POLICY_FILES if (config_dir / Path(file.path).name).exists()]
@@ -214,11 +222,11 @@ def gates_hash(policies: Policies) -> str:
 
 
 def policy_digests(policies: Policies) -> dict[str, str]:
-    """Digest (hex64) of every policy file's canonical form, by its path below the folder of policies.
+    """Digest (hex64) of the canonical form of every policy file that a result depends on, by its path.
 
     `parameter_hash` is the SHA-256 of the canonical JSON of those that generate.
     """
-    return {file.path: digest(getattr(policies, file.attribute)) for file in POLICY_FILES}
+    return {file.path: digest(getattr(policies, file.attribute)) for file in CERTIFIED_FILES}
 
 
 def knobs(policies: Policies) -> dict[str, Any]:
@@ -245,7 +253,7 @@ def parse_value(text: str) -> Any:
 def set_values(policies: Policies, values: Mapping[str, Any]) -> Policies:
     """A copy of `policies` with knobs set by dotted path; checked together, so weights may change in one go.
 
-    The first part names the file: s1, s2w, s2s, synthesis, s3, s4, s5, s6, gates, certification.
+    The first part names the file: s1, s2w, s2s, synthesis, s3, s4, s5, s6, gates, certification, retention.
     A value may be a whole block. Raises InputError E_POLICY_UNKNOWN_KNOB, or the file's own E_POLICY_* code.
     """
     known = knobs(policies)

@@ -23,7 +23,7 @@ from seg1b.catalogue.verify import read_catalogue, read_datasets, verify_bundle
 from seg1b.lanes import certificate
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
 from seg1b.lanes.world_stage import WorldStage
-from seg1b.policy.load import POLICY_FILES, Policies
+from seg1b.policy.load import CERTIFIED_FILES, Policies
 from seg1b.report.page import SitePoints, write_report
 from seg1b.scoring.values import plain
 from seg1b.states import s8_egress, s9_validation
@@ -171,7 +171,7 @@ class Forger:
         world = load_world(own, raster_required=False) if own.is_dir() else load_world()
         write_report(self._put, self.document, again.scores, again.pooled, points, world)
         (self.folder / certificate.CERTIFICATE).write_bytes(readable_json(self.document))
-        for file in POLICY_FILES:
+        for file in CERTIFIED_FILES:
             name = f"config/{file.path.removesuffix('.yaml')}.json"
             model = getattr(policies, file.attribute)
             (self.folder / name).write_bytes(readable_json(model.model_dump(mode="json")))

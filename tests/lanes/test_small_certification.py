@@ -7,8 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from lane_cases import (
@@ -25,10 +26,12 @@ from lane_cases import (
 )
 
 from seg1b.lanes import certify as certify_module
+from seg1b.lanes.executor import DirectRetention, SerialExecutor
 from seg1b.lanes.shards import plan_shards
 from seg1b.policy.load import default_policies, policy_digests
 from seg1b.states.plan import BY_NAME
 from seg1b.store.filesystem import FileSystem
+from seg1b.store.retention import Plan
 from seg1b.store.store import Store
 from seg1b.world.content import World
 
@@ -121,6 +124,32 @@ def test_certifying_the_same_again_finds_the_same(
     assert set((root / "objects").rglob("*")) == before
     assert all(seed["reused"] == ["CAT", "S0c", "S3"] for seed in again.telemetry["seeds"].values())
     assert len(list((root / "runs").iterdir())) == 4
+
+
+class Recorder(DirectRetention):
+    """Notes how many of the newest runs are kept."""
+
+    kept: ClassVar[list[int]] = []
+
+    def prune(
+        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+    ) -> Plan:
+        """As usual."""
+        self.kept.append(keep_newest_runs)
+        return super().prune(dry_run=dry_run, keep_newest_runs=keep_newest_runs, keep_runs=keep_runs)
+
+
+def test_what_the_store_keeps_is_a_policy_and_decides_nothing(
+    small: Certified, real_world: World, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another cap the same certificate is found, which neither states nor publishes it."""
+    monkeypatch.setattr(SerialExecutor, "retention", lambda _, store: Recorder(store))
+    root = linked(small.root, tmp_path / "runs")
+    again = run_small(root, real_world, small_policies(retention__keep_newest_runs=3))
+    assert Recorder.kept == [3]
+    assert again.found
+    assert again.certificate == small.result.certificate
+    assert not list(again.path.glob("config/retention*"))
 
 
 def test_only_gates_changed_only_s9_runs(
