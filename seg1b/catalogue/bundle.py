@@ -250,8 +250,15 @@ def _write_dataset(
     path = root / folder / PART_NAME
     path.parent.mkdir(parents=True)
     rows = 0
+    schema = SCHEMAS[dataset]
+    text = [field.name for field in schema if pa.types.is_string(field.type)]
     with pq.ParquetWriter(
-        path, SCHEMAS[dataset], compression="zstd", compression_level=3, store_schema=False
+        path,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        store_schema=False,
+        use_dictionary=text or False,
     ) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=max(table.num_rows, 1))

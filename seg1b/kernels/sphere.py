@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.jit import njit
+from seg1b.kernels.jit import in_chunks, njit
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -247,12 +247,12 @@ def _closest_in(
 
 
 @njit
-def _nearest_squared(points: Any, boxes: Any, leaves: int, nearest: Any) -> None:
-    """Climb from each point's own leaf: a sibling subtree is searched only if its box is closer than the best
-    so far.
+def _nearest_squared(points: Any, boxes: Any, leaves: int, first: int, stop: int, nearest: Any) -> None:
+    """For points first to stop: climb from the own leaf; a sibling subtree is searched only if its box is closer
+    than the best so far.
     """
     stack = np.empty(_STACK_SIZE, np.int64)
-    for i in range(points.shape[0]):
+    for i in range(first, stop):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         node = leaves + i // LEAF_SIZE
         best = _closest_in(points, boxes, leaves, stack, node, i, x, y, z, np.inf, 0.0)
@@ -291,7 +291,8 @@ def nearest_neighbour_m(lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     points = vectors[order]
     leaves = _leaf_count(n)
     nearest = np.empty(n)
-    _nearest_squared(points, _tree_boxes(points, leaves), leaves, nearest)
+    boxes = _tree_boxes(points, leaves)
+    in_chunks(lambda first, stop: _nearest_squared(points, boxes, leaves, first, stop, nearest), n)
     distance_m = np.empty(n)
     _scatter_arc_m(nearest, order, distance_m)
     return distance_m
@@ -325,9 +326,13 @@ def within_distance(
     leaves = _leaf_count(len(centres))
     limit = chord_squared(radius_m)
     boxes = _tree_boxes(centres, leaves)
-    _any_within(
-        unit_vectors(lon_deg, lat_deg), centres, boxes, leaves, limit, np.nextafter(limit, 9.0), within
-    )
+    points, beyond = unit_vectors(lon_deg, lat_deg), np.nextafter(limit, 9.0)
+
+    def search(first: int, stop: int) -> None:
+        part = slice(first, stop)
+        _any_within(points[part], centres, boxes, leaves, limit, beyond, within[part])
+
+    in_chunks(search, len(within))
     return within
 
 

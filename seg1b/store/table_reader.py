@@ -46,7 +46,7 @@ class _OpenFile:
         if self.rows is not None and (self.group, self.columns) == (group, columns):
             return self.rows
         wanted = None if columns is None else list(columns)
-        table = self.parquet.read_row_group(group, columns=wanted, use_threads=False)
+        table = self.parquet.read_row_group(group, columns=wanted)
         if columns is not None:
             table = table.select(wanted)
         self.group, self.columns, self.rows = (group, columns, table) if keep else (-1, None, None)
@@ -71,6 +71,11 @@ class TableReader:
     def keys(self) -> tuple[PartitionKey, ...]:
         """Partition keys, ascending."""
         return tuple(item.key for item in self.entry.partitions)
+
+    @property
+    def partition_rows(self) -> tuple[tuple[PartitionKey, int], ...]:
+        """(key, rows) of every partition, ascending."""
+        return tuple((item.key, item.rows) for item in self.entry.partitions)
 
     def partition(
         self, key: PartitionKey, columns: Sequence[str] | None = None, *, verify: bool = False
