@@ -40,7 +40,7 @@ def controls(
     with running("controls", as_json=as_json) as session:
         policies = load_policies(session, config)
         from seg1b.lanes.controls import run_controls
-        from seg1b.scoring.values import plain
+        from seg1b.store.plain import plain
         from seg1b.world.bundle import load_world
 
         with session.err.status("the world") as status:

@@ -21,10 +21,10 @@ from seg1b.catalogue.elementary import power_each
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.shares import market_size, minimum_sites
 from seg1b.errors import InputError
-from seg1b.kernels.inequality import top_count
 from seg1b.policy.load import POLICY_FILES, Policies, load_policies, set_values
 from seg1b.policy.yaml_reader import read_yaml
 from seg1b.scoring.feasibility import Feasibility, feasibility
+from seg1b.scoring.metrics import top_count
 from seg1b.scoring.triage import advice, heaviest_countries
 from seg1b.scoring.values import plain
 from seg1b.states.s3_requirements import required_pairs

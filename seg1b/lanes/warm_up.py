@@ -20,7 +20,6 @@ from seg1b.catalogue.outlets import from_pairs
 from seg1b.catalogue.shares import CountryShares
 from seg1b.catalogue.synthesise import synthesise
 from seg1b.catalogue.verify import read_catalogue, verify_bundle
-from seg1b.kernels.hilbert import Pieces
 from seg1b.lanes.seed_tasks import witness_digests
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, default_policies, set_values
@@ -49,7 +48,7 @@ from seg1b.world.content import CountryTable, Settlements
 from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface
 from seg1b.world.tile_index import CountrySpans, IntegerPolygons, TileIndex
-from seg1b.world.weights import TileWeights
+from seg1b.world.weights import Pieces, TileWeights
 
 _COUNTRIES = 12
 _EDGE_TILES = 20

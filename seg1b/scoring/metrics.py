@@ -17,6 +17,7 @@ from seg1b.kernels.bootstrap import (
     replicate_statistics,
 )
 from seg1b.kernels.inequality import gini, top_share
+from seg1b.kernels.inequality import top_count as top_count
 from seg1b.kernels.quantiles import quantile_sorted
 from seg1b.kernels.streams import world_stream
 from seg1b.policy.gates import CORE_METRICS, BootstrapPolicy

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from seg1b.store.plain import plain as plain
 
 NOT_COMPUTABLE = "not_computable"
 SIGNIFICANT_DIGITS = 12
@@ -50,22 +51,3 @@ def exact_mean(values: npt.NDArray[np.float64]) -> float:
 def exact_sum(values: npt.NDArray[np.float64]) -> float:
     """Exactly rounded sum: independent of the order of the values."""
     return math.fsum(values.tolist())
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON-able data: dataclasses and mappings become dicts, arrays lists, NaN and infinity
-    None.
-    """
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -15,7 +15,7 @@ from typing import Any
 from seg1b.catalogue.guard import guard_metrics
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.verify import BundleReceipt, read_catalogue, read_datasets, verify_bundle
-from seg1b.scoring.values import plain
+from seg1b.store.plain import plain
 from seg1b.store.store import Store
 from seg1b.world.content import World
 

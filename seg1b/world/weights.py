@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from seg1b.errors import InputError
 from seg1b.kernels.apportionment import quantise_runs
-from seg1b.kernels.hilbert import Pieces, cut_runs_at_blocks
+from seg1b.kernels.hilbert import Pieces as Pieces
+from seg1b.kernels.hilbert import cut_runs_at_blocks
 from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface
 
