@@ -50,7 +50,8 @@ class MerchantSample:
 
     Merchant m has sites in the countries `pair_country[pair_start[m]:pair_start[m+1]]`, `pair_sites` of them,
     and `southern` of its sites south of the equator. `distance_m` are the N nearest-neighbour distances
-    ascending and `distance_merchant` the merchant of each; empty arrays where distances are not known.
+    ascending and `distance_merchant` the merchant of each; empty arrays where distances are not known. `region` is the
+    region of each country, 0..regions-1, whose shares of the sites follow the STATISTICS.
     """
 
     pair_start: IntArray
@@ -60,6 +61,8 @@ class MerchantSample:
     eligible: npt.NDArray[np.bool_]
     distance_m: FloatArray
     distance_merchant: npt.NDArray[np.int32]
+    region: npt.NDArray[np.int32]
+    regions: int = 0
 
     @property
     def merchants(self) -> int:
@@ -73,10 +76,12 @@ def merchant_sample(
     southern: npt.NDArray[np.bool_],
     eligible: npt.NDArray[np.bool_],
     distance_m: FloatArray | None,
+    region: npt.NDArray[np.integer[Any]] | None = None,
 ) -> MerchantSample:
     """Group n sites by merchant (dense numbers 0..M-1) and country; `distance_m` float64[n] or None.
 
     `merchant`, `country` integers[n], `southern` bool[n], `eligible` bool[C]. Raises ValueError from 2^31 merchants on.
+    `region`: the region of each country as a dense number, or None.
     """
     countries = len(eligible)
     merchant = np.asarray(merchant, np.int64)
@@ -98,6 +103,8 @@ def merchant_sample(
         eligible=np.ascontiguousarray(eligible, np.bool_),
         distance_m=distances,
         distance_merchant=merchant[order].astype(np.int32),
+        region=np.full(countries, -1, np.int32) if region is None else region.astype(np.int32),
+        regions=0 if region is None or not len(region) else int(region.max()) + 1,
     )
 
 
@@ -154,6 +161,19 @@ def _country_statistics(counts: Any, eligible: Any, southern: Any, buffer: Any, 
 
 
 @njit
+def _region_shares(counts: Any, region: Any, row: Any) -> None:
+    """Fill row[0:regions] from int64 counts per country."""
+    held = np.zeros(row.shape[0], np.int64)
+    total = np.int64(0)
+    for c in range(counts.shape[0]):
+        total += counts[c]
+        if region[c] >= 0:
+            held[region[c]] += counts[c]
+    for k in range(row.shape[0]):
+        row[k] = held[k] / total if total > 0 else np.nan
+
+
+@njit
 def _weighted_rank(distances: Any, merchant: Any, weight: Any, start: int, cumulative: Any, rank: Any) -> Any:
     """Value at 0-based `rank` of the weighted ascending distances, scanning from `start`; and at rank + 1."""
     position = start
@@ -197,6 +217,7 @@ def _replicates(
     pair_sites: Any,
     southern: Any,
     eligible: Any,
+    region: Any,
     distances: Any,
     distance_merchant: Any,
     starts: Any,
@@ -224,6 +245,7 @@ def _replicates(
                     counts[pair_country[p]] += times * pair_sites[p]
                     total += times * pair_sites[p]
         _country_statistics(counts, eligible, south, buffer, rows[r, :6])
+        _region_shares(counts, region, rows[r, 7:])
         rows[r, 6] = np.nan
         if distances.shape[0] > 0 and total > 0:
             p50 = _weighted_quantile(distances, distance_merchant, weight, total, 0.5, starts[0], below[0])
@@ -257,8 +279,11 @@ def _scan_start(sample: MerchantSample, q: float) -> tuple[int, IntArray]:
 
 
 def replicate_statistics(sample: MerchantSample, replicates: int, key: int, counter_hi: int) -> FloatArray:
-    """The STATISTICS of each replicate, float64[replicates, 7]; NaN where one does not exist."""
-    rows = np.empty((replicates, len(STATISTICS)))
+    """The STATISTICS and region shares of each replicate, float64[replicates, 7 + regions].
+
+    NaN where one does not exist.
+    """
+    rows = np.empty((replicates, len(STATISTICS) + sample.regions))
     windows = [_scan_start(sample, 0.5), _scan_start(sample, 0.99)]
     starts = np.array([start for start, _ in windows], np.int64)
     below = np.stack([before for _, before in windows])
@@ -270,6 +295,7 @@ def replicate_statistics(sample: MerchantSample, replicates: int, key: int, coun
             sample.pair_sites,
             sample.southern,
             sample.eligible,
+            sample.region,
             sample.distance_m,
             sample.distance_merchant,
             starts,
@@ -313,6 +339,7 @@ def _leave_one_out(
     pair_sites: Any,
     southern: Any,
     eligible: Any,
+    region: Any,
     distances: Any,
     rank_start: Any,
     ranks: Any,
@@ -334,6 +361,7 @@ def _leave_one_out(
             counts[pair_country[p]] -= pair_sites[p]
         left_south = south - southern[m] if m >= 0 else south
         _country_statistics(counts, eligible, left_south, buffer, rows[i, :6])
+        _region_shares(counts, region, rows[i, 7:])
         for p in pairs:
             counts[pair_country[p]] += pair_sites[p]
         own = ranks[rank_start[m] : rank_start[m + 1]] if m >= 0 else ranks[:0]
@@ -345,7 +373,7 @@ def _leave_one_out(
 
 
 def _without(sample: MerchantSample, first: int, count: int) -> FloatArray:
-    rows = np.empty((count, len(STATISTICS)))
+    rows = np.empty((count, len(STATISTICS) + sample.regions))
     ranks = np.argsort(sample.distance_merchant, kind="stable")
     per_merchant = np.bincount(sample.distance_merchant, minlength=sample.merchants)
     rank_start = np.concatenate((np.zeros(1, np.int64), np.cumsum(per_merchant)))
@@ -355,6 +383,7 @@ def _without(sample: MerchantSample, first: int, count: int) -> FloatArray:
         sample.pair_sites,
         sample.southern,
         sample.eligible,
+        sample.region,
         sample.distance_m,
         rank_start,
         ranks,
@@ -365,11 +394,11 @@ def _without(sample: MerchantSample, first: int, count: int) -> FloatArray:
 
 
 def observed_statistics(sample: MerchantSample) -> FloatArray:
-    """The STATISTICS of the full sample, float64[7]; NaN where one does not exist."""
+    """The STATISTICS and region shares of the full sample, float64[7 + regions]; NaN where one does not exist."""
     row: FloatArray = _without(sample, -1, 1)[0]
     return row
 
 
 def jackknife_statistics(sample: MerchantSample) -> FloatArray:
-    """The STATISTICS with each merchant left out in turn, float64[M, 7]."""
+    """The STATISTICS and region shares with each merchant left out in turn, float64[M, 7 + regions]."""
     return _without(sample, 0, sample.merchants)

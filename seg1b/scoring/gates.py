@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from seg1b.kernels.bca import Interval
 from seg1b.policy.gates import GatesPolicy, HardGate, StructuralPolicy
@@ -164,12 +165,17 @@ def _bad_end(observed: float | None, interval: Interval | None, gate: HardGate) 
     return known(bad_end)
 
 
-def region_rows(shares: Mapping[str, Metric], policy: GatesPolicy) -> list[GateRow]:
-    """Configured floors of the macro-regions' shares; the same floor for both grades."""
+def region_rows(
+    shares: Mapping[str, Metric],
+    policy: GatesPolicy,
+    intervals: Mapping[str, Interval | None] = MappingProxyType({}),
+) -> list[GateRow]:
+    """Configured floors of the macro-regions' shares, each with its interval; the same floor for both grades."""
     rows = []
     for region, floor in sorted(policy.region_floors.items()):
         metric = shares.get(region) or unknown(f"no country belongs to {region}")
-        rows.append(_row(f"region_floor.{region}", metric, ">=", floor, floor))
+        interval = intervals.get(f"region_share.{region}")
+        rows.append(_row(f"region_floor.{region}", metric, ">=", floor, floor, interval))
     return rows
 
 
@@ -250,7 +256,7 @@ def evaluate(
     gates = [
         *core_rows(score, intervals, policy),
         *bootstrap_rows(score.metrics, intervals, policy),
-        *region_rows(score.region_shares, policy),
+        *region_rows(score.region_shares, policy, intervals),
         sentinel_gate(sentinel),
         *structural_rows(violations, policy),
         *no_regression_rows(score, lock or {}, policy),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -124,13 +125,16 @@ def core_score(measurement: Measurement, context: ScoringContext) -> CoreScore:
 
 
 def core_intervals(
-    measurement: Measurement, eligible: BoolArray, policy: BootstrapPolicy
+    measurement: Measurement, eligible: BoolArray, policy: BootstrapPolicy, macro_region: Sequence[str] = ()
 ) -> dict[str, Interval | None]:
-    """Bootstrap interval of every core metric (merchants resampled, BCa); None where there is none."""
-    if not len(measurement):
-        return dict.fromkeys(CORE_METRICS)
+    """Bootstrap interval of every core metric and `region_share.<macro-region>` (merchants resampled, BCa).
+
+    None where there is none.
+    """
     m = measurement
-    return sampled_intervals(m.merchant, m.country, m.southern, eligible, m.distance_m, policy)
+    if not len(m):
+        return dict.fromkeys((*CORE_METRICS, *(f"region_share.{name}" for name in sorted(set(macro_region)))))
+    return sampled_intervals(m.merchant, m.country, m.southern, eligible, m.distance_m, policy, macro_region)
 
 
 def sampled_intervals(
@@ -140,6 +144,7 @@ def sampled_intervals(
     eligible: BoolArray,
     distance_m: npt.NDArray[np.float64] | None,
     policy: BootstrapPolicy,
+    macro_region: Sequence[str] = (),
 ) -> dict[str, Interval | None]:
     """As `core_intervals`, from plain columns of n > 0 sites; without distances the neighbour ratio has
     none.
@@ -147,16 +152,18 @@ def sampled_intervals(
     Rounded to 12 significant digits: the normal distribution and powers behind them differ in the last bit between
     machines and versions of scipy. Whatever is made of an interval (bounds, margins) starts from these numbers.
     """
-    sample = merchant_sample(merchant, country, southern, eligible, distance_m)
+    regions = sorted(set(macro_region))
+    region = np.array([regions.index(name) for name in macro_region], np.int32) if regions else None
+    sample = merchant_sample(merchant, country, southern, eligible, distance_m, region)
     stream = world_stream(policy.seed, BOOTSTRAP_LABEL)
     replicates = replicate_statistics(sample, policy.replicates, stream.key, stream.counter_hi)
     jackknife = jackknife_statistics(sample)
     observed = observed_statistics(sample)
     intervals = {
         name: _rounded(bca_interval(float(observed[i]), replicates[:, i], jackknife[:, i], policy.confidence))
-        for i, name in enumerate(STATISTICS)
+        for i, name in enumerate((*STATISTICS, *(f"region_share.{name}" for name in regions)))
     }
-    return {name: intervals[name] for name in CORE_METRICS}
+    return {name: intervals[name] for name in (*CORE_METRICS, *list(intervals)[len(STATISTICS) :])}
 
 
 def _rounded(interval: Interval | None) -> Interval | None:

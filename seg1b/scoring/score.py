@@ -144,7 +144,7 @@ def _scored(
         replace(value, metric=(instead or {}).get(value.name, value.metric))
         for value in counter_values(measurement, context)
     ]
-    intervals = core_intervals(measurement, context.eligible, context.gates.bootstrap)
+    intervals = core_intervals(measurement, context.eligible, context.gates.bootstrap, context.macro_region)
     report = evaluate(
         core, counters, intervals, sentinel, violations, context.gates, lock=lock, seeds=measurement.seeds
     )

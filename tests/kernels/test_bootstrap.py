@@ -25,7 +25,10 @@ KEY, COUNTER_HI = 11, 22
 
 
 class World:
-    """Random sites of 60 merchants in 12 countries; country 11 is not eligible, some distances are tied."""
+    """Random sites of 60 merchants in 12 countries; country 11 is not eligible, some distances are tied.
+
+    Countries take turns in belonging to one of three regions.
+    """
 
     def __init__(self, seed: int = 5, n: int = 900) -> None:
         rng = np.random.default_rng(seed)
@@ -33,12 +36,15 @@ class World:
         self.country = (rng.pareto(1.0, n) % 12).astype(np.int16)
         self.southern = self.country < 3
         self.eligible = np.arange(12) < 11
+        self.region = np.arange(12) % 3
         fraction = np.where(rng.random(n) < 0.8, rng.random(n), 0.0)
         self.distance_m: FloatArray = np.asarray(rng.integers(1, 200, n) + fraction, np.float64)
 
     def sample(self) -> MerchantSample:
         """The sites, grouped by merchant."""
-        return merchant_sample(self.merchant, self.country, self.southern, self.eligible, self.distance_m)
+        return merchant_sample(
+            self.merchant, self.country, self.southern, self.eligible, self.distance_m, self.region
+        )
 
     def expected(self, sites: IntArray) -> list[float]:
         """The statistics of the sites with these row numbers (repeats allowed), by plain means."""
@@ -53,6 +59,7 @@ class World:
             coverage,
             float(self.southern[sites].mean()),
             float(p99 / p50),
+            *(float((self.region[self.country[sites]] == region).mean()) for region in range(3)),
         ]
 
 
@@ -107,7 +114,7 @@ def test_jackknife_equals_leaving_merchants_out_by_hand() -> None:
     world = World()
     sample = world.sample()
     rows = jackknife_statistics(sample)
-    assert rows.shape == (sample.merchants, len(STATISTICS))
+    assert rows.shape == (sample.merchants, len(STATISTICS) + 3)
     for m in range(sample.merchants):
         assert rows[m].tolist() == pytest.approx(
             world.expected(np.flatnonzero(world.merchant != m)), rel=1e-12
@@ -126,6 +133,7 @@ def test_order_of_the_sites_does_not_matter() -> None:
         world.southern[order],
         world.eligible,
         world.distance_m[order],
+        world.region,
     )
     first = replicate_statistics(world.sample(), 10, KEY, COUNTER_HI)
     assert first.tobytes() == replicate_statistics(shuffled, 10, KEY, COUNTER_HI).tobytes()

@@ -167,6 +167,19 @@ def test_only_gates_changed_only_s9_runs(
     assert digests(again) == digests(small.result)
 
 
+def test_every_gate_on_a_sample_has_an_interval(small: Certified) -> None:
+    """Region floors too; a count of violations has none, for there is nothing to resample."""
+    for entry in [*small.result.certificate["seeds"], small.result.certificate["pooled"]]:
+        regions = [row for row in entry["gates"] if row["name"].startswith("region_floor.")]
+        assert len(regions) == 6
+        for row in regions:
+            low, high = row["ci95"]
+            assert 0.0 <= low < row["observed"] < high <= 1.0
+            assert row["ci_method"] == "bca"
+        without = {row["name"].split(".")[0] for row in entry["gates"] if row["ci95"] is None}
+        assert without == {"collapse_sentinel", "structural"}
+
+
 def test_pointers_follow_the_grade(small: Certified) -> None:
     """A graded run is the candidate and the last good one; each seed has a receipt with all keys."""
     with Store.open(small.root, create=False) as store:
