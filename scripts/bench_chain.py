@@ -4,7 +4,7 @@ The catalogue is made for the purpose: the market's country shares, `--pairs` pa
 that fall off like a power of their rank. It is written as a 1A bundle before the clock starts. World, JIT and S0w to S2
 are warm; S0c to S9 are not.
 
-    python scripts/bench_chain.py --sites 1000000 [--pairs 100000] [--seed 42] [--resolution 30] [--raster FILE] [--json]
+    python scripts/bench_chain.py --sites 1000000 [--pairs 100000] [--seed 42] [--resolution 30] [--json]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 Returned = TypeVar("Returned")
 
@@ -33,10 +34,10 @@ SITES_PER_PAIR = 102_340 / 12_204
 STATE_FOLDERS = ("s0c", "s3", "s4", "s5", "s6", "s7", "s8", "s9")
 
 
-def pair_sizes(sites: int, pairs: int) -> np.ndarray:
+def pair_sizes(sites: int, pairs: int) -> npt.NDArray[np.int64]:
     """Sizes of `pairs` pairs that sum to `sites`, at least 1 each, largest first, falling off like rank ** -0.8."""
     shape = np.arange(1, pairs + 1, dtype=np.float64) ** -0.8
-    sizes = 1 + np.floor(shape / shape.sum() * (sites - pairs)).astype(np.int64)
+    sizes: npt.NDArray[np.int64] = 1 + np.floor(shape / shape.sum() * (sites - pairs)).astype(np.int64)
     sizes = np.minimum(sizes, 999_999)
     lacking = sites - int(sizes.sum())
     whole, rest = divmod(lacking, pairs)
