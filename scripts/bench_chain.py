@@ -94,7 +94,7 @@ def folder_bytes(folder: Path) -> int:
 def run_chain(runs: Path, bundle: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The chain itself, in a process of its own so that its peak memory is its own."""
     from seg1b.lanes.certificate import seed_hashes
-    from seg1b.lanes.seed_tasks import STAGE, finish_seed, place_shard, prepare_seed
+    from seg1b.lanes.seed_tasks import STAGE, check_shard, finish_seed, place_shard, prepare_seed
     from seg1b.lanes.shards import plan_shards
     from seg1b.lanes.warm_up import placing, validating
     from seg1b.lanes.world_stage import run_world
@@ -114,9 +114,13 @@ def run_chain(runs: Path, bundle: Path, arguments: argparse.Namespace) -> dict[s
         shards = plan_shards(preparation.sites_per_country)
         for shard in shards:
             add(states, place_shard(shared, store, policies, preparation.identity, shard).seconds)
+        checks = [check_shard(shared, store, policies, preparation.identity, shard) for shard in shards]
+        for check in checks:
+            add(states, check.times.seconds)
         hashes = seed_hashes(policies, world.digest, preparation.facts)
         names = tuple(sorted(shard.name for shard in shards))
-        finish = finish_seed(shared, store, policies, preparation.identity, hashes, names)
+        replays = tuple(check.replay for check in checks)
+        finish = finish_seed(shared, store, policies, preparation.identity, hashes, names, replays)
         add(states, finish.times.seconds)
         read, written = (after - before for after, before in zip(io.now(), moved, strict=True))
         found: dict[str, dict[str, float]] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from seg1b.lanes.seed_tasks import (
     STAGE,
     Finish,
     Preparation,
+    check_shard,
     finish_seed,
     place_shard,
     prepare_seed,
@@ -33,6 +34,7 @@ from seg1b.lanes.seed_tasks import (
 from seg1b.lanes.shards import Shard, plan_shards
 from seg1b.lanes.world_stage import WorldStage, run_world
 from seg1b.policy.load import Policies
+from seg1b.states.s9_replay import Replay
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -87,6 +89,7 @@ class SeedProgress:
     preparation: Preparation | None = None
     shards: dict[str, Shard] = field(default_factory=dict)
     placed: int = 0
+    checks: dict[str, Replay] = field(default_factory=dict)
     finish: Finish | None = None
     witness: dict[str, str] | None = None
     run_id: str = field(default_factory=new_run_id)
@@ -150,17 +153,21 @@ class Certification:
             self._place(seed, completion.receipt)
         elif kind == "place":
             progress.placed += 1
-            for state, seconds in completion.receipt.seconds.items():
-                _add(self.progress[seed].preparation, state, seconds)
+            _add(progress.preparation, completion.receipt.seconds)
             self.observer(Event("place", seed, progress.placed, len(progress.shards)))
-            if progress.placed == len(progress.shards):
+            self._check(seed, progress, completion.task.key[2])
+        elif kind == "check":
+            progress.checks[completion.task.key[2]] = completion.receipt.replay
+            _add(progress.preparation, completion.receipt.times.seconds)
+            self.observer(Event("validate", seed, len(progress.checks), len(progress.shards) + 1))
+            if len(progress.checks) == len(progress.shards):
                 self._finish(seed, progress)
         elif kind == "witness":
             progress.witness = completion.receipt
             self.observer(Event("witness", seed, 1, 1))
         else:
             progress.finish = completion.receipt
-            self.observer(Event("validate", seed, 1, 1))
+            self.observer(Event("validate", seed, len(progress.shards) + 1, len(progress.shards) + 1))
 
     def _place(self, seed: int, preparation: Preparation) -> None:
         progress = self.progress[seed]
@@ -172,34 +179,41 @@ class Certification:
             self._submit("witness", seed, witness_seed, arguments, _WITNESS_COST)
         if self.store.has("s8", keys["S8"]) and self.store.has("s6", keys["S6"]):
             progress.placed = len(progress.shards)
-            self._finish(seed, progress)
+            for name in progress.shards:
+                self._check(seed, progress, name)
             return
         for shard in progress.shards.values():
             placing = (self.store, self.policies, preparation.identity, shard)
             self._submit("place", seed, place_shard, placing, float(shard.sites), shard.name)
 
+    def _check(self, seed: int, progress: SeedProgress, name: str) -> None:
+        shard = progress.shards[name]
+        arguments = (self.store, self.policies, _prepared(seed, progress).identity, shard)
+        self._submit("check", seed, check_shard, arguments, float(shard.sites), name)
+
     def _finish(self, seed: int, progress: SeedProgress) -> None:
-        preparation = progress.preparation
-        if preparation is None:
-            raise ContractError("E_LANE_INCOMPLETE", f"seed {seed} was placed before it was prepared")
-        self.observer(Event("validate", seed, 0, 1))
+        preparation = _prepared(seed, progress)
         arguments = (
             self.store,
             self.policies,
             preparation.identity,
             certificate.seed_hashes(self.policies, self.world.digest, preparation.facts),
             tuple(sorted(progress.shards)),
+            tuple(progress.checks[name] for name in sorted(progress.checks)),
         )
         self._submit("finish", seed, finish_seed, arguments, _FINISH_COST)
 
 
-def _add(preparation: Preparation | None, state: str, seconds: dict[str, float]) -> None:
-    """Add a shard's times to its seed's."""
-    if preparation is None:
-        return
-    entry = preparation.times.seconds.setdefault(state, {"wall_s": 0.0, "cpu_s": 0.0})
-    for name, value in seconds.items():
-        entry[name] += value
+def _prepared(seed: int, progress: SeedProgress) -> Preparation:
+    if progress.preparation is None:
+        raise ContractError("E_LANE_INCOMPLETE", f"seed {seed} was placed before it was prepared")
+    return progress.preparation
+
+
+def _add(preparation: Preparation | None, seconds: Mapping[str, Mapping[str, float]]) -> None:
+    """Add a shard's times per state to its seed's."""
+    if preparation is not None:
+        preparation.times.add(seconds)
 
 
 def certify(
@@ -279,7 +293,7 @@ def _telemetry(preparation: Preparation, progress: SeedProgress) -> dict[str, An
     return {
         "run_id": progress.run_id,
         "reused": list(preparation.reused),
-        "states": {**preparation.times.seconds, **finish.times.seconds},
+        "states": preparation.times.joined(finish.times).seconds,
         "shards": {shard.name: shard.sites for shard in progress.shards.values()},
     }
 

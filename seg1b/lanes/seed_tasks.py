@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from seg1b.catalogue.bundle import write_synthesis
 from seg1b.catalogue.synthesise import synthesise
@@ -24,6 +25,7 @@ from seg1b.lanes.shards import Shard
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
 from seg1b.scoring.score import Score
+from seg1b.scoring.sites import Sites
 from seg1b.states import (
     s0_gate,
     s3_requirements,
@@ -32,10 +34,12 @@ from seg1b.states import (
     s6_jitter,
     s7_synthesis,
     s8_egress,
+    s9_replay,
     s9_validation,
 )
 from seg1b.states.plan import BY_NAME, SHARDED_STATES, keys_for, world_externals
-from seg1b.states.seed_tables import SeedTables, join_egress
+from seg1b.states.s9_replay import Replay
+from seg1b.states.seed_tables import SiteKeys, SiteTables, egress_sites, join_egress
 from seg1b.states.shard import (
     ASSIGNMENT_TABLE,
     JITTER_TABLE,
@@ -43,11 +47,13 @@ from seg1b.states.shard import (
     SeedIdentity,
     ShardRun,
     StageTimes,
+    shard_partitions,
 )
 from seg1b.states.tables import (
     COUNTRY,
     Pairs,
     assignment_to_arrow,
+    column,
     jitter_to_arrow,
     plan_to_arrow,
 )
@@ -68,6 +74,14 @@ class Preparation:
     requirements: dict[str, Any]
     sites_per_country: np.ndarray[Any, np.dtype[np.int64]]
     reused: tuple[str, ...]
+    times: StageTimes
+
+
+@dataclass(frozen=True)
+class ShardCheck:
+    """What S9's replay found in one shard."""
+
+    replay: Replay
     times: StageTimes
 
 
@@ -182,8 +196,43 @@ def place_shard(
 ) -> StageTimes:
     """S4, S5, S6 and S8 for the countries of one shard."""
     stage: WorldStage = shared[STAGE]
-    pairs = s3_requirements.load(store, identity.keys["S3"], stage.world.iso).only(shard.countries)
+    pairs = s3_requirements.load(store, identity.keys["S3"], stage.world.iso, shard.countries)
     return ShardRun(store, stage.world, policies, identity, shard.name, pairs, stage.attribution).run()
+
+
+def check_shard(
+    shared: Mapping[str, Any], store: Store, policies: Policies, identity: SeedIdentity, shard: Shard
+) -> ShardCheck:
+    """S9's replay of the countries of one shard, from what S3 to S8 published."""
+    stage: WorldStage = shared[STAGE]
+    times = StageTimes()
+    with times.of("S9"):
+        tables = read_shard(store, stage, identity.keys, shard)
+        replay = s9_replay.run_countries(
+            stage.world, tables, tables.pairs, policies, identity.seed, identity.manifest_fingerprint
+        )
+    return ShardCheck(replay, times)
+
+
+def read_shard(store: Store, stage: WorldStage, keys: Mapping[str, str], shard: Shard) -> SiteTables:
+    """Everything that was published of a shard's countries."""
+    iso = stage.world.iso
+    codes = [iso[country] for country in shard.countries]
+
+    def partitions(state: str, table: str) -> Iterator[tuple[str, pa.Table]]:
+        return shard_partitions(store, state, keys[state], shard.name, table, codes)
+
+    def rows(state: str, table: str) -> pa.Table:
+        return pa.concat_tables([found for _, found in partitions(state, table)])
+
+    return SiteTables.from_arrow(
+        iso,
+        s3_requirements.load(store, keys["S3"], iso, shard.countries),
+        rows("S4", PLAN_TABLE),
+        rows("S5", ASSIGNMENT_TABLE),
+        rows("S6", JITTER_TABLE),
+        join_egress(iso, partitions("S8", s8_egress.TABLE)),
+    )
 
 
 def witness_seed(
@@ -219,29 +268,32 @@ def finish_seed(
     identity: SeedIdentity,
     hashes: Mapping[str, str],
     parts: tuple[str, ...],
+    replays: tuple[Replay, ...],
 ) -> Finish:
     """Commit S4, S5, S6 and S8, then S7 and S9.
 
-    `parts`: names of the shards; `hashes`: parameter_hash, gates_hash, world_digest and catalogue_digest.
+    `parts`: names of the shards; `replays`: what `check_shard` said of each; `hashes`: parameter_hash, gates_hash,
+    world_digest and catalogue_digest.
     """
     stage: WorldStage = shared[STAGE]
     times = StageTimes()
-    keys, seed = identity.keys, identity.seed
-    pairs = s3_requirements.load(store, keys["S3"], stage.world.iso)
+    keys, seed, iso = identity.keys, identity.seed, stage.world.iso
+    pairs = s3_requirements.load(store, keys["S3"], iso)
     sites = int(pairs.n_sites.sum())
     for state in SHARDED_STATES[:-1]:
         with times.of(state):
             commit_state(store, state, keys, parts, sites)
     with times.of("S7"):
         if not store.has("s7", keys["S7"]):
-            s7_synthesis.run(store, keys["S7"], stage.world.iso, pairs, keys)
+            s7_synthesis.run(store, keys["S7"], iso, pairs, keys)
     with times.of("S8"):
         commit_state(store, "S8", keys, parts, sites)
     with times.of("S9"):
-        tables = read_seed(store, stage, keys)
-        validation = s9_validation.validate(
-            stage.world, tables, stage.context, policies, seed, identity.manifest_fingerprint
-        )
+        catalogue = s0_gate.read_sealed_catalogue(store, keys["S0c"], iso)
+        requirements = s9_replay.check_requirements(stage.world, catalogue, pairs, policies)
+        replay = s9_replay.joined(requirements, replays)
+        s9_validation.require_scorable(replay)
+        validation = s9_validation.conclude(read_sites(store, stage, keys), replay, stage.context, seed)
         digests = logical_digests(store, keys)
         if not store.has(s9_validation.STATE, keys["S9"]):
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
@@ -296,17 +348,20 @@ def logical_digests(store: Store, keys: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def read_seed(store: Store, stage: WorldStage, keys: Mapping[str, str]) -> SeedTables:
-    """Everything that was published of a seed."""
+def read_sites(store: Store, stage: WorldStage, keys: Mapping[str, str]) -> Sites:
+    """The published egress of a seed, to be scored."""
     iso = stage.world.iso
-    reader = store.open_table("s8", keys["S8"], "site_locations")
-    egress = join_egress(iso, ((str(code), table) for code, table in reader.partitions()))
-    return SeedTables.from_arrow(
-        iso,
-        s0_gate.read_sealed_catalogue(store, keys["S0c"], iso),
-        s3_requirements.load(store, keys["S3"], iso),
-        store.read_table("s4", keys["S4"], PLAN_TABLE),
-        store.read_table("s5", keys["S5"], ASSIGNMENT_TABLE),
-        store.read_table("s6", keys["S6"], JITTER_TABLE),
-        egress,
-    )
+    reader = store.open_table("s8", keys["S8"], s8_egress.TABLE)
+    total = reader.rows
+    found = SiteKeys(np.empty(total, np.int16), np.empty(total, np.uint64), np.empty(total, np.int32))
+    lon, lat = np.empty(total), np.empty(total)
+    position = {code: index for index, code in enumerate(iso)}
+    first = 0
+    for code, rows in reader.partitions((*s8_egress.SITE_ORDER_KEY, "lon_deg", "lat_deg")):
+        part = slice(first, first + rows.num_rows)
+        found.country[part] = position[str(code)]
+        found.merchant_id[part] = column(rows, "merchant_id", np.uint64)
+        found.site_order[part] = column(rows, "site_order", np.int32)
+        lon[part], lat[part] = column(rows, "lon_deg", np.float64), column(rows, "lat_deg", np.float64)
+        first = part.stop
+    return egress_sites(found, lon, lat, stage.world.grid)

@@ -14,7 +14,7 @@ from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
 from seg1b.states.s3_requirements import required_pairs
 from seg1b.states.s8_egress import DERIVED, TABLE, egress_schema
-from seg1b.states.seed_tables import SeedTables, join_egress
+from seg1b.states.seed_tables import SeedTables, SiteTables, join_egress
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.states.tables import (
     ASSIGNMENT_SCHEMA,
@@ -43,7 +43,7 @@ def read_seed(
     jittered, jittered_digest = _read_table(folder / JITTER_TABLE, JITTER_SCHEMA, report)
     partitions = _read_egress(folder / TABLE, egress_schema(stage.attribution), report)
     egress = join_egress(iso, ((str(code), rows) for code, rows in partitions.items()))
-    tables = SeedTables.from_arrow(iso, catalogue, pairs, plan, assigned, jittered, egress)
+    tables = SeedTables.of(catalogue, SiteTables.from_arrow(iso, pairs, plan, assigned, jittered, egress))
     return tables, {
         "s3_requirements": partitioned_digest(pairs_to_arrow(iso, pairs), COUNTRY),
         PLAN_TABLE: plan_digest,

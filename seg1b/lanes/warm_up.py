@@ -214,7 +214,6 @@ def _small_tables(stage: WorldStage) -> SeedTables:
     keys = SiteKeys.from_arrow(iso, assigned)
     placement = placement_from_arrow(jittered)
     return SeedTables(
-        from_pairs(iso, merchants, country, n_sites.astype(np.int32), np.zeros(len(country), np.int16)),
         pairs_from_arrow(iso, pairs_to_arrow(iso, pairs)),
         plan_from_arrow(iso, plan_to_arrow(iso, plan)),
         keys,
@@ -225,4 +224,5 @@ def _small_tables(stage: WorldStage) -> SeedTables:
         placement.lon_deg,
         placement.lat_deg,
         np.ones(len(tile), np.bool_),
+        from_pairs(iso, merchants, country, n_sites.astype(np.int32), np.zeros(len(country), np.int16)),
     )

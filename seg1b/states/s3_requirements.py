@@ -7,9 +7,11 @@ number, and stay in every denominator. The exact country metrics stand in the fa
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.screening import screen_counts
@@ -60,9 +62,12 @@ def run(
     return pairs
 
 
-def load(store: Store, key: str, iso: tuple[str, ...]) -> Pairs:
-    """The published requirements."""
-    return pairs_from_arrow(iso, store.read_table(STATE, key, "s3_requirements"))
+def load(store: Store, key: str, iso: tuple[str, ...], countries: Sequence[int] | None = None) -> Pairs:
+    """The published requirements, of all countries or of some (ascending indices); the others are not read."""
+    reader = store.open_table(STATE, key, "s3_requirements")
+    if countries is None:
+        return pairs_from_arrow(iso, reader.read())
+    return pairs_from_arrow(iso, pa.concat_tables([reader.partition(iso[country]) for country in countries]))
 
 
 def required_pairs(

@@ -10,12 +10,13 @@ state reported about itself is believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.kernels import (
     replay_allocation,
     replay_assignment,
@@ -27,12 +28,15 @@ from seg1b.kernels.jitter import inverse_normal_table
 from seg1b.policy.load import Policies
 from seg1b.states import s4_allocation
 from seg1b.states.s3_requirements import required_pairs
-from seg1b.states.seed_tables import SeedTables, SiteKeys
+from seg1b.states.seed_tables import SeedTables, SiteKeys, SiteTables
 from seg1b.states.tables import Pairs, Plan
 from seg1b.states.world_model import WorldModel
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+
+PARITY = "parity_mismatches"
+_KEY_CHECKS = ("s5_keys", "s6_keys", "s8_keys", "s4_rows")
 
 
 @dataclass(frozen=True)
@@ -77,39 +81,96 @@ def run(
 
     With an unknown surface only what needs no weights is replayed: S5 on the published plan.
     """
-    iso = world.iso
+    requirements = check_requirements(world, tables.catalogue, tables.pairs, policies)
     required, _ = required_pairs(tables.catalogue, world.countries, policies.requirements)
+    rows = run_countries(
+        world,
+        tables,
+        required,
+        policies,
+        seed,
+        manifest_fingerprint,
+        surface_known=surface_known,
+        draw=requirements.passed,
+    )
+    return joined(requirements, [rows])
+
+
+def check_requirements(
+    world: WorldModel, catalogue: OutletCatalogue, pairs: Pairs, policies: Policies
+) -> Check:
+    """S3's pairs against the catalogue."""
+    required, _ = required_pairs(catalogue, world.countries, policies.requirements)
+    demand = "the requirements are the catalogue's counts less the denylist"
+    return Check("s3_requirements", demand, _differing_pairs(required, pairs))
+
+
+def run_countries(
+    world: WorldModel,
+    tables: SiteTables,
+    required: Pairs,
+    policies: Policies,
+    seed: int,
+    manifest_fingerprint: str,
+    *,
+    surface_known: bool = True,
+    draw: bool = True,
+) -> Replay:
+    """All of `run` but the check of S3, for some countries of a seed: what one task does.
+
+    `required`: the pairs of these countries. Without `draw`, or where keys differ, no draw is made again.
+    """
+    iso = world.iso
     expected = SiteKeys.of(required)
-    keys = {
-        "s3_requirements": Check(
-            "s3_requirements",
-            "the requirements are the catalogue's counts less the denylist",
-            _differing_pairs(required, tables.pairs),
-        ),
-        **{
-            name: _same_keys(name, found, expected, iso)
-            for name, found in (
-                ("s5_keys", tables.assigned),
-                ("s6_keys", tables.jittered),
-                ("s8_keys", tables.egress),
-            )
-        },
-    }
-    parity = sum(check.differing for check in keys.values())
+    keys = [
+        _same_keys("s5_keys", tables.assigned, expected, iso),
+        _same_keys("s6_keys", tables.jittered, expected, iso),
+        _same_keys("s8_keys", tables.egress, expected, iso),
+    ]
+    parity = sum(check.differing for check in keys)
     violations: dict[str, int | None] = {
-        "parity_mismatches": parity,
+        PARITY: parity,
         "duplicate_keys": tables.egress.duplicates(),
         **_placement_violations(world, tables),
     }
-    keys["s4_rows"] = _plan_fits(tables)
+    keys.append(_plan_fits(tables))
     blocks: dict[str, int] = {}
-    if parity or not keys["s4_rows"].passed:
-        return Replay(tuple(keys.values()), violations, blocks)
-    if not surface_known:
+    if parity or not keys[-1].passed or not draw:
+        return Replay(tuple(keys), violations, blocks)
+    if surface_known:
+        drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks)
+    else:
         drawn = [_assignment_on_plan(world.iso, tables, policies, seed, manifest_fingerprint)]
-        return Replay((*keys.values(), *drawn, *_coordinates(tables, iso)), violations, blocks)
-    drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks)
-    return Replay((*keys.values(), *drawn, *_coordinates(tables, iso)), violations, blocks)
+    return Replay((*keys, *drawn, *_coordinates(tables, iso)), violations, blocks)
+
+
+def joined(requirements: Check, parts: Sequence[Replay]) -> Replay:
+    """The replay of a seed from those of its countries, in any order.
+
+    If a row is missing somewhere, or the requirements are wrong, draws count nowhere: which sites they are for is not
+    settled.
+    """
+    checks: dict[str, list[Check]] = {}
+    violations: dict[str, int | None] = {PARITY: requirements.differing}
+    blocks: dict[str, int] = {}
+    for part in parts:
+        for check in part.checks:
+            checks.setdefault(check.name, []).append(check)
+        for name, count in part.violations.items():
+            before = violations.get(name, 0)
+            violations[name] = None if before is None or count is None else before + count
+        for family, used in part.blocks.items():
+            blocks[family] = blocks.get(family, 0) + used
+    in_order = all(check.passed for name in _KEY_CHECKS for check in checks.get(name, []))
+    settled = in_order and requirements.passed
+    found = [_sum(rows) for name, rows in checks.items() if settled or name in _KEY_CHECKS]
+    return Replay((requirements, *found), violations, blocks if settled else {})
+
+
+def _sum(checks: Sequence[Check]) -> Check:
+    """One check of several shards; what differs first is named by its country's code, which begins the text."""
+    first = min((check.first for check in checks if check.first), default="")
+    return Check(checks[0].name, checks[0].demand, sum(check.differing for check in checks), first)
 
 
 def _differing_pairs(left: Pairs, right: Pairs) -> int:
@@ -123,7 +184,7 @@ def _differing_pairs(left: Pairs, right: Pairs) -> int:
     return int(differs.sum())
 
 
-def _plan_fits(tables: SeedTables) -> Check:
+def _plan_fits(tables: SiteTables) -> Check:
     """Rows of the plan that are not in order, hold no site or are not of a required pair; or sites too many or few."""
     plan, pairs = tables.plan, tables.pairs
     demand = "the plan's rows ascend and sum to the required sites of every pair"
@@ -155,7 +216,7 @@ def _same_keys(name: str, found: SiteKeys, expected: SiteKeys, iso: tuple[str, .
     return Check(name, demand, int(differs.sum()), first)
 
 
-def _placement_violations(world: WorldModel, tables: SeedTables) -> dict[str, int | None]:
+def _placement_violations(world: WorldModel, tables: SiteTables) -> dict[str, int | None]:
     """Egress coordinates that are no coordinates, or lie outside their S5 tile or their country."""
     lon, lat = tables.lon_deg, tables.lat_deg
     valid = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lon) <= 180.0) & (np.abs(lat) <= 90.0)
@@ -193,7 +254,7 @@ def _country_pairs(pairs: Pairs) -> Iterator[tuple[int, slice, slice]]:
 
 def _draws(
     world: WorldModel,
-    tables: SeedTables,
+    tables: SiteTables,
     policies: Policies,
     seed: int,
     manifest_fingerprint: str,
@@ -259,7 +320,7 @@ def _draws(
 
 
 def _assignment_on_plan(
-    iso: tuple[str, ...], tables: SeedTables, policies: Policies, seed: int, manifest_fingerprint: str
+    iso: tuple[str, ...], tables: SiteTables, policies: Policies, seed: int, manifest_fingerprint: str
 ) -> Check:
     """Replay S5 on the published plan."""
     tile = np.empty(len(tables.assigned_tile), np.int64)
@@ -291,7 +352,7 @@ def _same(name: str, demand: str, same: BoolArray, keys: SiteKeys, iso: tuple[st
     return Check(name, demand, int(wrong.sum()), first)
 
 
-def _coordinates(tables: SeedTables, iso: tuple[str, ...]) -> list[Check]:
+def _coordinates(tables: SiteTables, iso: tuple[str, ...]) -> list[Check]:
     """S6's points against the egress, and the egress's numbers against its geometry."""
     placed = tables.placement
     same = (placed.lon_deg == tables.lon_deg) & (placed.lat_deg == tables.lat_deg)

@@ -65,14 +65,24 @@ def validate(
     Raises ContractError E901_ROW_MISSING or E904_EGRESS_SCHEMA_VIOLATION for tables that cannot be scored at all.
     """
     replayed = s9_replay.run(world, tables, policies, seed, manifest_fingerprint, surface_known=surface_known)
-    _require_scorable(world, tables, replayed)
-    sites = tables.sites()
+    require_scorable(replayed)
+    return conclude(tables.sites(world.grid), replayed, context, seed, lock)
+
+
+def conclude(
+    sites: Sites,
+    replayed: Replay,
+    context: ScoringContext,
+    seed: int,
+    lock: Mapping[str, float] | None = None,
+) -> Validation:
+    """Score the egress of a seed that was replayed; `require_scorable` must have passed."""
     score = score_seed(sites, seed, context, replayed.violations, lock=lock)
     return Validation(replayed, score, evidence(sites, score, context, seed))
 
 
-def _require_scorable(world: WorldModel, tables: SeedTables, replayed: Replay) -> None:
-    """Compiled code that scores does not look at bounds: one row per required site, points and tiles on the grid."""
+def require_scorable(replayed: Replay) -> None:
+    """Compiled code that scores does not look at bounds: one row per required site, and valid coordinates."""
     for check in replayed.checks:
         if check.name in ("s3_requirements", "s5_keys", "s6_keys", "s8_keys") and not check.passed:
             raise ContractError(
@@ -80,14 +90,9 @@ def _require_scorable(world: WorldModel, tables: SeedTables, replayed: Replay) -
                 f"{check.name}: {check.differing} rows are not as demanded ({check.demand})",
                 where=check.first,
             )
-    tile = tables.assigned_tile
-    off_grid = (tile < 0) | (tile >= world.grid.ncols * world.grid.nrows)
-    for what, count in (
-        ("coordinates are none", replayed.violations["invalid_coordinates"]),
-        ("tiles are not on the grid", int(off_grid.sum())),
-    ):
-        if count:
-            raise ContractError("E904_EGRESS_SCHEMA_VIOLATION", f"{count} {what}")
+    invalid = replayed.violations["invalid_coordinates"]
+    if invalid:
+        raise ContractError("E904_EGRESS_SCHEMA_VIOLATION", f"{invalid} coordinates are none")
 
 
 def evidence(sites: Sites, score: Score, context: ScoringContext, seed: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from seg1b.states.tables import (
     placement_from_arrow,
     plan_from_arrow,
 )
+from seg1b.world.grid import Grid
 
 IntArray = NDArray[np.int64]
 
@@ -81,10 +82,9 @@ class SiteKeys:
 
 
 @dataclass(frozen=True)
-class SeedTables:
-    """Published tables of one seed. `geometry_matches` (S,) is None where the geometry was not read."""
+class SiteTables:
+    """What S3 to S8 published of some countries of a seed; `geometry_matches` (S,) is None where it was not read."""
 
-    catalogue: OutletCatalogue
     pairs: Pairs
     plan: Plan
     assigned: SiteKeys
@@ -100,16 +100,14 @@ class SeedTables:
     def from_arrow(
         cls,
         iso: tuple[str, ...],
-        catalogue: OutletCatalogue,
         pairs: Pairs,
         plan: pa.Table,
         assigned: pa.Table,
         jittered: pa.Table,
         egress: Egress,
-    ) -> SeedTables:
+    ) -> SiteTables:
         """From the tables of S4, S5 and S6 as they are published; `iso` are the world's countries in order."""
-        return cls(
-            catalogue=catalogue,
+        return SiteTables(
             pairs=pairs,
             plan=plan_from_arrow(iso, plan),
             assigned=SiteKeys.from_arrow(iso, assigned),
@@ -122,16 +120,33 @@ class SeedTables:
             geometry_matches=egress.geometry_matches,
         )
 
-    def sites(self) -> Sites:
-        """The egress with S5's tiles, to be scored."""
-        return Sites(
-            self.egress.merchant_id,
-            self.egress.country,
-            self.egress.site_order,
-            self.lon_deg,
-            self.lat_deg,
-            self.assigned_tile,
-        )
+    def sites(self, grid: Grid) -> Sites:
+        """The egress, to be scored."""
+        return egress_sites(self.egress, self.lon_deg, self.lat_deg, grid)
+
+
+@dataclass(frozen=True)
+class SeedTables(SiteTables):
+    """Published tables of a whole seed, and the catalogue that they came from."""
+
+    catalogue: OutletCatalogue
+
+    @classmethod
+    def of(cls, catalogue: OutletCatalogue, tables: SiteTables) -> SeedTables:
+        """The tables of all countries with their catalogue."""
+        columns = {field.name: getattr(tables, field.name) for field in fields(SiteTables)}
+        return SeedTables(**columns, catalogue=catalogue)
+
+
+def egress_sites(
+    keys: SiteKeys, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64], grid: Grid
+) -> Sites:
+    """Sites to be scored, each in the tile where it stands: nobody's word is taken for it.
+
+    Coordinates must be valid.
+    """
+    tile = grid.tile_of(lon_deg, lat_deg)
+    return Sites(keys.merchant_id, keys.country, keys.site_order, lon_deg, lat_deg, tile)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +67,31 @@ class StageTimes:
             entry["wall_s"] += time.perf_counter() - wall
             entry["cpu_s"] += time.process_time() - cpu
 
+    def add(self, seconds: Mapping[str, Mapping[str, float]]) -> None:
+        """Add times measured elsewhere."""
+        for state, times in seconds.items():
+            entry = self.seconds.setdefault(state, {"wall_s": 0.0, "cpu_s": 0.0})
+            for name, value in times.items():
+                entry[name] += value
+
+    def joined(self, other: StageTimes) -> StageTimes:
+        """Both together, as a new one."""
+        total = StageTimes()
+        total.add(self.seconds)
+        total.add(other.seconds)
+        return total
+
+
+def shard_partitions(
+    store: Store, state: str, key: str, part: str, table: str, codes: Sequence[str]
+) -> Iterator[tuple[str, pa.Table]]:
+    """(ISO code, rows) of some countries of a table: of the committed output, or else of the part that holds them."""
+    name = state.lower()
+    committed = store.has(name, key)
+    reader = store.open_table(name, key, table) if committed else store.open_part(name, key, part, table)
+    for code in codes:
+        yield code, reader.partition(code)
+
 
 @dataclass
 class ShardRun:
@@ -107,12 +132,9 @@ class ShardRun:
 
     def _read(self, state: str, table: str) -> pa.Table:
         """This shard's rows of a published table."""
-        key = self.identity.keys[state]
-        if not self.store.has(state.lower(), key):
-            return self.store.read_part(state.lower(), key, self.name, table)
-        reader = self.store.open_table(state.lower(), key, table)
-        countries = np.unique(self.pairs.country).tolist()
-        return pa.concat_tables([reader.partition(self.world.iso[country]) for country in countries])
+        codes = [self.world.iso[country] for country in np.unique(self.pairs.country).tolist()]
+        partitions = shard_partitions(self.store, state, self.identity.keys[state], self.name, table, codes)
+        return pa.concat_tables([rows for _, rows in partitions])
 
     def _plan(self) -> Plan:
         if self._published("S4"):

@@ -173,12 +173,16 @@ class ObjectStore:
         """What a part holds."""
         return read_manifest(self._layout.part(state, key, name) / PART_RECEIPT, state, key)
 
+    def open_part(self, state: str, key: str, name: str, table: str) -> TableReader:
+        """A reader of a table of one part, committed or not."""
+        receipt = self.part_receipt(state, key, name)
+        return self._reader(self._layout.part(state, key, name), receipt, table)
+
     def read_part(
         self, state: str, key: str, name: str, table: str, columns: Sequence[str] | None = None
     ) -> pa.Table:
         """Rows of a table of one part, committed or not."""
-        receipt = self.part_receipt(state, key, name)
-        return self._reader(self._layout.part(state, key, name), receipt, table).read(columns)
+        return self.open_part(state, key, name, table).read(columns)
 
     def published_partitions(self, state: str, key: str, table: str) -> dict[PartitionKey, str]:
         """Digest of every partition that some part holds: what a resumed run need not make again."""

@@ -110,11 +110,11 @@ class Forger:
         source = read_catalogue(verify_bundle(root / "catalogue"), iso)
         pairs, _ = required_pairs(source, self.stage.world.countries, self.policies.requirements)
         return SeedTables(
-            source, pairs, plan_from_arrow(iso, tables[PLAN_TABLE]),
+            pairs, plan_from_arrow(iso, tables[PLAN_TABLE]),
             SiteKeys.from_arrow(iso, tables[ASSIGNMENT_TABLE]),
             column(tables[ASSIGNMENT_TABLE], "tile_id", np.int64),
             SiteKeys.from_arrow(iso, tables[JITTER_TABLE]), placement_from_arrow(tables[JITTER_TABLE]),
-            egress.keys, egress.lon_deg, egress.lat_deg, egress.geometry_matches,
+            egress.keys, egress.lon_deg, egress.lat_deg, egress.geometry_matches, source,
         )  # fmt: skip
 
     def write(self, seed: int, tables: SeedTables) -> dict[str, str]:

@@ -59,8 +59,8 @@ def place(
     egress = join_egress(world.iso, ((str(iso), table) for iso, table in files.items()))
     keys = SiteKeys.of(pairs)
     return SeedTables(
-        source, pairs, plan, keys, tile, keys, placement, egress.keys, egress.lon_deg, egress.lat_deg,
-        egress.geometry_matches,
+        pairs, plan, keys, tile, keys, placement, egress.keys, egress.lon_deg, egress.lat_deg,
+        egress.geometry_matches, source,
     )  # fmt: skip
 
 
@@ -91,3 +91,32 @@ def without_row(keys: SiteKeys, row: int) -> SiteKeys:
 def rows(plan: Plan) -> int:
     """Rows of a plan."""
     return len(plan.tile_id)
+
+
+def only_country(tables: SeedTables, country: int) -> SeedTables:
+    """The rows of one country."""
+
+    def some(rows: Any) -> Any:
+        keep = rows.country == country
+        return dataclasses.replace(
+            rows, **{f.name: getattr(rows, f.name)[keep] for f in dataclasses.fields(rows)}
+        )
+
+    own = tables.egress.country == country
+    placed = tables.placement
+    matches = tables.geometry_matches
+    return dataclasses.replace(
+        tables,
+        pairs=some(tables.pairs),
+        plan=some(tables.plan),
+        assigned=some(tables.assigned),
+        jittered=some(tables.jittered),
+        egress=some(tables.egress),
+        assigned_tile=tables.assigned_tile[own],
+        placement=dataclasses.replace(
+            placed, **{f.name: getattr(placed, f.name)[own] for f in dataclasses.fields(placed)}
+        ),
+        lon_deg=tables.lon_deg[own],
+        lat_deg=tables.lat_deg[own],
+        geometry_matches=None if matches is None else matches[own],
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from seed_cases import FINGERPRINT, edited, place, with_placement, with_plan, without_row
+from seed_cases import FINGERPRINT, edited, only_country, place, with_placement, with_plan, without_row
 
 import seg1b.kernels
 from seg1b.errors import ContractError
@@ -291,7 +291,7 @@ def test_a_tile_in_two_rows_is_found(world: WorldModel, tables: SeedTables) -> N
 def test_tables_that_cannot_be_scored_are_refused_before_compiled_code_sees_them(
     world_stage: WorldStage, tables: SeedTables
 ) -> None:
-    """A row less in the egress, a coordinate that is none, a tile that is none: errors by name."""
+    """A row less in the egress or a coordinate that is none: errors by name. A tile that is none is a finding."""
     keys = without_row(tables.egress, 4)
     short = dataclasses.replace(
         tables, egress=keys, lon_deg=np.delete(tables.lon_deg, 4), lat_deg=np.delete(tables.lat_deg, 4)
@@ -299,9 +299,28 @@ def test_tables_that_cannot_be_scored_are_refused_before_compiled_code_sees_them
     nowhere = dataclasses.replace(tables, lon_deg=edited(tables.lon_deg, lambda v: v.__setitem__(0, np.nan)))
     tile = edited(tables.assigned_tile, lambda t: t.__setitem__(0, -1))
     off = dataclasses.replace(tables, assigned_tile=tile)
-    for forged, code in ((short, "E901"), (nowhere, "E904"), (off, "E904")):
+    for forged, code in ((short, "E901"), (nowhere, "E904")):
         with pytest.raises(ContractError, match=code):
             s9_validation.validate(world_stage.world, forged, world_stage.context, DEFAULTS, 42, FINGERPRINT)
+    found = s9_validation.validate(world_stage.world, off, world_stage.context, DEFAULTS, 42, FINGERPRINT)
+    assert not found.passed
+    assert found.replay.violations["points_outside_tile"] == 1
+
+
+def test_shards_of_a_replay_join_to_the_whole(world_stage: WorldStage, tables: SeedTables) -> None:
+    """Country by country, in any order, with and without a lie: the joined replay is that of the whole."""
+    world = world_stage.world
+    moved = edited(tables.lon_deg, lambda v: v.__setitem__(-1, v[-1] + 1e-9))
+    stranger = edited(tables.jittered.merchant_id, lambda v: v.__setitem__(7, 10**9))
+    misnamed = with_keys(tables, "jittered", dataclasses.replace(tables.jittered, merchant_id=stranger))
+    for case in (tables, dataclasses.replace(tables, lon_deg=moved), misnamed):
+        whole = replay(world, case)
+        requirements = s9_replay.check_requirements(world, case.catalogue, case.pairs, DEFAULTS)
+        parts = []
+        for country in np.unique(case.pairs.country)[::-1].tolist():
+            own = only_country(case, country)
+            parts.append(s9_replay.run_countries(world, own, own.pairs, DEFAULTS, 42, FINGERPRINT))
+        assert s9_replay.joined(requirements, parts) == whole
 
 
 # -- independence --------------------------------------------------------------------------------------------------
