@@ -42,6 +42,8 @@ MAX_MERCHANTS = 1 << 31
 _WORD = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _WINDOW_SD = 3.0
+_LEVELS = (0.5, 0.99)  # of the distances: their ratio is the last of the STATISTICS
+_ROWS_AT_ONCE = 256  # of 250 countries: they stay in a CPU's cache
 
 
 @dataclass(frozen=True)
@@ -128,136 +130,95 @@ def draw_multiplicities(counter_lo: Any, counter_hi: Any, key: Any, multiplicity
 
 
 @njit
-def _country_statistics(counts: Any, eligible: Any, southern: Any, buffer: Any, row: Any) -> None:
-    """Fill row[0:6] from int64 counts per country; Gini and top shares over countries that have sites."""
-    n = 0
-    total = np.int64(0)
-    covered = 0
-    eligible_total = 0
-    for c in range(counts.shape[0]):
-        eligible_total += eligible[c]
-        if counts[c] > 0:
-            buffer[n] = counts[c]
-            n += 1
-            total += counts[c]
-            covered += eligible[c]
-    row[:] = np.nan
-    if total == 0:
-        return
-    ascending = np.sort(buffer[:n])
-    weighted = np.int64(0)
-    for i in range(n):
-        weighted += (2 * (i + 1) - n - 1) * ascending[i]
-    row[0] = weighted / (n * total)
-    for index in range(3):
-        top = max(1, -((-TOP_PERCENTS[index] * n) // 100))
-        held = np.int64(0)
-        for i in range(n - top, n):
-            held += ascending[i]
-        row[1 + index] = held / total
-    if eligible_total > 0:
-        row[4] = covered / eligible_total
-    row[5] = southern / total
+def _weighted_neighbours(
+    distances: Any, merchant: Any, weight: Any, rank: Any, start: Any, below: Any
+) -> tuple[float, float]:
+    """Values at 0-based `rank` and at rank + 1 of the ascending distances, each as often as its merchant is drawn.
 
-
-@njit
-def _region_shares(counts: Any, region: Any, row: Any) -> None:
-    """Fill row[0:regions] from int64 counts per country."""
-    held = np.zeros(row.shape[0], np.int64)
-    total = np.int64(0)
-    for c in range(counts.shape[0]):
-        total += counts[c]
-        if region[c] >= 0:
-            held[region[c]] += counts[c]
-    for k in range(row.shape[0]):
-        row[k] = held[k] / total if total > 0 else np.nan
-
-
-@njit
-def _weighted_rank(distances: Any, merchant: Any, weight: Any, start: int, cumulative: Any, rank: Any) -> Any:
-    """Value at 0-based `rank` of the weighted ascending distances, scanning from `start`; and at rank + 1."""
-    position = start
-    below = cumulative
+    The scan begins at position `start`, before which `below[m]` of merchant m's distances lie.
+    """
+    position = np.int64(start)
+    passed = np.int64(0)
+    for m in range(below.shape[0]):
+        passed += np.int64(weight[m]) * below[m]
+    if passed > rank:
+        position, passed = np.int64(0), np.int64(0)
     last = distances.shape[0] - 1
-    while below + weight[merchant[position]] <= rank and position < last:
-        below += weight[merchant[position]]
+    while passed + weight[merchant[position]] <= rank and position < last:
+        passed += weight[merchant[position]]
         position += 1
     value = distances[position]
-    below += weight[merchant[position]]
-    while below <= rank + 1 and position < last:
+    passed += weight[merchant[position]]
+    while passed <= rank + 1 and position < last:
         position += 1
-        below += weight[merchant[position]]
+        passed += weight[merchant[position]]
     return value, distances[position]
 
 
 @njit
-def _weighted_quantile(
-    distances: Any, merchant: Any, weight: Any, total: Any, q: float, start: Any, below: Any
-) -> float:
-    """Quantile of the replicate's `total` distances; `below[m]` of merchant m's distances lie before
-    `start`.
-    """
-    rank_real = q * (total - 1)
-    rank = np.int64(np.floor(rank_real))
-    cumulative = np.int64(0)
-    for m in range(below.shape[0]):
-        cumulative += np.int64(weight[m]) * below[m]
-    if cumulative > rank:
-        start, cumulative = 0, np.int64(0)
-    low, high = _weighted_rank(distances, merchant, weight, start, cumulative, rank)
-    if rank + 1 >= total:
-        high = low
-    return interpolate(low, high, rank_real - rank)
-
-
-@njit
-def _replicates(
-    pair_start: Any,
-    pair_country: Any,
-    pair_sites: Any,
-    southern: Any,
-    eligible: Any,
-    region: Any,
-    distances: Any,
-    distance_merchant: Any,
-    starts: Any,
-    below: Any,
-    key: Any,
-    counter_hi: Any,
-    first: int,
-    rows: Any,
-) -> None:
-    """Row i is replicate first + i."""
+def _resample(
+    pair_start: Any, pair_country: Any, pair_sites: Any, southern: Any, distances: Any, distance_merchant: Any,
+    starts: Any, below: Any, key: Any, counter_hi: Any, first: int, counts: Any, south: Any, neighbours: Any,
+) -> None:  # fmt: skip
+    """Row i is replicate first + i: sites per country (0 on entry), southern sites, values about each quantile."""
     merchants = pair_start.shape[0] - 1
     weight = np.empty(merchants, np.int32)
-    counts = np.empty(eligible.shape[0], np.int64)
-    buffer = np.empty(eligible.shape[0], np.int64)
-    for r in range(rows.shape[0]):
+    for r in range(counts.shape[0]):
         draw_multiplicities(np.uint64(first + r) << _SHIFT, counter_hi, key, weight)
-        counts[:] = 0
-        south = np.int64(0)
         total = np.int64(0)
+        southern_sites = np.int64(0)
         for m in range(merchants):
             times = np.int64(weight[m])
             if times > 0:
-                south += times * southern[m]
+                southern_sites += times * southern[m]
                 for p in range(pair_start[m], pair_start[m + 1]):
-                    counts[pair_country[p]] += times * pair_sites[p]
+                    counts[r, pair_country[p]] += times * pair_sites[p]
                     total += times * pair_sites[p]
-        _country_statistics(counts, eligible, south, buffer, rows[r, :6])
-        _region_shares(counts, region, rows[r, 7:])
-        rows[r, 6] = np.nan
+        south[r] = southern_sites
         if distances.shape[0] > 0 and total > 0:
-            p50 = _weighted_quantile(distances, distance_merchant, weight, total, 0.5, starts[0], below[0])
-            p99 = _weighted_quantile(distances, distance_merchant, weight, total, 0.99, starts[1], below[1])
-            if p50 > 0.0:
-                rows[r, 6] = p99 / p50
+            for i in range(len(_LEVELS)):
+                rank = np.int64(np.floor(_LEVELS[i] * (total - 1)))
+                neighbours[r, i] = _weighted_neighbours(
+                    distances, distance_merchant, weight, rank, starts[i], below[i]
+                )
 
 
-@njit
-def _counts_before(distance_merchant: Any, start: int, below: Any) -> None:
-    for i in range(start):
-        below[distance_merchant[i]] += 1
+def _country_statistics(counts: IntArray, southern: IntArray, sample: MerchantSample) -> FloatArray:
+    """The STATISTICS and region shares of B samples, float64[B, 7 + regions]; no distances, so the last of the
+    STATISTICS is NaN. Gini and top shares are over countries that have sites.
+
+    `counts` int64[B, C] sites per country, `southern` int64[B].
+    """
+    statistics = np.full((len(counts), len(STATISTICS) + sample.regions), np.nan)
+    some = counts.any(axis=1)
+    counts, southern = counts[some], southern[some]
+    total = counts.sum(axis=1)
+    active = np.count_nonzero(counts, axis=1)
+    descending = np.sort(counts, axis=1)[:, ::-1]
+    held = np.cumsum(descending, axis=1)
+    place = active[:, None] + 1 - 2 * np.arange(1, counts.shape[1] + 1)
+    statistics[some, 0] = (place * descending).sum(axis=1) / (active * total)
+    for column, percent in enumerate(TOP_PERCENTS, start=1):
+        top = np.maximum(1, -(-percent * active // 100))
+        statistics[some, column] = held[np.arange(len(held)), top - 1] / total
+    if eligible := np.count_nonzero(sample.eligible):
+        statistics[some, 4] = np.count_nonzero(counts[:, sample.eligible], axis=1) / eligible
+    statistics[some, 5] = southern / total
+    for region in range(sample.regions):
+        statistics[some, len(STATISTICS) + region] = counts[:, sample.region == region].sum(axis=1) / total
+    return statistics
+
+
+def _distance_ratio(low: FloatArray, high: FloatArray, n: IntArray) -> FloatArray:
+    """p99 / p50 of B samples, float64[B]; NaN where the p50 is 0.
+
+    `low`, `high` float64[B, 2]: the order statistics about each of the _LEVELS; `n` int64[B]: values in a sample.
+    """
+    rank: FloatArray = np.array(_LEVELS) * (n[:, None] - 1)
+    p50, p99 = interpolate(low, high, rank - np.floor(rank)).T
+    ratio = np.full(len(n), np.nan)
+    np.divide(p99, p50, out=ratio, where=p50 > 0.0)
+    return ratio
 
 
 def _scan_start(sample: MerchantSample, q: float) -> tuple[int, IntArray]:
@@ -273,9 +234,7 @@ def _scan_start(sample: MerchantSample, q: float) -> tuple[int, IntArray]:
     below = np.bincount(sample.distance_merchant[:centre], minlength=merchants)
     spread = math.sqrt(math.fsum(((below - q * sites) ** 2).tolist()))
     start = max(0, centre - int(_WINDOW_SD * spread) - 16)
-    before = np.zeros(merchants, np.int64)
-    _counts_before(sample.distance_merchant, start, before)
-    return start, before
+    return start, np.bincount(sample.distance_merchant[:start], minlength=merchants)
 
 
 def replicate_statistics(sample: MerchantSample, replicates: int, key: int, counter_hi: int) -> FloatArray:
@@ -283,122 +242,83 @@ def replicate_statistics(sample: MerchantSample, replicates: int, key: int, coun
 
     NaN where one does not exist.
     """
-    rows = np.empty((replicates, len(STATISTICS) + sample.regions))
-    windows = [_scan_start(sample, 0.5), _scan_start(sample, 0.99)]
+    countries = len(sample.eligible)
+    counts = np.zeros((replicates, countries), np.int64)
+    southern = np.empty(replicates, np.int64)
+    neighbours = np.zeros((replicates, len(_LEVELS), 2))
+    windows = [_scan_start(sample, level) for level in _LEVELS]
     starts = np.array([start for start, _ in windows], np.int64)
     below = np.stack([before for _, before in windows])
 
     def fill(low: int, high: int) -> None:
-        _replicates(
-            sample.pair_start,
-            sample.pair_country,
-            sample.pair_sites,
-            sample.southern,
-            sample.eligible,
-            sample.region,
-            sample.distance_m,
-            sample.distance_merchant,
-            starts,
-            below,
-            np.uint64(key),
-            np.uint64(counter_hi),
-            low,
-            rows[low:high],
-        )
+        _resample(
+            sample.pair_start, sample.pair_country, sample.pair_sites, sample.southern, sample.distance_m,
+            sample.distance_merchant, starts, below, np.uint64(key), np.uint64(counter_hi), low,
+            counts[low:high], southern[low:high], neighbours[low:high],
+        )  # fmt: skip
 
     in_chunks(fill, replicates)
+    rows = _country_statistics(counts, southern, sample)
+    rows[:, 6] = _distance_ratio(neighbours[:, :, 0], neighbours[:, :, 1], counts.sum(axis=1))
     return rows
 
 
-@njit
-def _rank_without(distances: Any, ranks: Any, rank: Any) -> float:
-    """Value at 0-based `rank` once the ascending positions `ranks` are taken out."""
-    position = rank
-    for removed in ranks:
-        if removed > position:
-            break
-        position += 1
-    value: float = distances[position]
-    return value
-
-
-@njit
-def _quantile_without(distances: Any, ranks: Any, q: float) -> float:
-    left = distances.shape[0] - ranks.shape[0]
-    rank_real = q * (left - 1)
-    rank = np.int64(np.floor(rank_real))
-    low = _rank_without(distances, ranks, rank)
-    high = low if rank + 1 >= left else _rank_without(distances, ranks, rank + 1)
-    return interpolate(low, high, rank_real - rank)
-
-
-@njit
-def _leave_one_out(
-    pair_start: Any,
-    pair_country: Any,
-    pair_sites: Any,
-    southern: Any,
-    eligible: Any,
-    region: Any,
-    distances: Any,
-    rank_start: Any,
-    ranks: Any,
-    first: int,
-    rows: Any,
-) -> None:
-    """Row i leaves out merchant first + i; merchant -1 does not exist, so first = -1 gives the full
-    sample.
-    """
-    counts = np.zeros(eligible.shape[0], np.int64)
-    buffer = np.empty(eligible.shape[0], np.int64)
-    for p in range(pair_country.shape[0]):
-        counts[pair_country[p]] += pair_sites[p]
-    south = southern.sum()
-    for i in range(rows.shape[0]):
-        m = first + i
-        pairs = range(pair_start[m], pair_start[m + 1]) if m >= 0 else range(0)
-        for p in pairs:
-            counts[pair_country[p]] -= pair_sites[p]
-        left_south = south - southern[m] if m >= 0 else south
-        _country_statistics(counts, eligible, left_south, buffer, rows[i, :6])
-        _region_shares(counts, region, rows[i, 7:])
-        for p in pairs:
-            counts[pair_country[p]] += pair_sites[p]
-        own = ranks[rank_start[m] : rank_start[m + 1]] if m >= 0 else ranks[:0]
-        rows[i, 6] = np.nan
-        if distances.shape[0] > own.shape[0]:
-            p50 = _quantile_without(distances, own, 0.5)
-            if p50 > 0.0:
-                rows[i, 6] = _quantile_without(distances, own, 0.99) / p50
-
-
-def _without(sample: MerchantSample, first: int, count: int) -> FloatArray:
-    rows = np.empty((count, len(STATISTICS) + sample.regions))
-    ranks = np.argsort(sample.distance_merchant, kind="stable")
-    per_merchant = np.bincount(sample.distance_merchant, minlength=sample.merchants)
-    rank_start = np.concatenate((np.zeros(1, np.int64), np.cumsum(per_merchant)))
-    _leave_one_out(
-        sample.pair_start,
-        sample.pair_country,
-        sample.pair_sites,
-        sample.southern,
-        sample.eligible,
-        sample.region,
-        sample.distance_m,
-        rank_start,
-        ranks,
-        first,
-        rows,
-    )
-    return rows
+def _sites_per_country(sample: MerchantSample) -> IntArray:
+    counts = np.zeros(len(sample.eligible), np.int64)
+    np.add.at(counts, sample.pair_country, sample.pair_sites)
+    return counts
 
 
 def observed_statistics(sample: MerchantSample) -> FloatArray:
     """The STATISTICS and region shares of the full sample, float64[7 + regions]; NaN where one does not exist."""
-    row: FloatArray = _without(sample, -1, 1)[0]
+    southern = sample.southern.sum(keepdims=True)
+    row: FloatArray = _country_statistics(_sites_per_country(sample)[None, :], southern, sample)[0]
+    if n := len(sample.distance_m):
+        rank = np.floor(np.array([_LEVELS]) * (n - 1)).astype(np.int64)
+        low, high = sample.distance_m[rank], sample.distance_m[np.minimum(rank + 1, n - 1)]
+        row[6] = _distance_ratio(low, high, np.array([n]))[0]
     return row
 
 
 def jackknife_statistics(sample: MerchantSample) -> FloatArray:
-    """The STATISTICS and region shares with each merchant left out in turn, float64[M, 7 + regions]."""
-    return _without(sample, 0, sample.merchants)
+    """The STATISTICS and region shares with each merchant left out in turn, float64[M, 7 + regions].
+
+    NaN where one does not exist.
+    """
+    rows = np.empty((sample.merchants, len(STATISTICS) + sample.regions))
+    whole, southern = _sites_per_country(sample), sample.southern.sum() - sample.southern
+    for first in range(0, sample.merchants, _ROWS_AT_ONCE):
+        bounds = sample.pair_start[first : first + _ROWS_AT_ONCE + 1]
+        merchants = slice(first, first + len(bounds) - 1)
+        pairs = slice(int(bounds[0]), int(bounds[-1]))
+        counts = np.tile(whole, (len(bounds) - 1, 1))
+        own = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        counts[own, sample.pair_country[pairs]] -= sample.pair_sites[pairs]
+        rows[merchants] = _country_statistics(counts, southern[merchants], sample)
+    if len(sample.distance_m):
+        rows[:, 6] = _distance_ratios_without(sample)
+    return rows
+
+
+def _distance_ratios_without(sample: MerchantSample) -> FloatArray:
+    """p99 / p50 of the distances with each merchant's left out, float64[M].
+
+    Of a merchant's positions r_0 < r_1 < ... among all distances, those with r_j - j <= k lie before the value that
+    has rank k once they are gone.
+    """
+    n, merchant = len(sample.distance_m), sample.distance_merchant
+    own = np.bincount(merchant, minlength=sample.merchants)
+    position = np.argsort(merchant, kind="stable")
+    owner = merchant[position]
+    left_before = position - (np.arange(n) - (np.cumsum(own) - own)[owner])
+    left = n - own
+
+    def at(rank: IntArray) -> FloatArray:
+        gone = np.bincount(owner[left_before <= rank[owner]], minlength=sample.merchants)
+        value: FloatArray = sample.distance_m[np.clip(rank + gone, 0, n - 1)]
+        return value
+
+    ranks = [np.floor(level * (left - 1)).astype(np.int64) for level in _LEVELS]
+    low = np.stack([at(rank) for rank in ranks], axis=1)
+    high = np.stack([at(np.minimum(rank + 1, left - 1)) for rank in ranks], axis=1)
+    return np.where(left > 0, _distance_ratio(low, high, left), np.nan)
