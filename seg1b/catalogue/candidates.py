@@ -68,7 +68,7 @@ def candidate_sets(
 
     regional = _regional_weights(share_ppm, region, same_region_weight)
     used = _complete(
-        plan.merchant_id, start, size, realised, regional, region,
+        plan.merchant_id, start, size, realised, regional, np.cumsum(regional, axis=1), region,
         np.uint64(stream.counter_hi), np.uint64(stream.key), country,
     )  # fmt: skip
     draws.record(label, int(used))
@@ -89,16 +89,14 @@ def _complete(
     size: Integers,
     realised: Integers,
     regional: Integers,
+    cumulative: Integers,
     region: Integers,
     counter_hi: np.uint64,
     key: np.uint64,
     country: Integers,
 ) -> int:
     """Fill the empty places of every merchant's list (home first); returns the number of blocks drawn."""
-    regions, countries = regional.shape
-    cumulative = np.empty((regions, countries), np.int64)
-    for r in range(regions):
-        cumulative[r] = np.cumsum(regional[r])
+    countries = regional.shape[1]
     blocks = 0
     for m in range(merchant_id.shape[0]):
         first = start[m]
@@ -113,9 +111,9 @@ def _complete(
                 counter += np.uint64(1)
                 blocks += 1
                 drawn = np.int64(multiply_high(x0, total))
-                c = int(np.searchsorted(cumulative[home_region], drawn, side="right"))
+                c = _first_above(cumulative[home_region], drawn)
             else:
-                c = int(_heaviest_unlisted(regional[home_region], country[first : first + filled]))
+                c = _heaviest_unlisted(regional[home_region], country[first : first + filled])
             if _holds(country[first : first + filled], c):
                 rejections += 1
                 continue
@@ -125,8 +123,24 @@ def _complete(
 
 
 @njit
+def _first_above(ascending: Integers, value: np.int64) -> int:
+    """Position of the first of the ascending numbers that is greater than `value`: bisection."""
+    low, high = 0, ascending.shape[0]
+    while low < high:
+        middle = (low + high) >> 1
+        if ascending[middle] > value:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@njit
 def _holds(values: Integers, wanted: int) -> bool:
-    return bool(np.any(values == wanted))
+    i = 0
+    while i < values.shape[0] and values[i] != wanted:
+        i += 1
+    return bool(i < values.shape[0])
 
 
 @njit

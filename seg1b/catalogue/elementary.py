@@ -6,12 +6,8 @@ few units in the last place, which is far more than a draw needs.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
-
-from seg1b.kernels.jit import njit
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,97 +46,75 @@ _FAR_DENOMINATOR = (
 )  # fmt: skip
 
 
-@njit
-def log(x: float) -> float:
-    """Natural logarithm of x > 0: `2 artanh((m - 1) / (m + 1)) + exponent ln 2` with m in [sqrt 1/2, sqrt
-    2).
-    """
-    mantissa, exponent = math.frexp(x)
-    if mantissa < _SQRT_HALF:
-        mantissa *= 2.0
-        exponent -= 1
+def log_each(values: Floats) -> Floats:
+    """Natural logarithm of f64[n] > 0: `2 artanh((m - 1) / (m + 1)) + exponent ln 2` with m in [sqrt 1/2, sqrt 2)."""
+    mantissa, exponent = np.frexp(values)
+    low = mantissa < _SQRT_HALF
+    mantissa = np.where(low, 2.0 * mantissa, mantissa)
+    exponent = exponent - low
     s = (mantissa - 1.0) / (mantissa + 1.0)
     square = s * s
-    series = 0.0
+    series = np.zeros_like(s)
     for k in range(_LOG_TERMS, -1, -1):
         series = series * square + 1.0 / (2 * k + 1)
-    return exponent * _LN2_HIGH + (2.0 * s * series + exponent * _LN2_LOW)
+    return np.asarray(exponent * _LN2_HIGH + (2.0 * s * series + exponent * _LN2_LOW))
 
 
-@njit
-def exp(x: float) -> float:
-    """Exponential for |x| <= 700: `2^k` times the series of the remainder, |remainder| <= ln(2) / 2."""
-    k = math.floor(x * _INVERSE_LN2 + 0.5)
-    remainder = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    series = 1.0
+def exp_each(values: Floats) -> Floats:
+    """Exponential of f64[n], at most 700 in size: `2^k` times the series of the remainder, at most ln(2) / 2."""
+    k = np.floor(values * _INVERSE_LN2 + 0.5)
+    remainder = (values - k * _LN2_HIGH) - k * _LN2_LOW
+    series = np.ones_like(remainder)
     for term in range(_EXP_TERMS, 0, -1):
         series = 1.0 + series * remainder / term
-    return math.ldexp(series, int(k))
+    return np.asarray(np.ldexp(series, k.astype(np.int32)))
 
 
-@njit
-def power(base: float, exponent: float) -> float:
-    """`base ** exponent` for base > 0."""
-    return exp(exponent * log(base))
+def power_each(bases: Floats, exponent: float) -> Floats:
+    """`bases ** exponent` of f64[n] >= 0; 0 stays 0."""
+    positive = bases > 0.0
+    out = np.zeros(bases.shape)
+    out[positive] = exp_each(exponent * log_each(bases[positive]))
+    return out
 
 
-@njit
-def _ratio(numerator: tuple[float, ...], denominator: tuple[float, ...], x: float) -> float:
-    above = 0.0
-    below = 0.0
+def _ratio(numerator: tuple[float, ...], denominator: tuple[float, ...], x: Floats) -> Floats:
+    above, below = np.zeros_like(x), np.zeros_like(x)
     for i in range(7, -1, -1):
         above = above * x + numerator[i]
         below = below * x + denominator[i]
     return above / below
 
 
-@njit
-def normal_quantile(probability: float) -> float:
-    """Inverse of the standard normal distribution function, 0 < probability < 1 (AS 241, about 1e-16)."""
-    q = probability - 0.5
-    if abs(q) <= 0.425:
-        return q * _ratio(_CENTRE_NUMERATOR, _CENTRE_DENOMINATOR, 0.180625 - q * q)
-    tail = probability if q < 0.0 else 1.0 - probability
-    r = math.sqrt(-log(tail))
-    if r <= 5.0:
-        value = _ratio(_TAIL_NUMERATOR, _TAIL_DENOMINATOR, r - 1.6)
-    else:
-        value = _ratio(_FAR_NUMERATOR, _FAR_DENOMINATOR, r - 5.0)
-    return -value if q < 0.0 else value
-
-
-@njit
-def log_each(values: Floats) -> Floats:
-    """`log` of every element of f64[n]."""
-    out = np.empty(values.shape[0])
-    for i in range(values.shape[0]):
-        out[i] = log(values[i])
-    return out
-
-
-@njit
-def exp_each(values: Floats) -> Floats:
-    """`exp` of every element of f64[n]."""
-    out = np.empty(values.shape[0])
-    for i in range(values.shape[0]):
-        out[i] = exp(values[i])
-    return out
-
-
-@njit
-def power_each(bases: Floats, exponent: float) -> Floats:
-    """`power(base, exponent)` of every element of f64[n]; 0 stays 0."""
-    out = np.zeros(bases.shape[0])
-    for i in range(bases.shape[0]):
-        if bases[i] > 0.0:
-            out[i] = power(bases[i], exponent)
-    return out
-
-
-@njit
 def normal_quantile_each(probabilities: Floats) -> Floats:
-    """`normal_quantile` of every element of f64[n]."""
-    out = np.empty(probabilities.shape[0])
-    for i in range(probabilities.shape[0]):
-        out[i] = normal_quantile(probabilities[i])
-    return out
+    """Inverse of the standard normal distribution function of f64[n], each in (0, 1) (AS 241, about 1e-16)."""
+    q = probabilities - 0.5
+    value = np.empty_like(q)
+    centre = np.abs(q) <= 0.425
+    near = q[centre]
+    value[centre] = near * _ratio(_CENTRE_NUMERATOR, _CENTRE_DENOMINATOR, 0.180625 - near * near)
+    lower = q < 0.0
+    tail = np.where(lower, probabilities, 1.0 - probabilities)[~centre]
+    r = np.sqrt(-log_each(tail))
+    outer = np.where(
+        r <= 5.0,
+        _ratio(_TAIL_NUMERATOR, _TAIL_DENOMINATOR, r - 1.6),
+        _ratio(_FAR_NUMERATOR, _FAR_DENOMINATOR, r - 5.0),
+    )
+    value[~centre] = np.where(lower[~centre], -outer, outer)
+    return value
+
+
+def power(base: float, exponent: float) -> float:
+    """`base ** exponent` for base >= 0."""
+    return float(power_each(np.array([base]), exponent)[0])
+
+
+def exp(value: float) -> float:
+    """Exponential of one number, as `exp_each`."""
+    return float(exp_each(np.array([value]))[0])
+
+
+def normal_quantile(probability: float) -> float:
+    """Inverse normal of one number, as `normal_quantile_each`."""
+    return float(normal_quantile_each(np.array([probability]))[0])

@@ -94,10 +94,13 @@ def place_blocks(
     order = np.lexsort((x0, -blocks.size))
     remaining = quota.copy()
     allowed = largest_block(quota, policy)
-    taken = np.full((plan.merchant_id.size, 1 + int(plan.members.max(initial=0))), -1, np.int64)
-    country = _draw_countries(
+    merchants = plan.merchant_id.size
+    country, home = np.full(order.size, -1, np.int64), np.full(merchants, -1, np.int64)
+    taken = np.full((merchants, 1 + int(plan.members.max(initial=0))), -1, np.int64)
+    _draw_countries(
         order, blocks.merchant, blocks.size, blocks.is_home, x1, remaining, allowed, region,
-        round(policy.same_region_weight * WEIGHT_SCALE), taken,
+        round(policy.same_region_weight * WEIGHT_SCALE), int(allowed.max()),
+        country, home, np.zeros(merchants, np.int64), taken,
     )  # fmt: skip
     over = np.flatnonzero(blocks.size > allowed[country])
     incidents = [
@@ -121,16 +124,17 @@ def _draw_countries(
     allowed: Integers,
     region: Integers,
     same_region_weight: int,
+    largest_allowed: int,
+    chosen: Integers,
+    home: Integers,
+    count: Integers,
     taken: Integers,
-) -> Integers:
-    """Country of each block, -1 where none fits. Mutates `remaining` and `taken` (countries of each
-    merchant).
+) -> None:
+    """Fill `chosen` with the country of each block, leave -1 where none fits. Mutates `remaining`.
+
+    Per merchant, -1, 0 and -1 on entry: `home` country, and `count` of the countries in its row of `taken`.
     """
     countries = remaining.shape[0]
-    largest_allowed = allowed.max()
-    chosen = np.full(order.shape[0], -1, np.int64)
-    home = np.full(taken.shape[0], -1, np.int64)
-    count = np.zeros(taken.shape[0], np.int64)
     weight = np.empty(countries, np.int64)
     for b in order:
         m = merchant[b]
@@ -145,7 +149,9 @@ def _draw_countries(
             weight[taken[m, i]] = 0
         if exempt:
             _keep_largest(weight)
-        total = weight.sum()
+        total = 0
+        for c in range(countries):
+            total += weight[c]
         if total == 0:
             continue
         drawn = np.int64(multiply_high(word[b], np.uint64(total)))
@@ -160,16 +166,18 @@ def _draw_countries(
         count[m] += 1
         if is_home[b]:
             home[m] = c
-    return chosen
 
 
 @njit
 def _keep_largest(weight: Integers) -> None:
     """A chain too large for every country's cap goes where it weighs least: to the largest quota left."""
-    largest = np.argmax(weight)
-    kept = weight[largest]
-    weight[:] = 0
-    weight[largest] = kept
+    largest = 0
+    for c in range(weight.shape[0]):
+        if weight[c] > weight[largest]:
+            weight[largest] = 0
+            largest = c
+        elif c > 0:
+            weight[c] = 0
 
 
 def _find_room(

@@ -142,7 +142,7 @@ def test_the_digest_is_that_of_the_table() -> None:
 @given(st.floats(1e-300, 1e300))
 def test_logarithm(x: float) -> None:
     """Within a few units in the last place of the platform's."""
-    assert elementary.log(x) == pytest.approx(math.log(x), rel=1e-15, abs=1e-15)
+    assert elementary.log_each(np.array([x]))[0] == pytest.approx(math.log(x), rel=1e-15, abs=1e-15)
 
 
 @given(st.floats(-700.0, 700.0))
@@ -159,9 +159,9 @@ def test_normal_quantile(p: float) -> None:
 
 def test_exact_values_and_pinned_bits() -> None:
     """Identities hold exactly, and the last bits are the same on every machine."""
-    assert elementary.log(1.0) == 0.0
+    assert elementary.log_each(np.array([1.0]))[0] == 0.0
     assert elementary.exp(0.0) == 1.0
     assert elementary.normal_quantile(0.5) == 0.0
     assert elementary.exp(1.0).hex() == "0x1.5bf0a8b14576ap+1"
-    assert elementary.log(10.0).hex() == "0x1.26bb1bbb55516p+1"
+    assert elementary.log_each(np.array([10.0]))[0].hex() == "0x1.26bb1bbb55516p+1"
     assert elementary.normal_quantile(0.975).hex() == "0x1.f5c0331eeff82p+0"
