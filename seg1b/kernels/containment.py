@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from seg1b.kernels.jit import njit
 from seg1b.kernels.philox import compare_products
+from seg1b.kernels.sorting import counting_order
 
 TILE_BITS = 32
 TILE = 1 << TILE_BITS
@@ -64,8 +65,10 @@ def build_edge_index(
     `ring_country` int16[R] is the country's position, 0 to countries - 1. An edge longer than half the
     world is taken the short way round. Rings are closed if they are not.
     """
-    edge, country = _make_edges(x, y, ring_start, ring_country, np.int64(ncols) << TILE_BITS)
+    edge, country = _make_edges(x, y, ring_start, ring_country, ncols << TILE_BITS)
     first_row, bucket_base, bucket_start, edge_ref = _fill_buckets(edge, country, countries, nrows)
+    for array in (edge, first_row, bucket_base, bucket_start, edge_ref):
+        array.setflags(write=False)  # as in a shared world: kernels are compiled for read-only indices alone
     bucket_max = int(np.diff(bucket_start).max(initial=0))
     return EdgeIndex(ncols, edge, first_row, bucket_base, bucket_start, edge_ref, bucket_max)
 
@@ -107,67 +110,35 @@ def arrays(index: EdgeIndex) -> tuple[Any, ...]:
     )
 
 
-@njit
-def _make_edges(x: Any, y: Any, ring_start: Any, ring_country: Any, world: Any) -> Any:
+def _make_edges(x: Any, y: Any, ring_start: Any, ring_country: Any, world: int) -> Any:
     """Edges (int64[E, 4]) and their countries, unwrapped; edges of no length are dropped."""
-    rings = len(ring_start) - 1
-    edge = np.empty((len(x), 4), np.int64)
-    country = np.empty(len(x), np.int16)
-    count = 0
-    for r in range(rings):
-        for k in range(ring_start[r], ring_start[r + 1]):
-            following = k + 1 if k + 1 < ring_start[r + 1] else ring_start[r]
-            x0, x1 = x[k], x[following]
-            if x1 - x0 > world // 2:
-                x1 -= world
-            elif x0 - x1 > world // 2:
-                x1 += world
-            if x0 == x1 and y[k] == y[following]:
-                continue
-            shift = (min(x0, x1) // world) * world
-            edge[count, 0], edge[count, 1] = x0 - shift, y[k]
-            edge[count, 2], edge[count, 3] = x1 - shift, y[following]
-            country[count] = ring_country[r]
-            count += 1
-    return edge[:count].copy(), country[:count].copy()
+    following = np.arange(1, len(x) + 1)
+    vertices = np.diff(ring_start)
+    following[ring_start[1:][vertices > 0] - 1] = ring_start[:-1][vertices > 0]
+    x1, y1 = x[following], y[following]
+    step = x1 - x
+    x1 = np.where(step > world // 2, x1 - world, np.where(-step > world // 2, x1 + world, x1))
+    shift = np.minimum(x, x1) // world * world
+    has_length = (x != x1) | (y != y1)
+    edge = np.stack((x - shift, y, x1 - shift, y1), axis=1)[has_length]
+    return edge, np.repeat(ring_country, vertices)[has_length]
 
 
-@njit
-def _edge_rows(edge: Any, i: Any, nrows: Any) -> Any:
-    """First and last row of tiles that edge i touches, borders included."""
-    top = min(edge[i, 1], edge[i, 3])
-    bottom = max(edge[i, 1], edge[i, 3])
-    return max((top - 1) >> TILE_BITS, np.int64(0)), min(bottom >> TILE_BITS, np.int64(nrows) - 1)
-
-
-@njit
-def _fill_buckets(edge: Any, country: Any, countries: Any, nrows: Any) -> Any:
-    """Counting sort of the edges into (country, row) buckets."""
-    first_row = np.full(countries, np.int64(nrows))
-    last_row = np.full(countries, np.int64(-1))
-    for i in range(len(edge)):
-        first, last = _edge_rows(edge, i, nrows)
-        first_row[country[i]] = min(first_row[country[i]], first)
-        last_row[country[i]] = max(last_row[country[i]], last)
+def _fill_buckets(edge: Any, country: Any, countries: int, nrows: int) -> Any:
+    """Counting sort of the edges into (country, row) buckets, one for each row of tiles that an edge touches."""
+    top = np.maximum((np.minimum(edge[:, 1], edge[:, 3]) - 1) >> TILE_BITS, 0)
+    bottom = np.minimum(np.maximum(edge[:, 1], edge[:, 3]) >> TILE_BITS, nrows - 1)
+    first_row, last_row = np.full(countries, nrows, np.int64), np.full(countries, -1, np.int64)
+    np.minimum.at(first_row, country, top)
+    np.maximum.at(last_row, country, bottom)
     bucket_base = np.zeros(countries + 1, np.int64)
-    for c in range(countries):
-        bucket_base[c + 1] = bucket_base[c] + max(last_row[c] - first_row[c] + 1, 0)
-    bucket_start = np.zeros(bucket_base[countries] + 1, np.int64)
-    for i in range(len(edge)):
-        first, last = _edge_rows(edge, i, nrows)
-        for row in range(first, last + 1):
-            bucket_start[bucket_base[country[i]] + row - first_row[country[i]] + 1] += 1
-    for b in range(1, len(bucket_start)):
-        bucket_start[b] += bucket_start[b - 1]
-    place = bucket_start[:-1].copy()
-    edge_ref = np.empty(bucket_start[-1], np.int32)
-    for i in range(len(edge)):
-        first, last = _edge_rows(edge, i, nrows)
-        for row in range(first, last + 1):
-            b = bucket_base[country[i]] + row - first_row[country[i]]
-            edge_ref[place[b]] = i
-            place[b] += 1
-    return first_row, bucket_base, bucket_start, edge_ref
+    np.cumsum(np.maximum(last_row - first_row + 1, 0), out=bucket_base[1:])
+    rows = bottom - top + 1
+    touching = np.repeat(np.arange(len(edge), dtype=np.int32), rows)
+    first_bucket = (bucket_base[:-1] - first_row)[country] + top
+    nth = np.arange(len(touching)) - np.repeat(np.cumsum(rows) - rows, rows)
+    order, bucket_start = counting_order(first_bucket[touching] + nth, int(bucket_base[-1]))
+    return first_row, bucket_base, bucket_start, touching[order]
 
 
 @njit
@@ -336,7 +307,13 @@ def sub_row_point(
     local: Any, count: Any, centre_inside: Any, borders: Any, before: Any, position: Any
 ) -> Any:
     """The point (x, y) at `position` of the inside intervals, walked row by row from north-west."""
-    r = np.searchsorted(before, position, side="right") - 1
+    r, end = np.int64(0), np.int64(SUB_ROWS)
+    while end - r > 1:
+        middle = (r + end) >> 1
+        if before[middle] <= position:
+            r = middle
+        else:
+            end = middle
     left = position - before[r]
     y = np.int64(r * _SUB_ROW_HEIGHT + _SUB_ROW_HEIGHT // 2)
     m = sub_row_borders(local, count, centre_inside, y, borders)

@@ -8,12 +8,15 @@ B x B tiles keep runs long: inside a block the order stays row-major.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from seg1b.kernels.jit import njit
+from seg1b.kernels.sorting import counting_order
+
+Integers: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -31,25 +34,21 @@ class Pieces:
     cum: npt.NDArray[np.int64]
 
 
-@njit
-def hilbert_distance(x: Any, y: Any, order: Any) -> Any:
-    """Distance (uint64) of cell (column x, row y) along the Hilbert curve of 2^order cells a side.
+def hilbert_distance(x: Integers | int, y: Integers | int, order: int) -> Integers:
+    """Distance of cells (column x, row y) along the Hilbert curve of 2^order cells a side, order <= 31.
 
     Source: the xy-to-d mapping of Hilbert's curve by quadrant, as in Warren, Hacker's Delight, chapter 16.
     """
-    distance = np.uint64(0)
-    side = np.int64(1) << np.int64(order)
-    x, y = np.int64(x), np.int64(y)
-    half = side >> 1
+    x, y = np.asarray(x, np.int64), np.asarray(y, np.int64)
+    distance: Integers = np.zeros(x.shape, np.int64)
+    last = (1 << order) - 1
+    half = 1 << order >> 1
     while half > 0:
-        right = np.int64(1) if (x & half) else np.int64(0)
-        down = np.int64(1) if (y & half) else np.int64(0)
-        distance += np.uint64(half) * np.uint64(half) * np.uint64((3 * right) ^ down)
-        if down == 0:
-            if right == 1:
-                x = side - 1 - x
-                y = side - 1 - y
-            x, y = y, x
+        right, down = (x & half) > 0, (y & half) > 0
+        distance = distance + half * half * ((3 * right) ^ down)
+        turned = right & ~down
+        x, y = np.where(turned, last - x, x), np.where(turned, last - y, y)
+        x, y = np.where(down, x, y), np.where(down, y, x)
         half >>= 1
     return distance
 
@@ -100,10 +99,24 @@ def cut_runs_at_blocks(
         runs = slice(int(start[country]), int(start[country + 1]))
         out = slice(int(start_out[country]), int(start_out[country + 1]))
         if runs.start < runs.stop:
+            piece_tile0, piece_length, piece_run, piece_block = (
+                np.empty(int(counts[country]), np.int64) for _ in range(4)
+            )
             _cut_country(
-                tile0[runs], length[runs], weight[runs], ncols, block_tiles, order,
-                pieces.tile0[out], pieces.length[out], pieces.weight[out], pieces.cum[out],
-            )  # fmt: skip
+                tile0[runs],
+                length[runs],
+                ncols,
+                block_tiles,
+                piece_tile0,
+                piece_length,
+                piece_run,
+                piece_block,
+            )
+            place = _block_order(piece_block, -(-ncols // block_tiles), order)
+            pieces.tile0[out], pieces.length[out] = piece_tile0[place], piece_length[place]
+            pieces.weight[out] = weight[runs][piece_run[place]]
+            mass = pieces.weight[out] * pieces.length[out]
+            pieces.cum[out] = np.cumsum(mass) - mass
     return pieces
 
 
@@ -125,15 +138,10 @@ def _count_pieces(start: Any, tile0: Any, length: Any, ncols: Any, block_tiles: 
 
 @njit
 def _cut_country(
-    tile0: Any, length: Any, weight: Any, ncols: Any, block_tiles: Any, order: Any,
-    tile0_out: Any, length_out: Any, weight_out: Any, cum_out: Any,
+    tile0: Any, length: Any, ncols: Any, block_tiles: Any,
+    piece_tile0: Any, piece_length: Any, piece_run: Any, piece_block: Any,
 ) -> None:  # fmt: skip
-    """Pieces of one country, counting-sorted by the Hilbert rank of their block (stable)."""
-    total = len(tile0_out)
-    piece_tile0 = np.empty(total, np.int64)
-    piece_length = np.empty(total, np.int32)
-    piece_run = np.empty(total, np.int32)
-    piece_block = np.empty(total, np.int64)
+    """Pieces of one country in the order of its runs: first tile, tiles, run, and block (row-major)."""
     blocks_per_row = (ncols + block_tiles - 1) // block_tiles
     count = 0
     for i in range(len(tile0)):
@@ -148,7 +156,7 @@ def _cut_country(
             piece_tile0[count] = tile
             piece_length[count] = here
             piece_run[count] = i
-            piece_block[count] = (row // block_tiles) * blocks_per_row + block_col
+            piece_block[count] = row // block_tiles * blocks_per_row + block_col
             count += 1
             tile += here
             left -= here
@@ -156,46 +164,16 @@ def _cut_country(
             if col == ncols:
                 col = 0
                 row += 1
-    place = _block_offsets(piece_block, blocks_per_row, order)
-    for i in range(total):
-        j = place[i]
-        tile0_out[j] = piece_tile0[i]
-        length_out[j] = piece_length[i]
-        weight_out[j] = weight[piece_run[i]]
-    before = np.int64(0)
-    for j in range(total):
-        cum_out[j] = before
-        before += weight_out[j] * length_out[j]
 
 
-@njit
-def _block_offsets(block: Any, blocks_per_row: Any, order: Any) -> Any:
-    """Where each piece goes: blocks by Hilbert distance, pieces of one block in their present order."""
-    row_min, row_max = np.int64(block[0]) // blocks_per_row, np.int64(0)
-    col_min, col_max = np.int64(blocks_per_row), np.int64(0)
-    for i in range(len(block)):
-        row = block[i] // blocks_per_row
-        col = block[i] - row * blocks_per_row
-        row_min, row_max = min(row_min, row), max(row_max, row)
-        col_min, col_max = min(col_min, col), max(col_max, col)
-    width = col_max - col_min + 1
-    slots = np.zeros(width * (row_max - row_min + 1), np.int64)
-    for i in range(len(block)):
-        row = block[i] // blocks_per_row
-        slots[(row - row_min) * width + block[i] - row * blocks_per_row - col_min] += 1
-    used = np.flatnonzero(slots)
-    distance = np.empty(len(used), np.uint64)
-    for k in range(len(used)):
-        distance[k] = hilbert_distance(used[k] % width + col_min, used[k] // width + row_min, order)
-    before = np.int64(0)
-    for k in np.argsort(distance):
-        here = slots[used[k]]
-        slots[used[k]] = before
-        before += here
-    place = np.empty(len(block), np.int64)
-    for i in range(len(block)):
-        row = block[i] // blocks_per_row
-        slot = (row - row_min) * width + block[i] - row * blocks_per_row - col_min
-        place[i] = slots[slot]
-        slots[slot] += 1
-    return place
+def _block_order(block: Integers, blocks_per_row: int, order: int) -> Integers:
+    """The order of pieces: blocks by Hilbert distance, pieces of one block as they are."""
+    row, col = np.divmod(block, blocks_per_row)
+    row_min, col_min = row.min(), col.min()
+    width = int(col.max() - col_min) + 1
+    slot = (row - row_min) * width + col - col_min
+    used = np.flatnonzero(np.bincount(slot))
+    along = np.argsort(hilbert_distance(used % width + col_min, used // width + row_min, order))
+    rank = np.empty(int(used[-1]) + 1, np.int64)
+    rank[used[along]] = np.arange(len(used))
+    return counting_order(rank[slot], len(used))[0]

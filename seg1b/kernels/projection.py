@@ -123,7 +123,13 @@ def _minimiser(price: Floats, log_prior: Floats, linear: Floats, order: Floats) 
         if price[row] != 0.0:
             for i in range(n):
                 score[i] += price[row] * linear[row, i]
-    ranking = np.argsort(-score, kind="mergesort")
+    ranking = np.empty(n, np.int64)
+    for i in range(n):  # insertion sort, descending and stable: a few hundred countries at most
+        k = i
+        while k > 0 and score[ranking[k - 1]] < score[i]:
+            ranking[k] = ranking[k - 1]
+            k -= 1
+        ranking[k] = i
     level = score[ranking]
     for row in range(order.shape[0]):
         for k in range(n):

@@ -24,6 +24,7 @@ _HALF = UNIT // 2
 
 IntArray = NDArray[np.int64]
 SpanArray = NDArray[np.int32]
+BoolArray = NDArray[np.bool_]
 
 
 @inline
@@ -89,7 +90,6 @@ def _seam_row(x0: int, y0: int, x1: int, y1: int, world_width: int) -> int:
     return max(row, 0)
 
 
-@njit
 def polygon_spans(
     x: IntArray, y: IntArray, ring_start: IntArray, columns: int, rows: int
 ) -> tuple[SpanArray, bool]:
@@ -99,47 +99,66 @@ def polygon_spans(
     closed rings. Returns (S, 3) int32 rows (row, first column, column after the last), ascending and disjoint,
     and whether every row's parity closed.
     """
+    crossing = np.empty(int(np.abs(np.diff((y + _HALF - 1) // UNIT)).sum()), np.int64)
+    seam = np.zeros(rows + 1, np.bool_)
+    count = _crossings(x, y, ring_start, columns, rows, crossing, seam)
+    spans = np.empty((count // 2 + 2 + (rows if seam.any() else 0), 3), np.int32)
+    used, closed = _spans_between(np.sort(crossing[:count]), seam, columns, rows, spans)
+    return spans[:used].copy(), bool(closed)
+
+
+@njit
+def _crossings(
+    x: IntArray,
+    y: IntArray,
+    ring_start: IntArray,
+    columns: int,
+    rows: int,
+    crossing: IntArray,
+    seam: BoolArray,
+) -> int:
+    """Fill `crossing` with `row * 2^32 + column` where an edge crosses the row's centre line west of that
+    column's centre; flip the rows that see a crossing of the seam. Returns the number of crossings.
+    """
     world_width = columns * UNIT
-    seam = np.zeros(rows + 1, np.int64)
-    touches_seam = False
-    count = np.zeros(rows + 1, np.int64)
-    for ring in range(len(ring_start) - 1):
-        for k in range(ring_start[ring], ring_start[ring + 1] - 1):
-            x0, y0, x1, y1 = canonical_edge(x[k], y[k], x[k + 1], y[k + 1], world_width)
-            for row in range(_first_row_from(y0), _first_row_from(y1)):
-                count[row + 1] += 1
-            if (x0 >= world_width) != (x1 >= world_width):
-                seam[min(_seam_row(x0, y0, x1, y1, world_width), rows)] ^= 1
-                touches_seam = True
-    for row in range(rows):
-        count[row + 1] += count[row]
-    crossing = np.empty(count[rows], np.int32)
-    cursor = count[:-1].copy()
+    count = 0
     for ring in range(len(ring_start) - 1):
         for k in range(ring_start[ring], ring_start[ring + 1] - 1):
             x0, y0, x1, y1 = canonical_edge(x[k], y[k], x[k + 1], y[k + 1], world_width)
             for row in range(_first_row_from(y0), _first_row_from(y1)):
                 middle = row * UNIT + _HALF
                 column = _first_column_from(x0, y0, x1, y1, middle)
-                beyond = compare_products(world_width - x0, y1 - y0, middle - y0, x1 - x0) <= 0
-                crossing[cursor[row]] = column - columns if beyond else column
-                cursor[row] += 1
-    spans = np.empty((count[rows] // 2 + 2 + (rows if touches_seam else 0), 3), np.int32)
+                if compare_products(world_width - x0, y1 - y0, middle - y0, x1 - x0) <= 0:
+                    column -= columns
+                crossing[count] = (row << 32) + column
+                count += 1
+            if (x0 >= world_width) != (x1 >= world_width):
+                row = min(_seam_row(x0, y0, x1, y1, world_width), rows)
+                seam[row] = not seam[row]
+    return count
+
+
+@njit
+def _spans_between(
+    crossing: IntArray, seam: BoolArray, columns: int, rows: int, spans: SpanArray
+) -> tuple[int, bool]:
+    """Spans between ascending crossings; returns their number and whether every row's parity closed."""
     used = 0
+    last = 0
     inside_at_seam = False
     closed = True
     for row in range(rows):
-        inside_at_seam ^= seam[row] == 1
-        first = count[row]
-        last = count[row + 1]
+        inside_at_seam ^= seam[row]
+        first = last
+        while last < len(crossing) and crossing[last] >> 32 == row:
+            last += 1
         if first == last and not inside_at_seam:
             continue
-        crossing[first:last].sort()
         inside = inside_at_seam
         start = 0
         row_used = used
         for i in range(first, last + 1):
-            column = int(crossing[i]) if i < last else columns
+            column = crossing[i] & 0xFFFFFFFF if i < last else columns
             if inside and column > start:
                 if used > row_used and spans[used - 1, 2] == start:
                     spans[used - 1, 2] = column
@@ -152,23 +171,37 @@ def polygon_spans(
                 inside = not inside
                 start = column
         closed &= inside == inside_at_seam
-    return spans[:used].copy(), closed
+    return used, closed
 
 
-@njit
 def boundary_spans(x: IntArray, y: IntArray, ring_start: IntArray, columns: int, rows: int) -> SpanArray:
     """Row spans of every tile that an edge of the polygon meets, a hair's breadth (1e-6 tile) included.
 
     A tile of the polygon outside these spans lies wholly inside it. Shapes as in `polygon_spans`.
     """
+    edge_rows = int((np.abs(np.diff(y)) // UNIT + 3).sum())
+    first, end = np.empty(3 * edge_rows, np.int64), np.empty(3 * edge_rows, np.int64)
+    count = _edge_tiles(x, y, ring_start, columns, rows, first, end)
+    order = np.argsort(first[:count])
+    first, reach = first[order], np.maximum.accumulate(end[order])
+    row = first // columns
+    opens = np.ones(count, np.bool_)
+    opens[1:] = (first[1:] > reach[:-1]) | (row[1:] != row[:-1])
+    closes = np.flatnonzero(np.append(opens[1:], np.ones(min(count, 1), np.bool_)))
+    before = row[opens] * columns
+    return np.stack((row[opens], first[opens] - before, reach[closes] - before), axis=1).astype(np.int32)
+
+
+@njit
+def _edge_tiles(
+    x: IntArray, y: IntArray, ring_start: IntArray, columns: int, rows: int, first: IntArray, end: IntArray
+) -> int:
+    """Ranges of tile ids, from `first` to before `end`, that each edge meets in each row; returns their number.
+
+    At most three a row: the part west of the seam, the part on the map and the part east of it.
+    """
     world_width = columns * UNIT
     margin = 1e-6
-    pieces = 0
-    for ring in range(len(ring_start) - 1):
-        for k in range(ring_start[ring], ring_start[ring + 1] - 1):
-            pieces += abs(y[k + 1] - y[k]) // UNIT + 3
-    key = np.empty(2 * pieces, np.int64)
-    end = np.empty(2 * pieces, np.int64)
     used = 0
     for ring in range(len(ring_start) - 1):
         for k in range(ring_start[ring], ring_start[ring + 1] - 1):
@@ -189,34 +222,14 @@ def boundary_spans(x: IntArray, y: IntArray, ring_start: IntArray, columns: int,
                         xa, xb = xb, xa
                 west = int(np.floor(xa / UNIT - margin))
                 east = int(np.floor(xb / UNIT + margin)) + 1
-                # The part west of the seam, the part on the map and the part east of it.
                 for shift in (-columns, 0, columns):
                     a = max(west + shift, 0)
                     b = min(east + shift, columns)
                     if a < b:
-                        if used == len(key):
-                            key = np.append(key, np.empty(used, np.int64))
-                            end = np.append(end, np.empty(used, np.int64))
-                        key[used] = row * columns + a
+                        first[used] = row * columns + a
                         end[used] = row * columns + b
                         used += 1
-    order = np.argsort(key[:used], kind="mergesort")
-    spans = np.empty((used, 3), np.int32)
-    merged = 0
-    reach = np.int64(-1)
-    for i in order:
-        row = key[i] // columns
-        if merged > 0 and spans[merged - 1, 0] == row and key[i] <= reach:
-            if end[i] > reach:
-                reach = end[i]
-                spans[merged - 1, 2] = reach - row * columns
-        else:
-            reach = end[i]
-            spans[merged, 0] = row
-            spans[merged, 1] = key[i] - row * columns
-            spans[merged, 2] = reach - row * columns
-            merged += 1
-    return spans[:merged].copy()
+    return used
 
 
 @njit

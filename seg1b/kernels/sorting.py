@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seg1b.kernels.jit import njit
 
@@ -90,3 +91,25 @@ def order_uniform_keys(key: Any, order: Any, key_scratch: Any, order_scratch: An
             j -= 1
         key[j + 1] = value
         order[j + 1] = index
+
+
+def counting_order(
+    bucket: npt.NDArray[np.int64], buckets: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The stable order (int64[n]) of n small numbers, and where each of them begins in it (int64[buckets + 1]).
+
+    `bucket` holds numbers in [0, buckets). Counting sort: O(n + buckets).
+    """
+    start = np.zeros(buckets + 1, np.int64)
+    np.cumsum(np.bincount(bucket, minlength=buckets), out=start[1:])
+    order = np.empty(len(bucket), np.int64)
+    _deal(bucket, start[:-1].copy(), order)
+    return order, start
+
+
+@njit
+def _deal(bucket: Any, place: Any, order: Any) -> None:
+    """Put the number of each entry at its bucket's next place."""
+    for i in range(len(bucket)):
+        order[place[bucket[i]]] = i
+        place[bucket[i]] += 1

@@ -25,14 +25,10 @@ IntArray = NDArray[np.int64]
 SpanArray = NDArray[np.int32]
 
 
-@njit
 def row_offsets(row: SpanArray, first_row: int, last_row: int) -> IntArray:
     """Offsets of each row's spans: rows first_row..last_row of one country, L + 1 entries."""
     offset = np.zeros(last_row - first_row + 2, np.int64)
-    for r in row:
-        offset[r - first_row + 1] += 1
-    for k in range(len(offset) - 1):
-        offset[k + 1] += offset[k]
+    np.cumsum(np.bincount(row - first_row, minlength=last_row - first_row + 1), out=offset[1:])
     return offset
 
 
@@ -72,7 +68,6 @@ def _nearest_tile(
     return int(best)
 
 
-@njit
 def settlement_contributions(
     x: IntArray, y: IntArray, people: IntArray, minimum_radius_squared: int, radius_squared_per_person: float,
     row: SpanArray, col0: SpanArray, col1: SpanArray, columns: int, cosine_q30: IntArray,
@@ -83,9 +78,30 @@ def settlement_contributions(
     `col1`: the country's spans; `cosine_q30`: cos(latitude) of every row in 2**-30. Returns tile ids and
     micro-persons, unsorted, several entries for a tile where settlements overlap. No person is lost.
     """
-    first_row = int(row[0])
-    last_row = int(row[-1])
-    offset = row_offsets(row, first_row, last_row)
+    first_row, last_row = int(row[0]), int(row[-1])
+    contributions: tuple[IntArray, IntArray] = _contributions(
+        x, y, people, minimum_radius_squared, radius_squared_per_person, row, col0, col1, columns, cosine_q30,
+        first_row, last_row, row_offsets(row, first_row, last_row),
+    )  # fmt: skip
+    return contributions
+
+
+@njit
+def _doubled(values: IntArray) -> IntArray:
+    """The values with as much room again behind them."""
+    grown = np.empty(2 * len(values), np.int64)
+    for i in range(len(values)):
+        grown[i] = values[i]
+    return grown
+
+
+@njit
+def _contributions(
+    x: IntArray, y: IntArray, people: IntArray, minimum_radius_squared: int, radius_squared_per_person: float,
+    row: SpanArray, col0: SpanArray, col1: SpanArray, columns: int, cosine_q30: IntArray,
+    first_row: int, last_row: int, offset: IntArray,
+) -> tuple[IntArray, IntArray]:  # fmt: skip
+    """As `settlement_contributions`; `offset` bounds the spans of each row from first_row on."""
     tiles = np.empty(4096, np.int64)
     values = np.empty(4096, np.int64)
     used = 0
@@ -114,8 +130,8 @@ def settlement_contributions(
                             w = _weight(fx, fy, c, r, radius_squared, cosine)
                             if w > 0:
                                 if used == len(tiles):
-                                    tiles = np.append(tiles, np.empty(used, np.int64))
-                                    values = np.append(values, np.empty(used, np.int64))
+                                    tiles = _doubled(tiles)
+                                    values = _doubled(values)
                                 tiles[used] = r * columns + c - shift
                                 values[used] = w
                                 total += w
@@ -125,8 +141,8 @@ def settlement_contributions(
             radius_squared = radius_squared * 25 // 4
         if total == 0:
             if used == len(tiles):
-                tiles = np.append(tiles, np.empty(used, np.int64))
-                values = np.append(values, np.empty(used, np.int64))
+                tiles = _doubled(tiles)
+                values = _doubled(values)
             tiles[used] = _nearest_tile(fx, fy, row, col0, col1, columns, cosine)
             values[used] = 1
             total = 1
@@ -145,34 +161,37 @@ def settlement_contributions(
     return tiles[:used].copy(), values[:used].copy()
 
 
-@njit
 def merge_by_tile(tiles: IntArray, values: IntArray) -> tuple[IntArray, IntArray]:
     """Sort contributions by tile id (radix, 11 bits at a time) and add up those of one tile.
 
     `tiles`, `values` int64[n]. Returns the m <= n distinct ids ascending and their sums, both int64[m].
     """
-    n = len(tiles)
-    if n == 0:
+    if len(tiles) == 0:
         return tiles, values
-    low = tiles.min()
-    high = tiles.max() - low
-    key = tiles - low
-    value = values.copy()
+    low = int(tiles.min())
+    key, value = _merged(tiles - low, values.copy(), int(tiles.max()) - low)
+    return key + low, value
+
+
+@njit
+def _merged(key: IntArray, value: IntArray, high: int) -> tuple[IntArray, IntArray]:
+    """As `merge_by_tile`, of keys in 0..high; overwrites its arguments."""
+    n = len(key)
     key_out = np.empty(n, np.int64)
     value_out = np.empty(n, np.int64)
+    place = np.empty(2049, np.int64)
     shift = 0
     while shift == 0 or (high >> shift) > 0:
-        histogram = np.zeros(2049, np.int64)
+        place[:] = 0
         for i in range(n):
-            histogram[((key[i] >> shift) & 2047) + 1] += 1
+            place[((key[i] >> shift) & 2047) + 1] += 1
         for i in range(2048):
-            histogram[i + 1] += histogram[i]
+            place[i + 1] += place[i]
         for i in range(n):
             digit = (key[i] >> shift) & 2047
-            j = histogram[digit]
-            histogram[digit] += 1
-            key_out[j] = key[i]
-            value_out[j] = value[i]
+            key_out[place[digit]] = key[i]
+            value_out[place[digit]] = value[i]
+            place[digit] += 1
         key, key_out = key_out, key
         value, value_out = value_out, value
         shift += 11
@@ -184,25 +203,22 @@ def merge_by_tile(tiles: IntArray, values: IntArray) -> tuple[IntArray, IntArray
             key[used] = key[i]
             value[used] = value[i]
             used += 1
-    return key[:used] + low, value[:used].copy()
+    return key[:used].copy(), value[:used].copy()
 
 
-@njit
 def inhabited_blocks(x: IntArray, y: IntArray, block_tiles: int, halo: int, columns: int,
                      rows: int) -> NDArray[np.bool_]:  # fmt: skip
     """The blocks of `block_tiles` x `block_tiles` tiles within `halo` blocks of a settlement's block.
 
     Returns booleans (block rows, block columns), joined across the antimeridian.
     """
-    block_rows = (rows + block_tiles - 1) // block_tiles
-    block_columns = (columns + block_tiles - 1) // block_tiles
+    block_rows, block_columns = -(-rows // block_tiles), -(-columns // block_tiles)
     inhabited = np.zeros((block_rows, block_columns), np.bool_)
-    for p in range(len(x)):
-        br = y[p] // UNIT // block_tiles
-        bc = x[p] // UNIT // block_tiles
-        for r in range(max(br - halo, 0), min(br + halo, block_rows - 1) + 1):
-            for c in range(bc - halo, bc + halo + 1):
-                inhabited[r, c % block_columns] = True
+    row, column = y // UNIT // block_tiles, x // UNIT // block_tiles
+    for down in range(-halo, halo + 1):
+        on_map = (row + down >= 0) & (row + down < block_rows)
+        for right in range(-halo, halo + 1):
+            inhabited[row[on_map] + down, (column[on_map] + right) % block_columns] = True
     return inhabited
 
 
@@ -235,7 +251,6 @@ def inhabited_area(row: SpanArray, col0: SpanArray, col1: SpanArray, inhabited: 
     return int(area)
 
 
-@njit
 def population_runs(
     row: SpanArray, col0: SpanArray, col1: SpanArray, tiles: IntArray, values: IntArray, rural_micro: IntArray,
     inhabited: NDArray[np.bool_], block_tiles: int, columns: int,
@@ -246,10 +261,27 @@ def population_runs(
     each row where the block is inhabited. Runs cover every tile of the spans, those without people too,
     and are as long as they can be within a span.
     """
-    capacity = 2 * len(tiles) + 4 * len(row) + 1024
-    first = np.empty(capacity, np.int64)
-    length = np.empty(capacity, np.int32)
-    people = np.empty(capacity, np.int64)
+    capacity = 2 * len(tiles) + int(
+        ((col1 - col0) // block_tiles + 2).sum()
+    )  # a block or a settled tile ends a run
+    first, length, people = (
+        np.empty(capacity, np.int64),
+        np.empty(capacity, np.int32),
+        np.empty(capacity, np.int64),
+    )
+    used = _fill_runs(
+        row, col0, col1, tiles, values, rural_micro, inhabited, block_tiles, columns, first, length, people
+    )
+    return first[:used].copy(), length[:used].copy(), people[:used].copy()
+
+
+@njit
+def _fill_runs(
+    row: SpanArray, col0: SpanArray, col1: SpanArray, tiles: IntArray, values: IntArray, rural_micro: IntArray,
+    inhabited: NDArray[np.bool_], block_tiles: int, columns: int, first: IntArray, length: SpanArray,
+    people: IntArray,
+) -> int:  # fmt: skip
+    """Fill the runs that `population_runs` returns; returns their number."""
     used = 0
     k = 0
     for s in range(len(row)):
@@ -272,16 +304,12 @@ def population_runs(
                 if used > run_of_span and people[used - 1] == value:
                     length[used - 1] += np.int32(stop - c)
                 else:
-                    if used == len(first):
-                        first = np.append(first, np.empty(used, np.int64))
-                        length = np.append(length, np.empty(used, np.int32))
-                        people = np.append(people, np.empty(used, np.int64))
                     first[used] = base + c
                     length[used] = stop - c
                     people[used] = value
                     used += 1
                 c = stop
-    return first[:used].copy(), length[:used].copy(), people[:used].copy()
+    return used
 
 
 @njit
