@@ -30,8 +30,7 @@ _MORTON_CELLS = 2_097_151.0  # 21 bits per axis
 _STACK_SIZE = 128
 
 
-@njit
-def _sin_polynomial(x: float) -> float:
+def _sin_polynomial(x: FloatArray) -> FloatArray:
     z = x * x
     r = 8.33333333332248946124e-03 + z * (
         -1.98412698298579493134e-04
@@ -41,8 +40,7 @@ def _sin_polynomial(x: float) -> float:
     return x + z * x * (-1.66666666666666324348e-01 + z * r)
 
 
-@njit
-def _cos_polynomial(x: float) -> float:
+def _cos_polynomial(x: FloatArray) -> FloatArray:
     z = x * x
     r = z * (
         4.16666666666666019037e-02
@@ -65,31 +63,21 @@ def _cos_polynomial(x: float) -> float:
     return w + ((1.0 - w) - half + z * r)
 
 
-@njit
-def sin_cos_degrees(angle_deg: float) -> tuple[float, float]:
-    """(sine, cosine) of an angle in degrees, |angle| <= 1e6; quarter turns are removed exactly, before
-    rounding.
-    """
-    quarter = np.rint(angle_deg / 90.0)
+def sin_cos_degrees(angle_deg: FloatArray | float) -> tuple[FloatArray, FloatArray]:
+    """(sine, cosine) of angles in degrees, |angle| <= 1e6; quarter turns are removed exactly, before rounding."""
+    quarter = np.rint(np.asarray(angle_deg) / 90.0)
     x = (angle_deg - 90.0 * quarter) * _RADIANS_PER_DEGREE
-    s = _sin_polynomial(x)
-    c = _cos_polynomial(x)
-    turn = np.int64(quarter) & 3
-    if turn == 0:
-        return s, c
-    if turn == 1:
-        return c, -s
-    if turn == 2:
-        return -s, -c
-    return -c, s
+    s, c = _sin_polynomial(x), _cos_polynomial(x)
+    turn = quarter.astype(np.int64) & 3
+    sine, cosine = np.where(turn % 2 == 0, s, c), np.where(turn % 2 == 0, c, s)
+    return np.where(turn >= 2, -sine, sine), np.where((turn == 1) | (turn == 2), -cosine, cosine)
 
 
-@njit
-def arcsine(x: float) -> float:
-    """Arcsine in radians of 0 <= x <= 1 (larger values count as 1)."""
-    x = min(x, 1.0)
+def arcsine(x: FloatArray | float) -> FloatArray:
+    """Arcsines in radians of 0 <= x <= 1 (larger values count as 1)."""
+    x = np.minimum(x, 1.0)
     small = x < 0.5
-    t = x * x if small else (1.0 - x) * 0.5
+    t = np.where(small, x * x, (1.0 - x) * 0.5)
     p = t * (
         1.66666666666666657415e-01
         + t
@@ -110,39 +98,22 @@ def arcsine(x: float) -> float:
         -2.40339491173441421878e00
         + t * (2.02094576023350569471e00 + t * (-6.88283971605453293030e-01 + t * 7.70381505559019352791e-02))
     )
-    if small:
-        return x + x * (p / q)
-    s = math.sqrt(t)
-    return _HALF_PI - 2.0 * (s + s * (p / q))
-
-
-@njit
-def _unit_vectors(lon_deg: Any, lat_deg: Any, vectors: Any) -> None:
-    for i in range(lon_deg.shape[0]):
-        sin_lon, cos_lon = sin_cos_degrees(lon_deg[i])
-        sin_lat, cos_lat = sin_cos_degrees(lat_deg[i])
-        vectors[i, 0] = cos_lat * cos_lon
-        vectors[i, 1] = cos_lat * sin_lon
-        vectors[i, 2] = sin_lat
+    s = np.sqrt(t)
+    return np.where(small, x + x * (p / q), _HALF_PI - 2.0 * (s + s * (p / q)))
 
 
 def unit_vectors(lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     """Points on the unit sphere, float64[n, 3], of longitudes and latitudes in degrees, float64[n] each."""
-    vectors = np.empty((len(lon_deg), 3))
-    _unit_vectors(
-        np.ascontiguousarray(lon_deg, np.float64), np.ascontiguousarray(lat_deg, np.float64), vectors
-    )
-    return vectors
+    sin_lon, cos_lon = sin_cos_degrees(lon_deg)
+    sin_lat, cos_lat = sin_cos_degrees(lat_deg)
+    return np.stack((cos_lat * cos_lon, cos_lat * sin_lon, sin_lat), axis=1)
 
 
-@njit
-def _arc_m(chord_squared: float) -> float:
+def _arc_m(chord_squared: FloatArray) -> FloatArray:
     return 2.0 * arcsine(0.5 * np.sqrt(chord_squared)) * EARTH_RADIUS_M
 
 
-@njit
-def _spread_bits(value: Any) -> Any:
-    x = np.uint64(value)
+def _spread_bits(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     x = (x | x << np.uint64(32)) & np.uint64(0x1F00000000FFFF)
     x = (x | x << np.uint64(16)) & np.uint64(0x1F0000FF0000FF)
     x = (x | x << np.uint64(8)) & np.uint64(0x100F00F00F00F00F)
@@ -150,44 +121,30 @@ def _spread_bits(value: Any) -> Any:
     return (x | x << np.uint64(2)) & np.uint64(0x1249249249249249)
 
 
-@njit
-def _morton_codes(vectors: Any, codes: Any) -> None:
-    for i in range(vectors.shape[0]):
-        code = np.uint64(0)
-        for axis in range(3):
-            cell = np.int64((vectors[i, axis] + 1.0) * 0.5 * _MORTON_CELLS)
-            code |= _spread_bits(min(max(cell, 0), np.int64(_MORTON_CELLS))) << np.uint64(axis)
-        codes[i] = code
-
-
 def morton_order(vectors: FloatArray) -> npt.NDArray[np.int64]:
     """Order, int64[n], that sorts unit vectors along a space-filling Morton curve of 21 bits per axis; ties
     by index.
     """
-    codes = np.empty(len(vectors), np.uint64)
-    _morton_codes(vectors, codes)
-    return np.argsort(codes, kind="stable")
+    cell = np.clip(((vectors + 1.0) * 0.5 * _MORTON_CELLS).astype(np.int64), 0, int(_MORTON_CELLS))
+    x, y, z = (_spread_bits(cell[:, axis].astype(np.uint64)) for axis in range(3))
+    return np.argsort(x | y << np.uint64(1) | z << np.uint64(2), kind="stable")
 
 
-@njit
-def _tree_boxes(points: Any, leaves: int) -> Any:
+def _tree_boxes(points: FloatArray, leaves: int) -> FloatArray:
     """Boxes (min xyz, max xyz), float64[2*leaves, 6], of a complete binary tree; node i has children 2i and
-    2i+1.
+    2i+1. Box 0 belongs to no node; a box without points is infinitely inside out.
     """
-    n = points.shape[0]
     boxes = np.empty((2 * leaves, 6))
-    boxes[:, :3] = np.inf
-    boxes[:, 3:] = -np.inf
-    for leaf in range(leaves):
-        node = leaves + leaf
-        for i in range(leaf * LEAF_SIZE, min(n, (leaf + 1) * LEAF_SIZE)):
-            for axis in range(3):
-                boxes[node, axis] = min(boxes[node, axis], points[i, axis])
-                boxes[node, 3 + axis] = max(boxes[node, 3 + axis], points[i, axis])
-    for node in range(leaves - 1, 0, -1):
-        for axis in range(3):
-            boxes[node, axis] = min(boxes[2 * node, axis], boxes[2 * node + 1, axis])
-            boxes[node, 3 + axis] = max(boxes[2 * node, 3 + axis], boxes[2 * node + 1, 3 + axis])
+    boxes[0] = np.inf
+    for corner, nothing, extreme in ((slice(0, 3), np.inf, np.minimum), (slice(3, 6), -np.inf, np.maximum)):
+        padded = np.full((leaves * LEAF_SIZE, 3), nothing)
+        padded[: len(points)] = points
+        boxes[leaves:, corner] = extreme.reduce(padded.reshape(leaves, LEAF_SIZE, 3), axis=1)
+        level = leaves
+        while level > 1:
+            children = boxes[level : 2 * level, corner]
+            boxes[level // 2 : level, corner] = extreme(children[0::2], children[1::2])
+            level //= 2
     return boxes
 
 
@@ -207,8 +164,8 @@ def _closest_in(
     boxes: Any,
     leaves: int,
     stack: Any,
-    root: int,
-    own: int,
+    root: Any,
+    own: Any,
     x: float,
     y: float,
     z: float,
@@ -271,12 +228,6 @@ def _leaf_count(n: int) -> int:
     return leaves
 
 
-@njit
-def _scatter_arc_m(nearest: Any, order: Any, distance_m: Any) -> None:
-    for i in range(nearest.shape[0]):
-        distance_m[order[i]] = _arc_m(nearest[i])
-
-
 def nearest_neighbour_m(lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     """Great-circle distance in metres, float64[n], from each point to the nearest other point.
 
@@ -294,7 +245,7 @@ def nearest_neighbour_m(lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     boxes = _tree_boxes(points, leaves)
     in_chunks(lambda first, stop: _nearest_squared(points, boxes, leaves, first, stop, nearest), n)
     distance_m = np.empty(n)
-    _scatter_arc_m(nearest, order, distance_m)
+    distance_m[order] = _arc_m(nearest)
     return distance_m
 
 
@@ -303,9 +254,10 @@ def _any_within(
     points: Any, centres: Any, boxes: Any, leaves: int, limit: float, beyond: float, within: Any
 ) -> None:
     stack = np.empty(_STACK_SIZE, np.int64)
+    root, none = np.int64(1), np.int64(-1)
     for i in range(points.shape[0]):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        within[i] = _closest_in(centres, boxes, leaves, stack, 1, -1, x, y, z, beyond, limit) <= limit
+        within[i] = _closest_in(centres, boxes, leaves, stack, root, none, x, y, z, beyond, limit) <= limit
 
 
 def within_distance(
@@ -341,5 +293,5 @@ def chord_squared(distance_m: float) -> float:
     circumference).
     """
     half_angle_deg = min(distance_m / EARTH_RADIUS_M * 0.5 / _RADIANS_PER_DEGREE, 90.0)
-    sine = sin_cos_degrees(half_angle_deg)[0]
+    sine = float(sin_cos_degrees(half_angle_deg)[0])
     return 4.0 * sine * sine

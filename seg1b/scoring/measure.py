@@ -177,16 +177,15 @@ def site_uniforms(sites: Sites, seed: int, iso: Sequence[str], label: str = PIT_
     return uniform
 
 
-@njit
-def _pit(density: Any, uniform: Any, classes: Any, people: Any, total: Any, pit: Any) -> None:
+def _pit(
+    density: FloatArray, uniform: FloatArray, classes: FloatArray, people: IntArray, total: int
+) -> FloatArray:
     """(people in less dense tiles + u * people in equally dense ones) / people of the country."""
-    below = np.zeros(classes.shape[0] + 1, np.int64)
-    for k in range(classes.shape[0]):
-        below[k + 1] = below[k] + people[k]
-    for i in range(density.shape[0]):
-        k = np.searchsorted(classes, density[i])
-        tied = people[k] if k < classes.shape[0] and classes[k] == density[i] else 0
-        pit[i] = (below[k] + uniform[i] * tied) / total
+    below = np.concatenate((np.zeros(1, np.int64), np.cumsum(people)))
+    k = np.searchsorted(classes, density)
+    own = np.minimum(k, len(classes) - 1)
+    tied = np.where((k < len(classes)) & (classes[own] == density), people[own], 0)
+    return (below[k] + uniform * tied) / total
 
 
 def population_pit(
@@ -203,23 +202,16 @@ def population_pit(
         part = slice(int(bounds[c]), int(bounds[c + 1]))
         own = slice(int(reference.density_start[c]), int(reference.density_start[c + 1]))
         classes, people = reference.density[own], reference.density_people[own]
-        _pit(density[part], uniform[part], classes, people, int(reference.population[c]), pit[part])
+        pit[part] = _pit(density[part], uniform[part], classes, people, int(reference.population[c]))
     return pit
-
-
-@njit
-def _snap(lon_deg: Any, lat_deg: Any, metres_per_step: float, x: Any, y: Any) -> None:
-    for i in range(lon_deg.shape[0]):
-        y[i] = np.int64(np.rint(lat_deg[i] * _METRES_PER_DEGREE / metres_per_step))
-        snapped_lat = min(max(y[i] * metres_per_step / _METRES_PER_DEGREE, -90.0), 90.0)
-        circle = _METRES_PER_DEGREE * sin_cos_degrees(snapped_lat)[1]
-        x[i] = np.int64(np.rint(lon_deg[i] * circle / metres_per_step))
 
 
 def duplicate_points(lon_deg: FloatArray, lat_deg: FloatArray, resolution_m: float) -> int:
     """Number of points minus number of distinct ones after snapping to a lattice of `resolution_m` metres."""
-    x, y = np.empty(len(lon_deg), np.int64), np.empty(len(lon_deg), np.int64)
-    _snap(lon_deg, lat_deg, resolution_m, x, y)
+    y = np.rint(lat_deg * _METRES_PER_DEGREE / resolution_m).astype(np.int64)
+    snapped_lat = np.clip(y * resolution_m / _METRES_PER_DEGREE, -90.0, 90.0)
+    circle_m = _METRES_PER_DEGREE * sin_cos_degrees(snapped_lat)[1]
+    x = np.rint(lon_deg * circle_m / resolution_m).astype(np.int64)
     order = np.lexsort((x, y))
     x, y = x[order], y[order]
     return int(np.count_nonzero((x[1:] == x[:-1]) & (y[1:] == y[:-1])))

@@ -135,9 +135,15 @@ def build_reference(
     population = cumulative[surface.start[1:]] - cumulative[surface.start[:-1]]
     cover_first, cover_end = disc_spans(grid, city_lon_deg, city_lat_deg, radius_km * 1000.0)
     near_city = np.zeros(countries, np.int64)
-    _covered_people(
-        surface.start, surface.tile0, surface.length, surface.population, cover_first, cover_end, near_city
+    first_run = surface.start[:-1][np.diff(surface.start) > 0]
+    cover_from = np.zeros(countries, np.int64)
+    cover_from[np.diff(surface.start) > 0] = np.searchsorted(
+        cover_end, surface.tile0[first_run], side="right"
     )
+    _covered_people(
+        surface.start, surface.tile0, surface.length, surface.population, cover_first, cover_end, cover_from,
+        near_city,
+    )  # fmt: skip
     cell_country, cell, cell_people = _cells(grid, surface, edge)
     density_start, density, density_people = _density_classes(grid, surface, people)
     return SurfaceReference(
@@ -233,13 +239,17 @@ def _merged(first: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
 
 @njit
 def _covered_people(
-    start: Any, tile0: Any, length: Any, population: Any, cover_first: Any, cover_end: Any, people: Any
-) -> None:
-    """Micro-persons per country in tiles that the ranges cover: runs and ranges are walked together."""
+    start: Any, tile0: Any, length: Any, population: Any, cover_first: Any, cover_end: Any, cover_from: Any,
+    people: Any,
+) -> None:  # fmt: skip
+    """Micro-persons per country in tiles that the ranges cover: runs and ranges are walked together.
+
+    `cover_from`: of each country, the first range that ends beyond its first tile.
+    """
     for c in range(people.shape[0]):
         if start[c] == start[c + 1]:
             continue
-        cover = np.searchsorted(cover_end, tile0[start[c]], side="right")
+        cover = cover_from[c]
         for run in range(start[c], start[c + 1]):
             first = tile0[run]
             end = first + length[run]
@@ -313,34 +323,11 @@ def _cells(
 # Densities
 
 
-@njit
-def _run_densities(tile0: Any, population: Any, row_area_cm2: Any, ncols: Any, density: Any) -> None:
-    for run in range(tile0.shape[0]):
-        density[run] = population[run] / row_area_cm2[tile0[run] // ncols]
-
-
-@njit
-def _merge_classes(density: Any, people: Any, order: Any, out_density: Any, out_people: Any) -> int:
-    """Sum the people of equal densities, in ascending order; returns the number of classes."""
-    classes = 0
-    for run in order:
-        if people[run] == 0:
-            continue
-        if classes == 0 or out_density[classes - 1] != density[run]:
-            out_density[classes] = density[run]
-            out_people[classes] = 0
-            classes += 1
-        out_people[classes - 1] += people[run]
-    return classes
-
-
 def tile_density(people: IntArray, tile_id: IntArray, grid: GridLike) -> FloatArray:
     """Density in micro-persons per cm2, float64[n]: one division of integers, so equal tiles are exactly
     equal.
     """
-    density = np.empty(len(tile_id))
-    _run_densities(tile_id, people, grid.row_area_cm2(), grid.ncols, density)
-    return density
+    return people / grid.row_area_cm2()[tile_id // grid.ncols]
 
 
 def _density_classes(
@@ -352,10 +339,12 @@ def _density_classes(
     densities, masses = [np.empty(0)], [np.empty(0, np.int64)]
     for c in range(countries):
         part = slice(int(surface.start[c]), int(surface.start[c + 1]))
-        own, mass = density[part], people[part]
-        out_density, out_mass = np.empty(len(own)), np.empty(len(own), np.int64)
-        classes = _merge_classes(own, mass, np.argsort(own), out_density, out_mass)
-        densities.append(out_density[:classes].copy())
-        masses.append(out_mass[:classes].copy())
-        start[c + 1] = start[c] + classes
+        inhabited = people[part] > 0
+        own, mass = density[part][inhabited], people[part][inhabited]
+        ascending = np.argsort(own)
+        own, mass = own[ascending], mass[ascending]
+        opens = np.flatnonzero(np.append(True, own[1:] != own[:-1])[: len(own)])
+        densities.append(own[opens])
+        masses.append(np.add.reduceat(mass, opens) if len(opens) else mass)
+        start[c + 1] = start[c] + len(opens)
     return start, np.concatenate(densities), np.concatenate(masses)
