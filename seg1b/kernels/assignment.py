@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.errors import ContractError
-from seg1b.kernels.jit import njit
+from seg1b.kernels.jit import njit, read_only
 from seg1b.kernels.philox import block, u01
 from seg1b.kernels.sorting import order_uniform_keys
 
@@ -37,9 +37,12 @@ def assign_tiles(
     """
     _check_quotas(n_sites, row_start, row_count)
     counter_lo = np.zeros(len(n_sites), dtype=np.uint64)
-    tiles: npt.NDArray[np.int64] = _assign(
-        n_sites, key, counter_hi, counter_lo, np.uint64(1 << 16), False, row_start, row_tile, row_count
-    )
+    tiles = np.empty(int(n_sites.sum()), np.int64)
+    longest = int(n_sites.max(initial=0))
+    _assign(
+        read_only(n_sites), key, counter_hi, counter_lo, np.uint64(1 << 16), False, row_start, row_tile, row_count,
+        longest, tiles,
+    )  # fmt: skip
     return tiles
 
 
@@ -54,9 +57,12 @@ def assign_tiles_v1(
 ) -> npt.NDArray[np.int64]:
     """v1 assignment, as `assign_tiles`, from v1 pair streams: sites sort by (u, site_order)."""
     _check_quotas(n_sites, row_start, row_count)
-    tiles: npt.NDArray[np.int64] = _assign(
-        n_sites, key, counter_hi, counter_lo, np.uint64(1), True, row_start, row_tile, row_count
-    )
+    tiles = np.empty(int(n_sites.sum()), np.int64)
+    longest = int(n_sites.max(initial=0))
+    _assign(
+        read_only(n_sites), key, counter_hi, counter_lo, np.uint64(1), True, row_start, row_tile, row_count,
+        longest, tiles,
+    )  # fmt: skip
     return tiles
 
 
@@ -73,12 +79,9 @@ def _check_quotas(n_sites: Any, row_start: Any, row_count: Any) -> None:
 @njit
 def _assign(
     n_sites: Any, key: Any, counter_hi: Any, counter_lo: Any, stride: Any, as_u01: Any,
-    row_start: Any, row_tile: Any, row_count: Any,
-) -> Any:  # fmt: skip
+    row_start: Any, row_tile: Any, row_count: Any, longest: Any, out: Any,
+) -> None:  # fmt: skip
     """Both families: the counter of site_order s is counter_lo + (s - as_u01) * stride, with carry."""
-    total = n_sites.sum()
-    longest = n_sites.max() if len(n_sites) else 0
-    out = np.empty(total, np.int64)
     keys, key_scratch = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
     order, order_scratch = np.empty(longest, np.int32), np.empty(longest, np.int32)
     start = np.int64(0)
@@ -105,4 +108,3 @@ def _assign(
             out[start + order[j]] = row_tile[row]
             left -= 1
         start += n
-    return out

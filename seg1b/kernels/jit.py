@@ -15,9 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from numba.core import event
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+ArrayT = TypeVar("ArrayT", bound=npt.NDArray[np.generic])
 
 _OPTIONS: dict[str, Any] = {
     "cache": True, "nogil": True, "fastmath": False, "error_model": "numpy", "no_cfunc_wrapper": True,
@@ -56,6 +59,13 @@ class _UncollectedCompilation(event.Listener):  # type: ignore[misc]
 
 
 event.register("numba:compile", _UncollectedCompilation())
+
+
+def read_only(array: ArrayT) -> ArrayT:
+    """A view that cannot be written: a kernel is compiled for read-only and for writable arrays apart."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
 
 
 def threads() -> int:

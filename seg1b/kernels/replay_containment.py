@@ -240,7 +240,7 @@ def unwrap_rings(
     An edge along a pole is left as drawn: it is a map's closing line, not a journey. A ring that still runs
     round the Earth is closed through the pole of the hemisphere that holds most of its vertices.
     """
-    count = 0
+    count = i64(0)
     for ring in range(ring_start.shape[0] - 1):
         begin = ring_start[ring]
         end = ring_start[ring + 1]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg1b.kernels import surface as kernel
+from seg1b.kernels.jit import read_only
 from seg1b.world.content import World
 from seg1b.world.grid import Grid
 from seg1b.world.tile_index import TileIndex
@@ -77,7 +78,9 @@ class PopulationSurface:
 
     def population_at(self, country: NDArray[np.int16], tile_id: IntArray) -> IntArray:
         """Micro-persons of each (country, tile); 0 where the country has no such tile. n queries, n values."""
-        run = kernel.run_lookup(self.start, self.tile0, self.length, country.astype(np.int64), tile_id)
+        run = kernel.run_lookup(
+            self.start, self.tile0, self.length, country.astype(np.int64), read_only(tile_id)
+        )
         return np.where(run >= 0, self.population[np.maximum(run, 0)], 0)
 
     @cached_property
