@@ -178,9 +178,10 @@ def _resample(
         if distances.shape[0] > 0 and total > 0:
             for i in range(len(_LEVELS)):
                 rank = np.int64(np.floor(_LEVELS[i] * (total - 1)))
-                neighbours[r, i] = _weighted_neighbours(
+                low, high = _weighted_neighbours(
                     distances, distance_merchant, weight, rank, starts[i], below[i]
                 )
+                neighbours[r, i, 0], neighbours[r, i, 1] = low, high
 
 
 def _country_statistics(counts: IntArray, southern: IntArray, sample: MerchantSample) -> FloatArray:

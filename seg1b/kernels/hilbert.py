@@ -120,19 +120,16 @@ def cut_runs_at_blocks(
     return pieces
 
 
-@njit
-def _count_pieces(start: Any, tile0: Any, length: Any, ncols: Any, block_tiles: Any) -> Any:
+def _count_pieces(start: Integers, tile0: Integers, length: Any, ncols: int, block_tiles: int) -> Integers:
     """Number of pieces of every country after cutting."""
-    counts = np.zeros(len(start) - 1, np.int64)
-    for country in range(len(start) - 1):
-        for i in range(start[country], start[country + 1]):
-            col = tile0[i] % ncols
-            left = np.int64(length[i])
-            while left > 0:
-                here = min(left, ncols - col)
-                counts[country] += (col + here - 1) // block_tiles - col // block_tiles + 1
-                left -= here
-                col = 0
+
+    def cut(tile: Integers) -> Integers:
+        row, col = np.divmod(tile, ncols)
+        block: Integers = row * -(-ncols // block_tiles) + col // block_tiles
+        return block
+
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(cut(tile0 + length - 1) - cut(tile0) + 1)))
+    counts: Integers = before[start[1:]] - before[start[:-1]]
     return counts
 
 

@@ -107,7 +107,9 @@ def allocate_country(
     area = _deal_areas(sites, areas, first_area, stride, dispersed_ppm, phase)
     soft = Fraction(str(guard_soft))
     moves = int(enforce_guard(area, pair_start, areas, soft.numerator, soft.denominator))
-    site_rank = _site_ranks(area, areas, rank)
+    site_rank = rank[
+        np.where(area >= 0, area, areas - 1 - area)
+    ]  # of each site's tile among the distinct tiles
     rows = _collapse(site_rank, pair_start)
     return _allocation(rows, tiles, site_rank, n_sites, area_tile, dispersed, moves)
 
@@ -222,29 +224,21 @@ def enforce_guard(area: Any, pair_start: Any, areas: Any, soft_numerator: Any, s
 
 
 @njit
-def _site_ranks(area: Any, areas: Any, rank: Any) -> Any:
-    """Rank of each site's tile among the distinct tiles (int32)."""
-    out = np.empty(len(area), np.int32)
-    for i in range(len(area)):
-        out[i] = rank[area[i]] if area[i] >= 0 else rank[areas - 1 - area[i]]
-    return out
-
-
-@njit
 def _collapse(site_value: Any, pair_start: Any) -> Any:
     """Rows (pair, value, count), values ascending; per pair the largest count, sum of squares, rows."""
     pairs = len(pair_start) - 1
     values = site_value.copy()
-    scratch = np.empty_like(values)
+    scratch = site_value.copy()
     largest = np.zeros(pairs, np.int64)
     squares = np.zeros(pairs, np.float64)
     active = np.zeros(pairs, np.int64)
+    total = np.int64(0)
     for p in range(pairs):
         mine = values[pair_start[p] : pair_start[p + 1]]
         sort_ascending(mine, scratch)
         for i in range(len(mine)):
             active[p] += i == 0 or mine[i] != mine[i - 1]
-    total = active.sum()
+        total += active[p]
     pair = np.empty(total, np.int64)
     value = np.empty(total, np.int64)
     count = np.empty(total, np.int64)
