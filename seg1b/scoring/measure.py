@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.jit import njit
+from seg1b.kernels.jit import njit, read_only
 from seg1b.kernels.philox import block, u01
 from seg1b.kernels.sphere import EARTH_RADIUS_M, nearest_neighbour_m, sin_cos_degrees, within_distance
 from seg1b.kernels.streams import SITE_STRIDE, pair_streams
@@ -173,7 +173,8 @@ def site_uniforms(sites: Sites, seed: int, iso: Sequence[str], label: str = PIT_
         part = slice(int(bounds[c]), int(bounds[c + 1]))
         merchants, inverse = np.unique(sites.merchant_id[part], return_inverse=True)
         key, counter_hi = pair_streams(seed, label, iso[c], merchants)
-        _fill_uniforms(key[inverse], counter_hi[inverse], sites.site_order[part], uniform[part])
+        order = read_only(sites.site_order[part])
+        _fill_uniforms(key[inverse], counter_hi[inverse], order, uniform[part])
     return uniform
 
 
