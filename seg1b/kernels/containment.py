@@ -92,8 +92,17 @@ def tile_overlap_length(
     tile_id: npt.NDArray[np.int64],
     centre_inside: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int64]:
-    """Units of each tile's 4096 sub-row centre lines that lie inside the country: int64[N] <= 2^44."""
-    length: npt.NDArray[np.int64] = _tile_overlap_length(country, tile_id, centre_inside, arrays(index))
+    """Units of each tile's 4096 sub-row centre lines that lie inside the country: int64[N] <= 2^44.
+
+    For a few hundred tiles: one call of compiled code each.
+    """
+    length = np.empty(len(tile_id), np.int64)
+    local = np.empty((3 * index.bucket_max, 4), np.int64)
+    borders = np.empty(3 * index.bucket_max + 2, np.int64)
+    before = np.empty(SUB_ROWS + 1, np.int64)
+    for i in range(len(tile_id)):
+        count = gather_edges(country[i], tile_id[i], arrays(index), local)
+        length[i] = sub_row_lengths(local, count, centre_inside[i], borders, before)
     return length
 
 
@@ -336,16 +345,3 @@ def _points_in_country(country: Any, tile_id: Any, centre_inside: Any, x: Any, y
         local_x = x[i] - ((tile_id[i] - row * ncols) << TILE_BITS)
         inside[i] = inside_tile_edges(local, count, centre_inside[i], local_x, y[i] - (row << TILE_BITS))
     return inside
-
-
-@njit
-def _tile_overlap_length(country: Any, tile_id: Any, centre_inside: Any, index: Any) -> Any:
-    bucket_max = index[6]
-    length = np.empty(len(tile_id), np.int64)
-    local = np.empty((3 * bucket_max, 4), np.int64)
-    borders = np.empty(3 * bucket_max + 2, np.int64)
-    before = np.empty(SUB_ROWS + 1, np.int64)
-    for i in range(len(tile_id)):
-        count = gather_edges(country[i], tile_id[i], index, local)
-        length[i] = sub_row_lengths(local, count, centre_inside[i], borders, before)
-    return length

@@ -247,7 +247,7 @@ def span_lookup(
     `start`: C + 1 offsets of the countries in the span arrays (S each, ascending by row and column within a
     country); `country`, `tile`: n queries. Returns n booleans.
     """
-    found = np.zeros(len(tile), np.bool_)
+    found = np.empty(len(tile), np.bool_)
     for i in range(len(tile)):
         r = tile[i] // columns
         c = tile[i] - r * columns

@@ -223,39 +223,31 @@ def enforce_guard(area: Any, pair_start: Any, areas: Any, soft_numerator: Any, s
     return moves
 
 
-@njit
-def _collapse(site_value: Any, pair_start: Any) -> Any:
-    """Rows (pair, value, count), values ascending; per pair the largest count, sum of squares, rows."""
-    pairs = len(pair_start) - 1
+def _collapse(site_value: Any, pair_start: npt.NDArray[np.int64]) -> Any:
+    """Rows (pair, value, count), values ascending; per pair the largest count, sum of squares, rows.
+
+    `site_value` int32[S] or int64[S], sites of one pair together; every pair has sites.
+    """
     values = site_value.copy()
-    scratch = site_value.copy()
-    largest = np.zeros(pairs, np.int64)
-    squares = np.zeros(pairs, np.float64)
-    active = np.zeros(pairs, np.int64)
-    total = np.int64(0)
-    for p in range(pairs):
-        mine = values[pair_start[p] : pair_start[p + 1]]
-        sort_ascending(mine, scratch)
-        for i in range(len(mine)):
-            active[p] += i == 0 or mine[i] != mine[i - 1]
-        total += active[p]
-    pair = np.empty(total, np.int64)
-    value = np.empty(total, np.int64)
-    count = np.empty(total, np.int64)
-    row = np.int64(0)
-    for p in range(pairs):
-        i = pair_start[p]
-        square = np.int64(0)
-        while i < pair_start[p + 1]:
-            first = i
-            while i < pair_start[p + 1] and values[i] == values[first]:
-                i += 1
-            pair[row], value[row], count[row] = p, values[first], i - first
-            largest[p] = max(largest[p], count[row])
-            square += count[row] * count[row]
-            row += 1
-        squares[p] = square
-    return pair, value, count, largest, squares, active
+    _sort_each_pair(values, pair_start, values.copy())
+    opens = np.ones(len(values), np.bool_)
+    opens[1:] = values[1:] != values[:-1]
+    opens[pair_start[:-1]] = True
+    first = np.flatnonzero(opens)
+    pair = np.repeat(np.arange(len(pair_start) - 1), np.diff(pair_start))[first]
+    count = np.diff(first, append=len(values))
+    first_row = np.searchsorted(first, pair_start[:-1])
+    largest = np.maximum.reduceat(count, first_row)
+    squares = np.add.reduceat(count * count, first_row).astype(np.float64)
+    active = np.diff(first_row, append=len(first))
+    return pair, values[first].astype(np.int64), count, largest, squares, active
+
+
+@njit
+def _sort_each_pair(values: Any, pair_start: Any, scratch: Any) -> None:
+    """Sort the values of each pair in place."""
+    for p in range(len(pair_start) - 1):
+        sort_ascending(values[pair_start[p] : pair_start[p + 1]], scratch)
 
 
 @njit
