@@ -90,6 +90,41 @@ def _seam_row(x0: int, y0: int, x1: int, y1: int, world_width: int) -> int:
 
 
 @njit
+def _row_range(
+    x: IntArray, y: IntArray, ring_start: IntArray, world_width: int, rows: int
+) -> tuple[int, int, bool]:
+    """The rows [top, bottom) in which tiles can be inside, and whether an edge crosses the seam.
+
+    A polygon that crosses the seam may enclose a pole, and then everything south of its edges.
+    """
+    first = np.int64(rows)
+    last = np.int64(0)
+    touches_seam = False
+    for ring in range(len(ring_start) - 1):
+        for k in range(ring_start[ring], ring_start[ring + 1] - 1):
+            x0, y0, x1, y1 = canonical_edge(x[k], y[k], x[k + 1], y[k + 1], world_width)
+            first = min(first, _first_row_from(y0))
+            last = max(last, _first_row_from(y1))
+            touches_seam |= (x0 >= world_width) != (x1 >= world_width)
+    return int(first), int(np.int64(rows) if touches_seam else max(first, last)), touches_seam
+
+
+@inline
+def _sort(values: SpanArray, first: int, last: int) -> None:
+    """Sort values[first:last] in place; the rows of most countries have a handful of crossings."""
+    if last - first > 64:
+        values[first:last].sort()
+        return
+    for i in range(first + 1, last):
+        value = values[i]
+        j = i - 1
+        while j >= first and values[j] > value:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = value
+
+
+@njit
 def polygon_spans(
     x: IntArray, y: IntArray, ring_start: IntArray, columns: int, rows: int
 ) -> tuple[SpanArray, bool]:
@@ -100,20 +135,19 @@ def polygon_spans(
     and whether every row's parity closed.
     """
     world_width = columns * UNIT
-    seam = np.zeros(rows + 1, np.int64)
-    touches_seam = False
-    count = np.zeros(rows + 1, np.int64)
+    top, bottom, touches_seam = _row_range(x, y, ring_start, world_width, rows)
+    seam = np.zeros(bottom - top + 1 if touches_seam else 0, np.int64)
+    count = np.zeros(bottom - top + 1, np.int64)
     for ring in range(len(ring_start) - 1):
         for k in range(ring_start[ring], ring_start[ring + 1] - 1):
             x0, y0, x1, y1 = canonical_edge(x[k], y[k], x[k + 1], y[k + 1], world_width)
             for row in range(_first_row_from(y0), _first_row_from(y1)):
-                count[row + 1] += 1
+                count[row - top + 1] += 1
             if (x0 >= world_width) != (x1 >= world_width):
-                seam[min(_seam_row(x0, y0, x1, y1, world_width), rows)] ^= 1
-                touches_seam = True
-    for row in range(rows):
+                seam[min(_seam_row(x0, y0, x1, y1, world_width), bottom) - top] ^= 1
+    for row in range(bottom - top):
         count[row + 1] += count[row]
-    crossing = np.empty(count[rows], np.int32)
+    crossing = np.empty(count[bottom - top], np.int32)
     cursor = count[:-1].copy()
     for ring in range(len(ring_start) - 1):
         for k in range(ring_start[ring], ring_start[ring + 1] - 1):
@@ -122,19 +156,20 @@ def polygon_spans(
                 middle = row * UNIT + _HALF
                 column = _first_column_from(x0, y0, x1, y1, middle)
                 beyond = compare_products(world_width - x0, y1 - y0, middle - y0, x1 - x0) <= 0
-                crossing[cursor[row]] = column - columns if beyond else column
-                cursor[row] += 1
-    spans = np.empty((count[rows] // 2 + 2 + (rows if touches_seam else 0), 3), np.int32)
+                crossing[cursor[row - top]] = column - columns if beyond else column
+                cursor[row - top] += 1
+    spans = np.empty((len(crossing) // 2 + 2 + (bottom - top if touches_seam else 0), 3), np.int32)
     used = 0
     inside_at_seam = False
     closed = True
-    for row in range(rows):
-        inside_at_seam ^= seam[row] == 1
-        first = count[row]
-        last = count[row + 1]
+    for row in range(top, bottom):
+        if touches_seam:
+            inside_at_seam ^= seam[row - top] == 1
+        first = count[row - top]
+        last = count[row - top + 1]
         if first == last and not inside_at_seam:
             continue
-        crossing[first:last].sort()
+        _sort(crossing, first, last)
         inside = inside_at_seam
         start = 0
         row_used = used

@@ -51,7 +51,7 @@ ATTRIBUTION = "attribution"
 
 STATES: tuple[State, ...] = (
     State("S0w", "seal the world", 2, externals=("world",)),
-    State("S1", "tile index", 1, inputs=("S0w",), policy=lambda p: p.tile_index),
+    State("S1", "tile index", 2, inputs=("S0w",), policy=lambda p: p.tile_index),
     State("S2w", "tile weights", 1, inputs=("S1",), policy=lambda p: p.tile_weights),
     State("S2s", "country shares", 1, inputs=("S2w",), policy=lambda p: p.country_shares),
     State("CAT", "catalogue synthesis", 1, inputs=("S2s",), policy=lambda p: p.synthesis, seeded=True),

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seg1b.kernels.containment import EdgeIndex
+from seg1b.kernels.containment import EdgeIndex, tiles_on_border
 from seg1b.kernels.hilbert import Pieces
 from seg1b.world.anchors import SettlementAnchors, build_anchors
 from seg1b.world.content import CountryTable, Settlements, World
@@ -61,6 +61,10 @@ class WorldModel:
     def country_index(self) -> dict[str, int]:
         """Country index by ISO code."""
         return {iso: index for index, iso in enumerate(self.iso)}
+
+    def on_boundary(self, country: NDArray[np.int16], tile_id: IntArray) -> NDArray[np.bool_]:
+        """Whether a border of the country runs through each tile; n queries, n booleans."""
+        return tiles_on_border(self.edges, country, tile_id)
 
     def pieces_of(self, country: int) -> tuple[IntArray, IntArray, IntArray]:
         """First tile, weight per tile and exclusive cumulative weight of one country's pieces, in curve order."""

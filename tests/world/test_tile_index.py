@@ -16,6 +16,7 @@ import shapely
 from small_worlds import Tiles, bits, box, small_world, tiles_of_spans
 
 from seg1b.errors import InputError
+from seg1b.kernels.scanline import boundary_spans
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.world.content import World
 from seg1b.world.grid import Grid
@@ -55,7 +56,6 @@ def test_boxes_of_whole_degrees() -> None:
     first = np.zeros(4, np.int16)
     assert index.spans.contains(first, asked, 360).tolist() == [True, True, False, False]
     assert index.centre_inside(first, asked).tolist() == [True, True, False, False]
-    assert index.on_boundary(first, asked).tolist() == [False, True, True, False]
     assert index.centre_inside(first + 1, asked).tolist() == [False, False, True, True]
 
 
@@ -76,7 +76,6 @@ def test_a_country_smaller_than_a_tile_gets_the_tile_that_holds_it() -> None:
     tile = index.rescue_tile
     assert not index.centre_inside(np.zeros(1, np.int16), tile).any()
     assert index.centre_inside(np.ones(1, np.int16), tile).all()
-    assert index.on_boundary(np.zeros(1, np.int16), tile).all()
 
 
 def test_the_rescue_tile_has_the_largest_part() -> None:
@@ -219,15 +218,30 @@ def test_golden_tile_count_at_30_seconds(world_stage: WorldStage) -> None:
 
 
 def test_spans_of_the_real_world_are_ascending(world_stage: WorldStage) -> None:
-    """Per country, by row and column, disjoint, none adjacent; boundary spans too."""
-    index = world_stage.world.index
-    for spans in (index.spans, index.boundary):
-        country = np.repeat(np.arange(len(spans.start) - 1), np.diff(spans.start))
-        assert (spans.col0 < spans.col1).all()
-        assert spans.col1.max() <= 43_200
-        end = (country * 21_600 + spans.row) * 43_201 + spans.col1
-        assert (np.diff(end) > 0).all()
-        assert (((country * 21_600 + spans.row) * 43_201 + spans.col0)[1:] > end[:-1]).all()
+    """Per country, by row and column, disjoint, none adjacent."""
+    spans = world_stage.world.index.spans
+    country = np.repeat(np.arange(len(spans.start) - 1), np.diff(spans.start))
+    assert (spans.col0 < spans.col1).all()
+    assert spans.col1.max() <= 43_200
+    end = (country * 21_600 + spans.row) * 43_201 + spans.col1
+    assert (np.diff(end) > 0).all()
+    assert (((country * 21_600 + spans.row) * 43_201 + spans.col0)[1:] > end[:-1]).all()
+
+
+@pytest.mark.parametrize("iso", ["FJ", "RU", "VA", "AQ"])
+def test_border_tiles_of_the_real_world(world_stage: WorldStage, iso: str) -> None:
+    """The edges of a country, asked of every tile near its border, know what the scan-line knows of all at once."""
+    world, country = world_stage.world, world_stage.world.country_index[iso]
+    columns = world.grid.ncols
+    met = boundary_spans(*world.polygons.of(country), columns, world.grid.nrows).astype(np.int64)
+    length = met[:, 2] - met[:, 1]
+    within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    tile = np.repeat(met[:, 0] * columns + met[:, 1], length) + within
+    near = np.unique(np.concatenate([tile, tile - 1, tile + 1, tile - columns, tile + columns]))
+    near = near[(near >= 0) & (near < world.grid.n_tiles)]
+    found = world.on_boundary(np.full(len(near), country, np.int16), near)
+    assert np.array_equal(near[found], tile)
+    assert world.on_boundary(world.index.rescue_country, world.index.rescue_tile).all()
 
 
 @pytest.mark.parametrize("iso", ["FJ", "RU", "NZ", "LS", "ZA", "VA", "CA"])
@@ -235,7 +249,8 @@ def test_border_tiles_of_the_real_world_agree_with_shapely(world_stage: WorldSta
     """Antimeridian, enclave, hole and fjords: the centres of tiles on the border, against another library."""
     world = world_stage.world
     polygons, country = world.polygons, world.country_index[iso]
-    grid, boundary = world.grid, world.index.boundary.of(country)
+    grid = world.grid
+    boundary = boundary_spans(*polygons.of(country), grid.ncols, grid.nrows).T
     width = grid.ncols * grid.unit
     rng = np.random.default_rng(7)
     picked = rng.integers(0, len(boundary[0]), 400)
