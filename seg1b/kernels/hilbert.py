@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.jit import njit
+from seg1b.kernels.jit import in_chunks, njit
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,15 @@ def cut_runs_at_blocks(
     ncols: int,
     nrows: int,
     block_tiles: int,
+    *,
+    without_weight: bool = True,
 ) -> Pieces:
     """Cut the runs of countries at the borders of blocks and put the pieces in block-Hilbert order.
 
     `start` int64[C+1] bounds each country's runs; runs may cross row ends; tile ids are row * ncols +
-    col. Inside a block, pieces keep the order of the runs (row-major). Runs of weight 0 are kept. O(runs
-    + blocks of each country's bounding box). Raises ValueError for a run outside the grid.
+    col. Inside a block, pieces keep the order of the runs (row-major). Runs of weight 0 are kept if
+    `without_weight`. O(runs + blocks of each country's bounding box); countries are cut in as many threads as
+    there are, each for itself. Raises ValueError for a run outside the grid.
     """
     if block_tiles < 1:
         raise ValueError(f"block_tiles must be at least 1, got {block_tiles}")
@@ -84,7 +87,7 @@ def cut_runs_at_blocks(
         last = int((tile0 + length).max())
         if int(tile0.min()) < 0 or last > ncols * nrows or int(length.min()) < 1:
             raise ValueError("a run lies outside the grid or is empty")
-    counts = _count_pieces(start, tile0, length, ncols, block_tiles)
+    counts = _count_pieces(start, tile0, length, weight, ncols, block_tiles, without_weight)
     start_out = np.zeros(len(start), dtype=np.int64)
     np.cumsum(counts, out=start_out[1:])
     total = int(start_out[-1])
@@ -96,24 +99,38 @@ def cut_runs_at_blocks(
         np.empty(total, dtype=np.int64),
     )
     order = curve_order(ncols, nrows, block_tiles)
-    for country in range(len(start) - 1):
-        runs = slice(int(start[country]), int(start[country + 1]))
-        out = slice(int(start_out[country]), int(start_out[country + 1]))
-        if runs.start < runs.stop:
-            _cut_country(
-                tile0[runs], length[runs], weight[runs], ncols, block_tiles, order,
-                pieces.tile0[out], pieces.length[out], pieces.weight[out], pieces.cum[out],
-            )  # fmt: skip
+
+    def cut(first: int, last: int) -> None:
+        for country in range(first, last):
+            runs = slice(int(start[country]), int(start[country + 1]))
+            out = slice(int(start_out[country]), int(start_out[country + 1]))
+            if out.start < out.stop:
+                _cut_country(
+                    tile0[runs], length[runs], weight[runs], ncols, block_tiles, order, without_weight,
+                    pieces.tile0[out], pieces.length[out], pieces.weight[out], pieces.cum[out],
+                )  # fmt: skip
+
+    in_chunks(cut, len(start) - 1, start_out)
     return pieces
 
 
 @njit
-def _count_pieces(start: Any, tile0: Any, length: Any, ncols: Any, block_tiles: Any) -> Any:
+def _count_pieces(
+    start: Any, tile0: Any, length: Any, weight: Any, ncols: Any, block_tiles: Any, without_weight: Any
+) -> Any:
     """Number of pieces of every country after cutting."""
     counts = np.zeros(len(start) - 1, np.int64)
     for country in range(len(start) - 1):
+        row_start = np.int64(0)
         for i in range(start[country], start[country + 1]):
-            col = tile0[i] % ncols
+            if weight[i] == 0 and not without_weight:
+                continue
+            if not row_start <= tile0[i] < row_start + ncols:
+                row_start = tile0[i] // ncols * ncols
+            col = tile0[i] - row_start
+            if length[i] == 1:
+                counts[country] += 1
+                continue
             left = np.int64(length[i])
             while left > 0:
                 here = min(left, ncols - col)
@@ -126,76 +143,70 @@ def _count_pieces(start: Any, tile0: Any, length: Any, ncols: Any, block_tiles: 
 @njit
 def _cut_country(
     tile0: Any, length: Any, weight: Any, ncols: Any, block_tiles: Any, order: Any,
-    tile0_out: Any, length_out: Any, weight_out: Any, cum_out: Any,
+    without_weight: Any, tile0_out: Any, length_out: Any, weight_out: Any, cum_out: Any,
 ) -> None:  # fmt: skip
-    """Pieces of one country, counting-sorted by the Hilbert rank of their block (stable)."""
-    total = len(tile0_out)
-    piece_tile0 = np.empty(total, np.int64)
-    piece_length = np.empty(total, np.int32)
-    piece_run = np.empty(total, np.int32)
-    piece_block = np.empty(total, np.int64)
+    """Pieces of one country, counting-sorted by the Hilbert rank of their block (stable).
+
+    The runs are walked twice: once to count the pieces of each block, once to put them in their places.
+    """
     blocks_per_row = (ncols + block_tiles - 1) // block_tiles
-    count = 0
-    for i in range(len(tile0)):
-        tile = tile0[i]
-        left = np.int64(length[i])
-        row = tile // ncols
-        col = tile - row * ncols
-        while left > 0:
-            block_col = col // block_tiles
-            end = min((block_col + 1) * block_tiles, ncols)
-            here = min(left, end - col)
-            piece_tile0[count] = tile
-            piece_length[count] = here
-            piece_run[count] = i
-            piece_block[count] = (row // block_tiles) * blocks_per_row + block_col
-            count += 1
-            tile += here
-            left -= here
-            col += here
-            if col == ncols:
-                col = 0
-                row += 1
-    place = _block_offsets(piece_block, blocks_per_row, order)
-    for i in range(total):
-        j = place[i]
-        tile0_out[j] = piece_tile0[i]
-        length_out[j] = piece_length[i]
-        weight_out[j] = weight[piece_run[i]]
+    first_block_row = tile0.min() // ncols // block_tiles
+    last_block_row = (tile0 + length - 1).max() // ncols // block_tiles
+    slots = np.zeros((last_block_row - first_block_row + 1) * blocks_per_row, np.int64)
+    for placing in range(2):
+        row_start = np.int64(-ncols)
+        block_first = np.int64(0)  # the block that the last piece lay in: columns [block_first, block_end)
+        block_end = np.int64(0)
+        row_slot = np.int64(0)
+        slot = np.int64(0)
+        for i in range(len(tile0)):
+            if weight[i] == 0 and not without_weight:
+                continue
+            tile = tile0[i]
+            left = np.int64(length[i])
+            while left > 0:
+                if not row_start <= tile < row_start + ncols:
+                    row = tile // ncols
+                    row_start = row * ncols
+                    row_slot = (row // block_tiles - first_block_row) * blocks_per_row
+                    block_end = np.int64(0)
+                col = tile - row_start
+                if not block_first <= col < block_end:
+                    block = col // block_tiles
+                    block_first = block * block_tiles
+                    block_end = min(block_first + block_tiles, np.int64(ncols))
+                    slot = row_slot + block
+                here = min(left, block_end - col)
+                if placing:
+                    j = slots[slot]
+                    tile0_out[j] = tile
+                    length_out[j] = here
+                    weight_out[j] = weight[i]
+                    slots[slot] = j + 1
+                else:
+                    slots[slot] += 1
+                tile += here
+                left -= here
+        if not placing:
+            _block_offsets(slots, blocks_per_row, first_block_row, order)
     before = np.int64(0)
-    for j in range(total):
+    for j in range(len(cum_out)):
         cum_out[j] = before
         before += weight_out[j] * length_out[j]
 
 
 @njit
-def _block_offsets(block: Any, blocks_per_row: Any, order: Any) -> Any:
-    """Where each piece goes: blocks by Hilbert distance, pieces of one block in their present order."""
-    row_min, row_max = np.int64(block[0]) // blocks_per_row, np.int64(0)
-    col_min, col_max = np.int64(blocks_per_row), np.int64(0)
-    for i in range(len(block)):
-        row = block[i] // blocks_per_row
-        col = block[i] - row * blocks_per_row
-        row_min, row_max = min(row_min, row), max(row_max, row)
-        col_min, col_max = min(col_min, col), max(col_max, col)
-    width = col_max - col_min + 1
-    slots = np.zeros(width * (row_max - row_min + 1), np.int64)
-    for i in range(len(block)):
-        row = block[i] // blocks_per_row
-        slots[(row - row_min) * width + block[i] - row * blocks_per_row - col_min] += 1
+def _block_offsets(slots: Any, blocks_per_row: Any, first_block_row: Any, order: Any) -> None:
+    """Turn the number of pieces in each block into the place of its first: blocks by Hilbert distance."""
     used = np.flatnonzero(slots)
     distance = np.empty(len(used), np.uint64)
     for k in range(len(used)):
-        distance[k] = hilbert_distance(used[k] % width + col_min, used[k] // width + row_min, order)
+        block_row = used[k] // blocks_per_row
+        distance[k] = hilbert_distance(
+            used[k] - block_row * blocks_per_row, block_row + first_block_row, order
+        )
     before = np.int64(0)
     for k in np.argsort(distance):
         here = slots[used[k]]
         slots[used[k]] = before
         before += here
-    place = np.empty(len(block), np.int64)
-    for i in range(len(block)):
-        row = block[i] // blocks_per_row
-        slot = (row - row_min) * width + block[i] - row * blocks_per_row - col_min
-        place[i] = slots[slot]
-        slots[slot] += 1
-    return place

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from seg1b.errors import InputError
 from seg1b.kernels.jit import njit
+from seg1b.kernels.sorting import sort_with_values
 from seg1b.kernels.sphere import EARTH_RADIUS_M
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -139,7 +140,7 @@ def build_reference(
         surface.start, surface.tile0, surface.length, surface.population, cover_first, cover_end, near_city
     )
     cell_country, cell, cell_people = _cells(grid, surface, edge)
-    density_start, density, density_people = _density_classes(grid, surface, people)
+    density_start, density, density_people = _density_classes(grid, surface)
     return SurfaceReference(
         name=name,
         tiles_per_cell=edge,
@@ -320,17 +321,27 @@ def _run_densities(tile0: Any, population: Any, row_area_cm2: Any, ncols: Any, d
 
 
 @njit
-def _merge_classes(density: Any, people: Any, order: Any, out_density: Any, out_people: Any) -> int:
-    """Sum the people of equal densities, in ascending order; returns the number of classes."""
+def _classes_of_runs(
+    population: Any, length: Any, density: Any, key: Any, mass: Any, key_scratch: Any, mass_scratch: Any
+) -> int:
+    """Bits of the densities where people live, ascending, in `key`, and their people in `mass`; their number.
+
+    The bits of positive doubles ascend as the doubles do. All arrays have as many entries as there are runs.
+    """
+    used = 0
+    for run in range(population.shape[0]):
+        if population[run] > 0:
+            key[used] = density[run]
+            mass[used] = population[run] * length[run]
+            used += 1
+    sort_with_values(key[:used], mass[:used], key_scratch, mass_scratch)
     classes = 0
-    for run in order:
-        if people[run] == 0:
-            continue
-        if classes == 0 or out_density[classes - 1] != density[run]:
-            out_density[classes] = density[run]
-            out_people[classes] = 0
+    for i in range(used):
+        if classes > 0 and key[classes - 1] == key[i]:
+            mass[classes - 1] += mass[i]
+        else:
+            key[classes], mass[classes] = key[i], mass[i]
             classes += 1
-        out_people[classes - 1] += people[run]
     return classes
 
 
@@ -343,19 +354,17 @@ def tile_density(people: IntArray, tile_id: IntArray, grid: GridLike) -> FloatAr
     return density
 
 
-def _density_classes(
-    grid: GridLike, surface: SurfaceLike, people: IntArray
-) -> tuple[IntArray, FloatArray, IntArray]:
+def _density_classes(grid: GridLike, surface: SurfaceLike) -> tuple[IntArray, FloatArray, IntArray]:
     countries = len(surface.start) - 1
-    density = tile_density(surface.population, surface.tile0, grid)
+    bits = tile_density(surface.population, surface.tile0, grid).view(np.int64)
+    longest = int(np.diff(surface.start).max(initial=0))
+    scratch = [np.empty(longest, np.int64) for _ in range(4)]
     start = np.zeros(countries + 1, np.int64)
-    densities, masses = [np.empty(0)], [np.empty(0, np.int64)]
+    densities, masses = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for c in range(countries):
         part = slice(int(surface.start[c]), int(surface.start[c + 1]))
-        own, mass = density[part], people[part]
-        out_density, out_mass = np.empty(len(own)), np.empty(len(own), np.int64)
-        classes = _merge_classes(own, mass, np.argsort(own), out_density, out_mass)
-        densities.append(out_density[:classes].copy())
-        masses.append(out_mass[:classes].copy())
+        classes = _classes_of_runs(surface.population[part], surface.length[part], bits[part], *scratch)
+        densities.append(scratch[0][:classes].copy())
+        masses.append(scratch[1][:classes].copy())
         start[c + 1] = start[c] + classes
-    return start, np.concatenate(densities), np.concatenate(masses)
+    return start, np.concatenate(densities).view(np.float64), np.concatenate(masses)

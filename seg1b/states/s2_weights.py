@@ -29,6 +29,12 @@ _RUN_SCHEMA = pa.schema(
         pa.field("weight", pa.int64(), nullable=False),
     ]
 )
+_RUN_ENCODINGS = {
+    "tile0": "DELTA_BINARY_PACKED",
+    "length": "BYTE_STREAM_SPLIT",
+    "population_micro": "BYTE_STREAM_SPLIT",
+    "weight": "BYTE_STREAM_SPLIT",
+}
 _SHARE_SCHEMA = pa.schema(
     [
         pa.field("country_iso", pa.string(), nullable=False),
@@ -57,8 +63,9 @@ def run_weights(
     )
     country = np.repeat(np.arange(len(weights.start) - 1, dtype=np.int16), np.diff(weights.start))
     with store.transaction(WEIGHTS_STATE, key) as out:
-        runs = [country, weights.tile0, weights.length, surface.population, weights.weight]
-        out.add_table("runs", pa.table(runs, schema=_RUN_SCHEMA), sorted_by=("country", "tile0"))
+        columns = [country, weights.tile0, weights.length, surface.population, weights.weight]
+        runs = pa.table(columns, schema=_RUN_SCHEMA)
+        out.add_table("runs", runs, sorted_by=("country", "tile0"), encodings=_RUN_ENCODINGS)
         out.facts = {
             "dp": weights.dp,
             "hilbert_block_tiles": policy.hilbert_block_tiles,
@@ -84,11 +91,18 @@ def load_weights(store: Store, key: str, index: TileIndex) -> tuple[PopulationSu
     facts = store.manifest(WEIGHTS_STATE, key).facts
     table = store.read_table(WEIGHTS_STATE, key, "runs")
     countries = len(index.spans.start) - 1
-    start = np.searchsorted(column(table, "country", np.int16), np.arange(countries + 1)).astype(np.int64)
+    every = np.arange(
+        countries + 1, dtype=np.int16
+    )  # of the column's type: else all of it would be converted
+    start = np.searchsorted(column(table, "country", np.int16), every).astype(np.int64)
     tile0, length = column(table, "tile0", np.int64), column(table, "length", np.int32)
     population, weight = column(table, "population_micro", np.int64), column(table, "weight", np.int64)
     surface = PopulationSurface(index.grid, start, tile0, length, population)
-    zero_mass = (surface.totals == 0) & (np.diff(start) > 0)
+    inhabited = np.diff(start) > 0
+    zero_mass = np.zeros(countries, np.bool_)
+    zero_mass[inhabited] = (
+        np.maximum.reduceat(population, start[:-1][inhabited]) == 0 if len(tile0) else False
+    )
     return surface, TileWeights(index.grid, int(facts["dp"]), start, tile0, length, weight, zero_mass)
 
 

@@ -69,11 +69,9 @@ class TileWeights:
 
         Runs of weight 0 can never be drawn and are left out.
         """
-        heavy = self.weight > 0
-        start = np.concatenate(([0], np.cumsum(heavy)))[self.start]
         return cut_runs_at_blocks(
-            start, self.tile0[heavy], self.length[heavy], self.weight[heavy],
-            self.grid.ncols, self.grid.nrows, block_tiles,
+            self.start, self.tile0, self.length, self.weight,
+            self.grid.ncols, self.grid.nrows, block_tiles, without_weight=False,
         )  # fmt: skip
 
 
