@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.errors import InputError
-from seg1b.kernels.jit import njit
+from seg1b.kernels.jit import in_chunks, njit
 from seg1b.kernels.sorting import sort_with_values
 from seg1b.kernels.sphere import EARTH_RADIUS_M
 
@@ -269,17 +269,27 @@ def _cell_people(
     people: Any,
 ) -> None:
     """Add one country's micro-persons to int64[cells]; a run is cut where a cell or a row ends."""
+    row_start, row_cell = np.int64(-ncols), np.int64(0)
+    cell, cell_end = np.int64(0), np.int64(0)  # the cell that the last tile lay in, and where its row of it ends
+    tile_before = np.int64(-1)
     for run in range(first, last):
         if population[run] == 0:
             continue
         tile = tile0[run]
         left = np.int64(length[run])
         while left > 0:
-            row = tile // ncols
-            col = tile - row * ncols
-            until = min(ncols, (col // edge + 1) * edge) - col
-            step = min(left, until)
-            people[row // edge * per_row + col // edge] += step * population[run]
+            if not row_start <= tile < row_start + ncols:
+                row = tile // ncols
+                row_start = row * ncols
+                row_cell = row // edge * per_row
+                cell_end = np.int64(0)
+            if not tile_before <= tile < cell_end:
+                col = tile - row_start
+                cell = row_cell + col // edge
+                cell_end = row_start + min(np.int64(ncols), (col // edge + 1) * edge)
+            tile_before = tile
+            step = min(left, cell_end - tile)
+            people[cell] += step * population[run]
             tile += step
             left -= step
 
@@ -357,14 +367,17 @@ def tile_density(people: IntArray, tile_id: IntArray, grid: GridLike) -> FloatAr
 def _density_classes(grid: GridLike, surface: SurfaceLike) -> tuple[IntArray, FloatArray, IntArray]:
     countries = len(surface.start) - 1
     bits = tile_density(surface.population, surface.tile0, grid).view(np.int64)
-    longest = int(np.diff(surface.start).max(initial=0))
-    scratch = [np.empty(longest, np.int64) for _ in range(4)]
-    start = np.zeros(countries + 1, np.int64)
-    densities, masses = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for c in range(countries):
-        part = slice(int(surface.start[c]), int(surface.start[c + 1]))
-        classes = _classes_of_runs(surface.population[part], surface.length[part], bits[part], *scratch)
-        densities.append(scratch[0][:classes].copy())
-        masses.append(scratch[1][:classes].copy())
-        start[c + 1] = start[c] + classes
-    return start, np.concatenate(densities).view(np.float64), np.concatenate(masses)
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64))] * countries
+
+    def classify(first: int, last: int) -> None:
+        longest = int(np.diff(surface.start[first : last + 1]).max(initial=0))
+        scratch = [np.empty(longest, np.int64) for _ in range(4)]
+        for c in range(first, last):
+            part = slice(int(surface.start[c]), int(surface.start[c + 1]))
+            classes = _classes_of_runs(surface.population[part], surface.length[part], bits[part], *scratch)
+            found[c] = scratch[0][:classes].copy(), scratch[1][:classes].copy()
+
+    in_chunks(classify, countries, surface.start)
+    start = np.cumsum([0, *(len(classes) for classes, _ in found)], dtype=np.int64)
+    density = np.concatenate([np.empty(0, np.int64), *(classes for classes, _ in found)]).view(np.float64)
+    return start, density, np.concatenate([np.empty(0, np.int64), *(people for _, people in found)])

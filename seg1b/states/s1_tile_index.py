@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from seg1b.policy.models import TileIndexPolicy
+from seg1b.states.stages import Stage, untimed
 from seg1b.states.tables import column
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -27,14 +28,17 @@ _RESCUE_SCHEMA = pa.schema(
 )
 
 
-def run(store: Store, key: str, world: World, policy: TileIndexPolicy) -> TileIndex:
+def run(
+    store: Store, key: str, world: World, policy: TileIndexPolicy, stage: Stage = untimed
+) -> TileIndex:
     """Index the world's tiles and publish spans and rescue tiles.
 
     Raises InputError E001_GEO_INVALID for polygons that do not close.
     """
-    index = build_tile_index(world, Grid(policy.resolution_arcsec))
+    with stage("S1.scanline"):
+        index = build_tile_index(world, Grid(policy.resolution_arcsec))
     without = [iso for iso, tiles in zip(world.countries.iso, index.tiles, strict=True) if tiles == 0]
-    with store.transaction(STATE, key) as out:
+    with stage("S1.publish"), store.transaction(STATE, key) as out:
         spans = _to_arrow(index.spans)
         out.add_table("spans", spans, sorted_by=("country", "row", "col0"), encodings=_SPAN_ENCODINGS)
         rescued = pa.table([index.rescue_country, index.rescue_tile], schema=_RESCUE_SCHEMA)

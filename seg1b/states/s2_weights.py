@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from seg1b.catalogue.shares import CountryShares, country_shares
 from seg1b.policy.models import CountrySharesPolicy, TileWeightsPolicy
+from seg1b.states.stages import Stage, untimed
 from seg1b.states.tables import column
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -50,19 +51,26 @@ _SHARE_SCHEMA = pa.schema(
 
 
 def run_weights(
-    store: Store, key: str, world: World, index: TileIndex, policy: TileWeightsPolicy
+    store: Store,
+    key: str,
+    world: World,
+    index: TileIndex,
+    policy: TileWeightsPolicy,
+    stage: Stage = untimed,
 ) -> tuple[PopulationSurface, TileWeights]:
     """Build the population surface and the weights, and publish both as one table of runs.
 
     Raises InputError E103_DP_TOO_SMALL and, for a user's raster, W106, W107 and the raster's own codes.
     """
-    surface = placement_surface(world, index, policy)
-    weights = build_weights(surface, policy.mix, policy.dp)
-    surface = PopulationSurface(
-        surface.grid, weights.start, weights.tile0, weights.length, _population_of(surface, weights)
-    )
+    with stage("S2w.surface"):
+        surface = placement_surface(world, index, policy)
+    with stage("S2w.weights"):
+        weights = build_weights(surface, policy.mix, policy.dp)
+        surface = PopulationSurface(
+            surface.grid, weights.start, weights.tile0, weights.length, _population_of(surface, weights)
+        )
     country = np.repeat(np.arange(len(weights.start) - 1, dtype=np.int16), np.diff(weights.start))
-    with store.transaction(WEIGHTS_STATE, key) as out:
+    with stage("S2w.publish"), store.transaction(WEIGHTS_STATE, key) as out:
         columns = [country, weights.tile0, weights.length, surface.population, weights.weight]
         runs = pa.table(columns, schema=_RUN_SCHEMA)
         out.add_table("runs", runs, sorted_by=("country", "tile0"), encodings=_RUN_ENCODINGS)

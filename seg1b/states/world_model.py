@@ -77,24 +77,47 @@ class WorldModel:
         return self.weights.tile0[part], self.weights.length[part], self.weights.weight[part]
 
 
-def assemble(
-    world: World, index: TileIndex, surface: PopulationSurface, weights: TileWeights, hilbert_block_tiles: int
-) -> WorldModel:
-    """Put a model together from the results of S1 and S2, with read-only arrays."""
-    grid = index.grid
+@dataclass(frozen=True)
+class Landmarks:
+    """What a model has of the world and the grid alone: borders and settlements."""
+
+    polygons: IntegerPolygons
+    edges: EdgeIndex
+    anchors: SettlementAnchors
+
+
+def landmarks(world: World, grid: Grid) -> Landmarks:
+    """Borders and settlements of a world on a grid."""
     polygons = integer_polygons(world.polygons, grid)
+    edges = polygons.edge_index(len(world.countries.iso), grid)
+    return Landmarks(polygons, edges, build_anchors(world, grid))
+
+
+def assemble(
+    world: World,
+    index: TileIndex,
+    surface: PopulationSurface,
+    weights: TileWeights,
+    hilbert_block_tiles: int,
+    known: Landmarks | None = None,
+) -> WorldModel:
+    """Put a model together from the results of S1 and S2, with read-only arrays.
+
+    `known` are the landmarks, where they are at hand already.
+    """
+    known = landmarks(world, index.grid) if known is None else known
     return frozen(
         WorldModel(
             digest=world.digest,
             countries=world.countries,
-            grid=grid,
+            grid=index.grid,
             index=index,
             surface=surface,
             weights=weights,
             pieces=weights.pieces(hilbert_block_tiles),
-            polygons=polygons,
-            edges=polygons.edge_index(len(world.countries.iso), grid),
-            anchors=build_anchors(world, grid),
+            polygons=known.polygons,
+            edges=known.edges,
+            anchors=known.anchors,
             settlements=world.settlements,
         )
     )
