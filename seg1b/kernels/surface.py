@@ -188,22 +188,19 @@ def merge_by_tile(tiles: IntArray, values: IntArray) -> tuple[IntArray, IntArray
 
 
 @njit
-def inhabited_blocks(x: IntArray, y: IntArray, block_tiles: int, halo: int, columns: int,
-                     rows: int) -> NDArray[np.bool_]:  # fmt: skip
-    """The blocks of `block_tiles` x `block_tiles` tiles within `halo` blocks of a settlement's block.
+def mark_inhabited_blocks(x: IntArray, y: IntArray, block_tiles: int, halo: int,
+                          inhabited: NDArray[np.bool_]) -> None:  # fmt: skip
+    """Mark the blocks of `block_tiles` x `block_tiles` tiles within `halo` blocks of a settlement's block.
 
-    Returns booleans (block rows, block columns), joined across the antimeridian.
+    `inhabited`: booleans (block rows, block columns) of the grid, joined across the antimeridian; others stay.
     """
-    block_rows = (rows + block_tiles - 1) // block_tiles
-    block_columns = (columns + block_tiles - 1) // block_tiles
-    inhabited = np.zeros((block_rows, block_columns), np.bool_)
+    block_rows, block_columns = inhabited.shape
     for p in range(len(x)):
         br = y[p] // UNIT // block_tiles
         bc = x[p] // UNIT // block_tiles
         for r in range(max(br - halo, 0), min(br + halo, block_rows - 1) + 1):
             for c in range(bc - halo, bc + halo + 1):
                 inhabited[r, c % block_columns] = True
-    return inhabited
 
 
 @inline

@@ -270,7 +270,10 @@ def _cell_people(
 ) -> None:
     """Add one country's micro-persons to int64[cells]; a run is cut where a cell or a row ends."""
     row_start, row_cell = np.int64(-ncols), np.int64(0)
-    cell, cell_end = np.int64(0), np.int64(0)  # the cell that the last tile lay in, and where its row of it ends
+    cell, cell_end = (
+        np.int64(0),
+        np.int64(0),
+    )  # the cell that the last tile lay in, and where its row of it ends
     tile_before = np.int64(-1)
     for run in range(first, last):
         if population[run] == 0:

@@ -28,9 +28,7 @@ _RESCUE_SCHEMA = pa.schema(
 )
 
 
-def run(
-    store: Store, key: str, world: World, policy: TileIndexPolicy, stage: Stage = untimed
-) -> TileIndex:
+def run(store: Store, key: str, world: World, policy: TileIndexPolicy, stage: Stage = untimed) -> TileIndex:
     """Index the world's tiles and publish spans and rescue tiles.
 
     Raises InputError E001_GEO_INVALID for polygons that do not close.

@@ -115,19 +115,20 @@ def load_weights(store: Store, key: str, index: TileIndex) -> tuple[PopulationSu
 
 
 def _population_of(surface: PopulationSurface, weights: TileWeights) -> np.ndarray:
-    """Population of every weight run: quantising may have cut a run in two, nothing else."""
+    """Population of every weight run: quantising may have cut one run of a country in two, nothing else."""
     if len(weights.tile0) == len(surface.tile0):
         return surface.population
-    run = np.empty(len(weights.tile0), np.int64)
+    parts = []
     for country in range(len(weights.start) - 1):
-        ours = slice(weights.start[country], weights.start[country + 1])
+        ours = weights.tile0[weights.start[country] : weights.start[country + 1]]
         theirs = slice(surface.start[country], surface.start[country + 1])
-        run[ours] = (
-            surface.start[country]
-            + np.searchsorted(surface.tile0[theirs], weights.tile0[ours], side="right")
-            - 1
-        )
-    return surface.population[run]
+        people = surface.population[theirs]
+        if len(ours) > len(people):
+            same = ours[:-1] == surface.tile0[theirs]
+            tail = len(people) if same.all() else int(np.argmin(same))
+            people = np.insert(people, tail, people[tail - 1])
+        parts.append(people)
+    return np.concatenate(parts)
 
 
 def run_shares(
