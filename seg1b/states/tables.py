@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from seg1b.errors import ContractError
+from seg1b.store.digest import numbers_of
 
 IntArray = NDArray[np.int64]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
@@ -153,21 +154,9 @@ def column(table: pa.Table, name: str, dtype: type[ScalarT]) -> NDArray[ScalarT]
 
     Read-only whether Arrow could lend its memory or had to copy: a kernel is compiled for each kind of array apart.
     """
-    found = table.column(name)
-    if found.null_count or not pa.types.is_primitive(found.type) or pa.types.is_boolean(found.type):
-        values: NDArray[ScalarT] = found.to_numpy().astype(dtype, copy=False)
-    else:  # straight from Arrow's buffers: `to_numpy` imports pandas, if there is one, before anything else
-        parts = [_lent(chunk) for chunk in found.chunks if len(chunk)]
-        values = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype), *parts], dtype=dtype)
-        values = values.astype(dtype, copy=False)
+    values: NDArray[ScalarT] = numbers_of(table.column(name)).astype(dtype, copy=False)
     values.setflags(write=False)
     return values
-
-
-def _lent(chunk: pa.Array) -> NDArray[Any]:
-    """The memory of a chunk of numbers without nulls."""
-    kind = np.dtype(chunk.type.to_pandas_dtype())
-    return np.frombuffer(chunk.buffers()[1], kind, len(chunk), chunk.offset * kind.itemsize)
 
 
 def pairs_to_arrow(iso: Sequence[str], pairs: Pairs) -> pa.Table:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seg1b.errors import ContractError, Seg1bError
-from seg1b.store.digest import PartitionHasher, PartitionKey, key_order, logical_schema, type_name
+from seg1b.store.digest import PartitionHasher, PartitionKey, key_order, logical_schema, numbers_of, type_name
 from seg1b.store.filesystem import storage_errors
 from seg1b.store.layout import check_name
 from seg1b.store.staging import HashingFile, StagedFolder
@@ -255,7 +255,7 @@ def _check_sorted(table: pa.Table, columns: Sequence[str], where: str) -> None:
         if type_name(column.type) == "string":
             values = np.asarray(column.to_pylist(), dtype=object)
         else:
-            values = column.to_numpy()
+            values = numbers_of(column)
         before, after = values[:-1], values[1:]
         wrong = undecided & np.asarray(after < before, dtype=np.bool_)
         if wrong.any():
