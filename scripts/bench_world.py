@@ -86,8 +86,10 @@ def child(case: str, resolution: int, world_folder: Path | None, raster: Path | 
     from seg1b.lanes import world_stage as lane
     from seg1b.policy.load import default_policies, set_values
     from seg1b.states import s0_gate, s1_tile_index, s2_weights
+    from seg1b.states.shard import StageTimes
     from seg1b.store.store import Store
     from seg1b.world.bundle import load_world
+    from seg1b.world.tile_index import TileIndex
 
     world = load_world(world_folder)
     policies = set_values(default_policies(), {"s1.resolution_arcsec": resolution})
@@ -96,7 +98,7 @@ def child(case: str, resolution: int, world_folder: Path | None, raster: Path | 
     with Store.open(scratch / "runs") as full, tempfile.TemporaryDirectory(dir=scratch) as folder:
         new = Store.open(Path(folder))
 
-        def index() -> s1_tile_index.TileIndex:
+        def index() -> TileIndex:
             return s1_tile_index.load(full, keys["S1"], countries)
 
         if case in ("cold store", "warm store"):
@@ -130,7 +132,7 @@ def child(case: str, resolution: int, world_folder: Path | None, raster: Path | 
                     )
                 else:
                     shares = s2_weights.load_shares(full, keys["S2s"])
-                    times = lane.StageTimes()
+                    times = StageTimes()
                     work = lambda: lane.compose(  # noqa: E731
                         world, policies, spans, surface, weights, shares, keys, (), times
                     )

@@ -97,8 +97,7 @@ def _row_range(
 
     A polygon that crosses the seam may enclose a pole, and then everything south of its edges.
     """
-    first = np.int64(rows)
-    last = np.int64(0)
+    first, last = rows, 0
     touches_seam = False
     for ring in range(len(ring_start) - 1):
         for k in range(ring_start[ring], ring_start[ring + 1] - 1):
@@ -106,7 +105,7 @@ def _row_range(
             first = min(first, _first_row_from(y0))
             last = max(last, _first_row_from(y1))
             touches_seam |= (x0 >= world_width) != (x1 >= world_width)
-    return int(first), int(np.int64(rows) if touches_seam else max(first, last)), touches_seam
+    return first, rows if touches_seam else max(first, last), touches_seam
 
 
 @inline

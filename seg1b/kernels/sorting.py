@@ -128,9 +128,9 @@ def sort_with_values(key: Any, value: Any, key_scratch: Any, value_scratch: Any)
                 count += 1
             place[b + 1] += place[b]
         for i in range(first, last):
-            b = np.int64((np.uint64(key[i]) - np.uint64(smallest)) >> shift)
-            key_scratch[place[b]], value_scratch[place[b]] = key[i], value[i]
-            place[b] += 1
+            bucket = np.int64((np.uint64(key[i]) - np.uint64(smallest)) >> shift)
+            key_scratch[place[bucket]], value_scratch[place[bucket]] = key[i], value[i]
+            place[bucket] += 1
         key[first:last] = key_scratch[first:last]
         value[first:last] = value_scratch[first:last]
     for i in range(1, n):

@@ -36,6 +36,7 @@ _RUN_ENCODINGS = {
     "population_micro": "BYTE_STREAM_SPLIT",
     "weight": "BYTE_STREAM_SPLIT",
 }
+_ROWS_AT_ONCE = 1 << 23
 _SHARE_SCHEMA = pa.schema(
     [
         pa.field("country_iso", pa.string(), nullable=False),
@@ -69,11 +70,12 @@ def run_weights(
         surface = PopulationSurface(
             surface.grid, weights.start, weights.tile0, weights.length, _population_of(surface, weights)
         )
-    country = np.repeat(np.arange(len(weights.start) - 1, dtype=np.int16), np.diff(weights.start))
     with stage("S2w.publish"), store.transaction(WEIGHTS_STATE, key) as out:
-        columns = [country, weights.tile0, weights.length, surface.population, weights.weight]
-        runs = pa.table(columns, schema=_RUN_SCHEMA)
-        out.add_table("runs", runs, sorted_by=("country", "tile0"), encodings=_RUN_ENCODINGS)
+        with out.table_writer(
+            "runs", _RUN_SCHEMA, sorted_by=("country", "tile0"), encodings=_RUN_ENCODINGS
+        ) as writer:
+            for first in range(0, len(weights.tile0), _ROWS_AT_ONCE):
+                writer.append("", _run_table(surface, weights, slice(first, first + _ROWS_AT_ONCE)))
         out.facts = {
             "dp": weights.dp,
             "hilbert_block_tiles": policy.hilbert_block_tiles,
@@ -83,6 +85,15 @@ def run_weights(
             "runs": len(weights.tile0),
         }
     return surface, weights
+
+
+def _run_table(surface: PopulationSurface, weights: TileWeights, part: slice) -> pa.Table:
+    """Some rows of the published table."""
+    tile0 = weights.tile0[part]
+    run = np.arange(part.start, part.start + len(tile0))
+    country = (np.searchsorted(weights.start, run, side="right") - 1).astype(np.int16)
+    columns = [country, tile0, weights.length[part], surface.population[part], weights.weight[part]]
+    return pa.table(columns, schema=_RUN_SCHEMA)
 
 
 def placement_surface(world: World, index: TileIndex, policy: TileWeightsPolicy) -> PopulationSurface:

@@ -78,7 +78,7 @@ def test_neither_threads_nor_runs_without_weight_matter(
     """Six countries of 300 runs, cut by some threads, against the runs of weight cut by one."""
     rng = np.random.default_rng(3)
     length = rng.integers(1, 40, 1800).astype(np.int32)
-    tile0 = np.cumsum(length + rng.integers(0, 3, 1800)) - length
+    tile0 = np.cumsum(length + rng.integers(0, 3, 1800), dtype=np.int64) - length.astype(np.int64)
     weight = rng.integers(0, 3, 1800)
     start = np.arange(7) * 300
     heavy = weight > 0
