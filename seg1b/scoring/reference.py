@@ -131,9 +131,7 @@ def build_reference(
     """The reference of one surface; cities are the settlements that count as such (degrees, float64 each)."""
     countries = len(surface.start) - 1
     edge = tiles_per_cell(grid, cell_deg)
-    people = surface.population * surface.length
-    cumulative = np.concatenate((np.zeros(1, np.int64), np.cumsum(people)))
-    population = cumulative[surface.start[1:]] - cumulative[surface.start[:-1]]
+    population = _totals(surface)
     cover_first, cover_end = disc_spans(grid, city_lon_deg, city_lat_deg, radius_km * 1000.0)
     near_city = np.zeros(countries, np.int64)
     _covered_people(
@@ -153,6 +151,13 @@ def build_reference(
         density=density,
         density_people=density_people,
     )
+
+
+def _totals(surface: SurfaceLike) -> IntArray:
+    """Micro-persons of each country, int64[C]."""
+    cumulative = np.cumsum(surface.population * surface.length)
+    before = np.concatenate((np.zeros(1, np.int64), cumulative))[surface.start]
+    return before[1:] - before[:-1]
 
 
 # Discs
