@@ -157,7 +157,7 @@ def _totals(surface: SurfaceLike) -> IntArray:
     """Micro-persons of each country, int64[C]."""
     cumulative = np.cumsum(surface.population * surface.length)
     before = np.concatenate((np.zeros(1, np.int64), cumulative))[surface.start]
-    return before[1:] - before[:-1]
+    return np.asarray(before[1:] - before[:-1])
 
 
 # Discs

@@ -31,7 +31,6 @@ _RUN_SCHEMA = pa.schema(
     ]
 )
 _RUN_ENCODINGS = {
-    "tile0": "DELTA_BINARY_PACKED",
     "length": "BYTE_STREAM_SPLIT",
     "population_micro": "BYTE_STREAM_SPLIT",
     "weight": "BYTE_STREAM_SPLIT",
