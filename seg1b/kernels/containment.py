@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.jit import njit
+from seg1b.kernels.jit import inline, njit
 from seg1b.kernels.philox import compare_products
 from seg1b.kernels.sorting import counting_order
 
@@ -104,6 +104,17 @@ def tile_overlap_length(
         count = gather_edges(country[i], tile_id[i], arrays(index), local)
         length[i] = sub_row_lengths(local, count, centre_inside[i], borders, before)
     return length
+
+
+def tiles_on_border(
+    index: EdgeIndex, country: npt.NDArray[np.int16], tile_id: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Whether an edge of the country meets each tile, a hair's breadth (1e-6 tile) to its sides included: bool[N].
+
+    Where none does, the whole tile is in the country if its centre is.
+    """
+    found: npt.NDArray[np.bool_] = _tiles_on_border(country, tile_id, arrays(index))
+    return found
 
 
 def arrays(index: EdgeIndex) -> tuple[Any, ...]:
@@ -332,6 +343,44 @@ def sub_row_point(
             return borders[j] + left, y
         left -= length
     return np.int64(-1), y
+
+
+@njit
+def _tiles_on_border(country: Any, tile_id: Any, index: Any) -> Any:
+    ncols, edge, first_row, bucket_base, bucket_start, edge_ref, _ = index
+    world = np.float64(ncols) * TILE
+    margin = 1e-6 * TILE
+    found = np.zeros(len(tile_id), np.bool_)
+    for i in range(len(tile_id)):
+        row = tile_id[i] // ncols
+        bucket = bucket_base[country[i]] + row - first_row[country[i]]
+        if row < first_row[country[i]] or bucket >= bucket_base[country[i] + 1]:
+            continue
+        west = np.float64((tile_id[i] - row * ncols) << TILE_BITS) - margin
+        east = west + TILE + 2.0 * margin
+        for k in range(bucket_start[bucket], bucket_start[bucket + 1]):
+            x0, x1 = np.float64(edge[edge_ref[k], 0]), np.float64(edge[edge_ref[k], 2])
+            shift = 0.0
+            if max(x0, x1) < west:  # the edge lies west of the tile, unless that is one turn round the world
+                shift = world
+            elif min(x0, x1) > east or max(x0, x1) >= west + world:
+                shift = -world
+            if min(x0, x1) + shift <= east and max(x0, x1) + shift >= west:
+                low, high = _range_in_row(x0, edge[edge_ref[k], 1], x1, edge[edge_ref[k], 3], row)
+                found[i] |= low + shift <= east and high + shift >= west
+    return found
+
+
+@inline
+def _range_in_row(x0: Any, y0: Any, x1: Any, y1: Any, row: Any) -> Any:
+    """From which to which x an edge runs within a row of tiles, to a unit or so."""
+    if y0 == y1:
+        return min(x0, x1), max(x0, x1)
+    north, south = row << TILE_BITS, (row + 1) << TILE_BITS
+    slope = (x1 - x0) / np.float64(y1 - y0)
+    xa = x0 + np.float64(min(max(north, min(y0, y1)), max(y0, y1)) - y0) * slope
+    xb = x0 + np.float64(min(max(south, min(y0, y1)), max(y0, y1)) - y0) * slope
+    return min(xa, xb), max(xa, xb)
 
 
 @njit

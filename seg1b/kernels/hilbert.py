@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.jit import njit
-from seg1b.kernels.sorting import counting_order
+from seg1b.kernels.jit import in_chunks, njit, read_only
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 
@@ -70,12 +69,15 @@ def cut_runs_at_blocks(
     ncols: int,
     nrows: int,
     block_tiles: int,
+    *,
+    without_weight: bool = True,
 ) -> Pieces:
     """Cut the runs of countries at the borders of blocks and put the pieces in block-Hilbert order.
 
     `start` int64[C+1] bounds each country's runs; runs may cross row ends; tile ids are row * ncols +
-    col. Inside a block, pieces keep the order of the runs (row-major). Runs of weight 0 are kept. O(runs
-    + blocks of each country's bounding box). Raises ValueError for a run outside the grid.
+    col. Inside a block, pieces keep the order of the runs (row-major). Runs of weight 0 are kept if
+    `without_weight`. O(runs + blocks of each country's bounding box); countries are cut in as many threads as
+    there are, each for itself. Raises ValueError for a run outside the grid.
     """
     if block_tiles < 1:
         raise ValueError(f"block_tiles must be at least 1, got {block_tiles}")
@@ -83,7 +85,8 @@ def cut_runs_at_blocks(
         last = int((tile0 + length).max())
         if int(tile0.min()) < 0 or last > ncols * nrows or int(length.min()) < 1:
             raise ValueError("a run lies outside the grid or is empty")
-    counts = _count_pieces(start, tile0, length, ncols, block_tiles)
+    start, tile0, length, weight = read_only(start), read_only(tile0), read_only(length), read_only(weight)
+    counts = _count_pieces(start, tile0, length, weight, ncols, block_tiles, without_weight)
     start_out = np.zeros(len(start), dtype=np.int64)
     np.cumsum(counts, out=start_out[1:])
     total = int(start_out[-1])
@@ -95,82 +98,109 @@ def cut_runs_at_blocks(
         np.empty(total, dtype=np.int64),
     )
     order = curve_order(ncols, nrows, block_tiles)
-    for country in range(len(start) - 1):
-        runs = slice(int(start[country]), int(start[country + 1]))
-        out = slice(int(start_out[country]), int(start_out[country + 1]))
-        if runs.start < runs.stop:
-            piece_tile0, piece_length, piece_run, piece_block = (
-                np.empty(int(counts[country]), np.int64) for _ in range(4)
-            )
-            _cut_country(
-                tile0[runs],
-                length[runs],
-                ncols,
-                block_tiles,
-                piece_tile0,
-                piece_length,
-                piece_run,
-                piece_block,
-            )
-            place = _block_order(piece_block, -(-ncols // block_tiles), order)
-            pieces.tile0[out], pieces.length[out] = piece_tile0[place], piece_length[place]
-            pieces.weight[out] = weight[runs][piece_run[place]]
-            mass = pieces.weight[out] * pieces.length[out]
-            pieces.cum[out] = np.cumsum(mass) - mass
+
+    def cut(first: int, last: int) -> None:
+        for country in range(first, last):
+            runs = slice(int(start[country]), int(start[country + 1]))
+            out = slice(int(start_out[country]), int(start_out[country + 1]))
+            if out.start < out.stop:
+                cut = tile0[runs], length[runs], weight[runs]
+                own = pieces.tile0[out], pieces.length[out], pieces.weight[out]
+                _cut_country(*cut, ncols, block_tiles, order, without_weight, *own)
+                mass = own[2] * own[1]
+                pieces.cum[out] = np.cumsum(mass) - mass
+
+    in_chunks(cut, len(start) - 1, start_out)
     return pieces
 
 
-def _count_pieces(start: Integers, tile0: Integers, length: Any, ncols: int, block_tiles: int) -> Integers:
+@njit
+def _count_pieces(
+    start: Any, tile0: Any, length: Any, weight: Any, ncols: Any, block_tiles: Any, without_weight: Any
+) -> Any:
     """Number of pieces of every country after cutting."""
-
-    def cut(tile: Integers) -> Integers:
-        row, col = np.divmod(tile, ncols)
-        block: Integers = row * -(-ncols // block_tiles) + col // block_tiles
-        return block
-
-    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(cut(tile0 + length - 1) - cut(tile0) + 1)))
-    counts: Integers = before[start[1:]] - before[start[:-1]]
+    counts = np.zeros(len(start) - 1, np.int64)
+    for country in range(len(start) - 1):
+        row_start = np.int64(0)
+        for i in range(start[country], start[country + 1]):
+            if weight[i] == 0 and not without_weight:
+                continue
+            if not row_start <= tile0[i] < row_start + ncols:
+                row_start = tile0[i] // ncols * ncols
+            col = tile0[i] - row_start
+            if length[i] == 1:
+                counts[country] += 1
+                continue
+            left = np.int64(length[i])
+            while left > 0:
+                here = min(left, ncols - col)
+                counts[country] += (col + here - 1) // block_tiles - col // block_tiles + 1
+                left -= here
+                col = 0
     return counts
 
 
-@njit
 def _cut_country(
-    tile0: Any, length: Any, ncols: Any, block_tiles: Any,
-    piece_tile0: Any, piece_length: Any, piece_run: Any, piece_block: Any,
+    tile0: Integers, length: Any, weight: Integers, ncols: int, block_tiles: int, order: int,
+    without_weight: bool, tile0_out: Integers, length_out: Any, weight_out: Integers,
 ) -> None:  # fmt: skip
-    """Pieces of one country in the order of its runs: first tile, tiles, run, and block (row-major)."""
+    """Pieces of one country, counting-sorted by the Hilbert rank of their block (stable).
+
+    The runs are walked twice: once to count the pieces of each block, once to put them in their places.
+    """
+    blocks_per_row = -(-ncols // block_tiles)
+    first_block_row = int(tile0.min()) // ncols // block_tiles
+    last_block_row = int((tile0 + length - 1).max()) // ncols // block_tiles
+    slots = np.zeros((last_block_row - first_block_row + 1) * blocks_per_row, np.int64)
+    for placing in (False, True):
+        _walk(
+            tile0, length, weight, ncols, block_tiles, first_block_row, without_weight, placing, slots,
+            tile0_out, length_out, weight_out,
+        )  # fmt: skip
+        if not placing:
+            used = np.flatnonzero(slots)
+            row, column = np.divmod(used, blocks_per_row)
+            along = used[np.argsort(hilbert_distance(column, row + first_block_row, order))]
+            slots[along] = np.cumsum(slots[along]) - slots[along]
+
+
+@njit
+def _walk(
+    tile0: Any, length: Any, weight: Any, ncols: Any, block_tiles: Any, first_block_row: Any,
+    without_weight: Any, placing: Any, slots: Any, tile0_out: Any, length_out: Any, weight_out: Any,
+) -> None:  # fmt: skip
+    """Count the pieces of each block in `slots`, or put each piece at its block's next place."""
     blocks_per_row = (ncols + block_tiles - 1) // block_tiles
-    count = 0
+    row_start = np.int64(-ncols)
+    block_first = np.int64(0)  # the block that the last piece lay in: columns [block_first, block_end)
+    block_end = np.int64(0)
+    row_slot = np.int64(0)
+    slot = np.int64(0)
     for i in range(len(tile0)):
+        if weight[i] == 0 and not without_weight:
+            continue
         tile = tile0[i]
         left = np.int64(length[i])
-        row = tile // ncols
-        col = tile - row * ncols
         while left > 0:
-            block_col = col // block_tiles
-            end = min((block_col + 1) * block_tiles, ncols)
-            here = min(left, end - col)
-            piece_tile0[count] = tile
-            piece_length[count] = here
-            piece_run[count] = i
-            piece_block[count] = row // block_tiles * blocks_per_row + block_col
-            count += 1
+            if not row_start <= tile < row_start + ncols:
+                row = tile // ncols
+                row_start = row * ncols
+                row_slot = (row // block_tiles - first_block_row) * blocks_per_row
+                block_end = np.int64(0)
+            col = tile - row_start
+            if not block_first <= col < block_end:
+                block = col // block_tiles
+                block_first = block * block_tiles
+                block_end = min(block_first + block_tiles, np.int64(ncols))
+                slot = row_slot + block
+            here = min(left, block_end - col)
+            if placing:
+                j = slots[slot]
+                tile0_out[j] = tile
+                length_out[j] = here
+                weight_out[j] = weight[i]
+                slots[slot] = j + 1
+            else:
+                slots[slot] += 1
             tile += here
             left -= here
-            col += here
-            if col == ncols:
-                col = 0
-                row += 1
-
-
-def _block_order(block: Integers, blocks_per_row: int, order: int) -> Integers:
-    """The order of pieces: blocks by Hilbert distance, pieces of one block as they are."""
-    row, col = np.divmod(block, blocks_per_row)
-    row_min, col_min = row.min(), col.min()
-    width = int(col.max() - col_min) + 1
-    slot = (row - row_min) * width + col - col_min
-    used = np.flatnonzero(np.bincount(slot))
-    along = np.argsort(hilbert_distance(used % width + col_min, used // width + row_min, order))
-    rank = np.empty(int(used[-1]) + 1, np.int64)
-    rank[used[along]] = np.arange(len(used))
-    return counting_order(rank[slot], len(used))[0]

@@ -73,15 +73,22 @@ def threads() -> int:
     return int(numba.config.NUMBA_NUM_THREADS)
 
 
-def in_chunks(function: Callable[[int, int], object], n: int) -> None:
+def in_chunks(
+    function: Callable[[int, int], object], n: int, before: npt.NDArray[np.int64] | None = None
+) -> None:
     """Call `function(start, stop)` for consecutive ranges that cover 0..n, one thread each.
 
     For kernels whose results for one range do not depend on the others: then neither do they on the thread count.
+    `before` (n + 1 ascending offsets) says how much work comes before each item, if items differ.
     """
     workers = max(1, min(threads(), n))
-    bounds = [n * i // workers for i in range(workers + 1)]
     if workers == 1:
         function(0, n)
         return
+    if before is None:
+        bounds = [n * i // workers for i in range(workers + 1)]
+    else:
+        aims = [int(before[-1]) * i // workers for i in range(1, workers)]
+        bounds = [0, *np.searchsorted(before[1:], aims).tolist(), n]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(function, bounds[:-1], bounds[1:]))  # raises what a call raised

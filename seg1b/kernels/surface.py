@@ -206,20 +206,19 @@ def _merged(key: IntArray, value: IntArray, high: int) -> tuple[IntArray, IntArr
     return key[:used].copy(), value[:used].copy()
 
 
-def inhabited_blocks(x: IntArray, y: IntArray, block_tiles: int, halo: int, columns: int,
-                     rows: int) -> NDArray[np.bool_]:  # fmt: skip
-    """The blocks of `block_tiles` x `block_tiles` tiles within `halo` blocks of a settlement's block.
+def mark_inhabited_blocks(
+    x: IntArray, y: IntArray, block_tiles: int, halo: int, inhabited: NDArray[np.bool_]
+) -> None:
+    """Mark the blocks of `block_tiles` x `block_tiles` tiles within `halo` blocks of a settlement's block.
 
-    Returns booleans (block rows, block columns), joined across the antimeridian.
+    `inhabited`: booleans (block rows, block columns) of the grid, joined across the antimeridian; others stay.
     """
-    block_rows, block_columns = -(-rows // block_tiles), -(-columns // block_tiles)
-    inhabited = np.zeros((block_rows, block_columns), np.bool_)
+    block_rows, block_columns = inhabited.shape
     row, column = y // UNIT // block_tiles, x // UNIT // block_tiles
     for down in range(-halo, halo + 1):
         on_map = (row + down >= 0) & (row + down < block_rows)
         for right in range(-halo, halo + 1):
             inhabited[row[on_map] + down, (column[on_map] + right) % block_columns] = True
-    return inhabited
 
 
 @inline

@@ -97,7 +97,7 @@ def small_stage() -> WorldStage:
         weights.weight * _EDGE_TILES * (np.arange(len(whole)) % _EDGE_TILES),
     )  # fmt: skip
     polygons = _polygons(columns)
-    index = TileIndex(grid, _spans(columns), _spans(columns), np.empty(0, np.int16), np.empty(0, np.int64))
+    index = TileIndex(grid, _spans(columns), np.empty(0, np.int16), np.empty(0, np.int64))
     middle = _EDGE_TILES // 2
     anchor_tile = (_FIRST_ROW + middle) * grid.ncols + columns + middle
     half = np.full(_COUNTRIES, 1 << 31, np.int64)

@@ -14,9 +14,10 @@ from seg1b.scoring.measure import ScoringContext, make_context
 from seg1b.states import s0_gate, s1_tile_index, s2_weights
 from seg1b.states.plan import WORLD_STATES, keys_for, world_externals
 from seg1b.states.shard import StageTimes
-from seg1b.states.world_model import WorldModel, assemble, frozen
+from seg1b.states.world_model import Landmarks, WorldModel, assemble, frozen, landmarks
 from seg1b.store.store import Store
 from seg1b.world.content import World, attributions
+from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface, build_surface
 from seg1b.world.tile_index import TileIndex
 from seg1b.world.weights import TileWeights
@@ -58,30 +59,37 @@ def run_world(store: Store, policies: Policies, world: World) -> WorldStage:
     with times.of("S0w"):
         if "S0w" not in reused:
             s0_gate.seal_world(store, keys["S0w"], world)
-    with times.of("S1"):
-        if "S1" in reused:
-            index = s1_tile_index.load(store, keys["S1"], len(world.countries))
-        else:
-            index = s1_tile_index.run(store, keys["S1"], world, policies.tile_index)
-    with times.of("S2w"):
-        if "S2w" in reused:
-            surface, weights = s2_weights.load_weights(store, keys["S2w"], index)
-        else:
-            surface, weights = s2_weights.run_weights(store, keys["S2w"], world, index, policies.tile_weights)
-    with times.of("S2s"):
-        if "S2s" in reused:
-            shares = s2_weights.load_shares(store, keys["S2s"])
-        else:
-            shares = s2_weights.run_shares(store, keys["S2s"], world, index, surface, policies.country_shares)
-    with times.of("model"):
-        return compose(world, policies, index, surface, weights, shares, keys, reused, times)
+    with ThreadPoolExecutor(1) as pool:  # reading S1 and S2 and finding landmarks use two CPUs
+        grid = Grid(policies.tile_index.resolution_arcsec)
+        known = pool.submit(landmarks, world, grid) if {"S1", "S2w"} <= set(reused) else None
+        with times.of("S1"):
+            if "S1" in reused:
+                index = s1_tile_index.load(store, keys["S1"], len(world.countries))
+            else:
+                index = s1_tile_index.run(store, keys["S1"], world, policies.tile_index, times.of)
+        with times.of("S2w"):
+            if "S2w" in reused:
+                surface, weights = s2_weights.load_weights(store, keys["S2w"], index)
+            else:
+                surface, weights = s2_weights.run_weights(
+                    store, keys["S2w"], world, index, policies.tile_weights, times.of
+                )
+        with times.of("S2s"):
+            if "S2s" in reused:
+                shares = s2_weights.load_shares(store, keys["S2s"])
+            else:
+                shares = s2_weights.run_shares(
+                    store, keys["S2s"], world, index, surface, policies.country_shares
+                )
+        with times.of("model"):
+            found = None if known is None else known.result()
+            return compose(world, policies, index, surface, weights, shares, keys, reused, times, found)
 
 
 def compute_world(policies: Policies, world: World) -> WorldStage:
     """As `run_world`, without a store: what `verify` does."""
     times = StageTimes()
     from seg1b.catalogue.shares import country_shares
-    from seg1b.world.grid import Grid
     from seg1b.world.tile_index import build_tile_index
     from seg1b.world.weights import build_weights
 
@@ -108,8 +116,9 @@ def compose(
     keys: Mapping[str, str],
     reused: tuple[str, ...],
     times: StageTimes,
+    known: Landmarks | None = None,
 ) -> WorldStage:
-    """Join the world's outputs to what every seed shares."""
+    """Join the world's outputs to what every seed shares; `known` are its landmarks, where they are at hand."""
     surfaces = [("placement", surface)]
     if world.raster is not None:
         surfaces.append(("bundled", build_surface(world, index, policies.tile_weights.surface)))
@@ -131,6 +140,8 @@ def compose(
             surfaces=surfaces,
             gates=policies.gates,
         )
-        model = assemble(world, index, surface, weights, policies.tile_weights.hilbert_block_tiles)
+        block = policies.tile_weights.hilbert_block_tiles
+        with times.of("model.pieces"):
+            model = assemble(world, index, surface, weights, block, known)
     told = attribution_of(world)
     return WorldStage(model, frozen(shares), frozen(context.result()), keys, told, reused, times)

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.errors import InputError
-from seg1b.kernels.jit import njit
+from seg1b.kernels.jit import in_chunks, njit
+from seg1b.kernels.sorting import sort_with_values
 from seg1b.kernels.sphere import EARTH_RADIUS_M
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -130,9 +131,7 @@ def build_reference(
     """The reference of one surface; cities are the settlements that count as such (degrees, float64 each)."""
     countries = len(surface.start) - 1
     edge = tiles_per_cell(grid, cell_deg)
-    people = surface.population * surface.length
-    cumulative = np.concatenate((np.zeros(1, np.int64), np.cumsum(people)))
-    population = cumulative[surface.start[1:]] - cumulative[surface.start[:-1]]
+    population = _totals(surface)
     cover_first, cover_end = disc_spans(grid, city_lon_deg, city_lat_deg, radius_km * 1000.0)
     near_city = np.zeros(countries, np.int64)
     first_run = surface.start[:-1][np.diff(surface.start) > 0]
@@ -145,7 +144,7 @@ def build_reference(
         near_city,
     )  # fmt: skip
     cell_country, cell, cell_people = _cells(grid, surface, edge)
-    density_start, density, density_people = _density_classes(grid, surface, people)
+    density_start, density, density_people = _density_classes(grid, surface)
     return SurfaceReference(
         name=name,
         tiles_per_cell=edge,
@@ -158,6 +157,13 @@ def build_reference(
         density=density,
         density_people=density_people,
     )
+
+
+def _totals(surface: SurfaceLike) -> IntArray:
+    """Micro-persons of each country, int64[C]."""
+    cumulative = np.cumsum(surface.population * surface.length)
+    before = np.concatenate((np.zeros(1, np.int64), cumulative))[surface.start]
+    return np.asarray(before[1:] - before[:-1])
 
 
 # Discs
@@ -278,17 +284,30 @@ def _cell_people(
     people: Any,
 ) -> None:
     """Add one country's micro-persons to int64[cells]; a run is cut where a cell or a row ends."""
+    row_start, row_cell = np.int64(-ncols), np.int64(0)
+    cell, cell_end = (
+        np.int64(0),
+        np.int64(0),
+    )  # the cell that the last tile lay in, and where its row of it ends
+    tile_before = np.int64(-1)
     for run in range(first, last):
         if population[run] == 0:
             continue
         tile = tile0[run]
         left = np.int64(length[run])
         while left > 0:
-            row = tile // ncols
-            col = tile - row * ncols
-            until = min(ncols, (col // edge + 1) * edge) - col
-            step = min(left, until)
-            people[row // edge * per_row + col // edge] += step * population[run]
+            if not row_start <= tile < row_start + ncols:
+                row = tile // ncols
+                row_start = row * ncols
+                row_cell = row // edge * per_row
+                cell_end = np.int64(0)
+            if not tile_before <= tile < cell_end:
+                col = tile - row_start
+                cell = row_cell + col // edge
+                cell_end = row_start + min(np.int64(ncols), (col // edge + 1) * edge)
+            tile_before = tile
+            step = min(left, cell_end - tile)
+            people[cell] += step * population[run]
             tile += step
             left -= step
 
@@ -323,6 +342,31 @@ def _cells(
 # Densities
 
 
+@njit
+def _classes_of_runs(
+    population: Any, length: Any, density: Any, key: Any, mass: Any, key_scratch: Any, mass_scratch: Any
+) -> int:
+    """Bits of the densities where people live, ascending, in `key`, and their people in `mass`; their number.
+
+    The bits of positive doubles ascend as the doubles do. All arrays have as many entries as there are runs.
+    """
+    used = 0
+    for run in range(population.shape[0]):
+        if population[run] > 0:
+            key[used] = density[run]
+            mass[used] = population[run] * length[run]
+            used += 1
+    sort_with_values(key[:used], mass[:used], key_scratch, mass_scratch)
+    classes = 0
+    for i in range(used):
+        if classes > 0 and key[classes - 1] == key[i]:
+            mass[classes - 1] += mass[i]
+        else:
+            key[classes], mass[classes] = key[i], mass[i]
+            classes += 1
+    return classes
+
+
 def tile_density(people: IntArray, tile_id: IntArray, grid: GridLike) -> FloatArray:
     """Density in micro-persons per cm2, float64[n]: one division of integers, so equal tiles are exactly
     equal.
@@ -330,21 +374,20 @@ def tile_density(people: IntArray, tile_id: IntArray, grid: GridLike) -> FloatAr
     return people / grid.row_area_cm2()[tile_id // grid.ncols]
 
 
-def _density_classes(
-    grid: GridLike, surface: SurfaceLike, people: IntArray
-) -> tuple[IntArray, FloatArray, IntArray]:
+def _density_classes(grid: GridLike, surface: SurfaceLike) -> tuple[IntArray, FloatArray, IntArray]:
     countries = len(surface.start) - 1
-    density = tile_density(surface.population, surface.tile0, grid)
-    start = np.zeros(countries + 1, np.int64)
-    densities, masses = [np.empty(0)], [np.empty(0, np.int64)]
-    for c in range(countries):
-        part = slice(int(surface.start[c]), int(surface.start[c + 1]))
-        inhabited = people[part] > 0
-        own, mass = density[part][inhabited], people[part][inhabited]
-        ascending = np.argsort(own)
-        own, mass = own[ascending], mass[ascending]
-        opens = np.flatnonzero(np.append(True, own[1:] != own[:-1])[: len(own)])
-        densities.append(own[opens])
-        masses.append(np.add.reduceat(mass, opens) if len(opens) else mass)
-        start[c + 1] = start[c] + len(opens)
-    return start, np.concatenate(densities), np.concatenate(masses)
+    bits = tile_density(surface.population, surface.tile0, grid).view(np.int64)
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64))] * countries
+
+    def classify(first: int, last: int) -> None:
+        longest = int(np.diff(surface.start[first : last + 1]).max(initial=0))
+        scratch = [np.empty(longest, np.int64) for _ in range(4)]
+        for c in range(first, last):
+            part = slice(int(surface.start[c]), int(surface.start[c + 1]))
+            classes = _classes_of_runs(surface.population[part], surface.length[part], bits[part], *scratch)
+            found[c] = scratch[0][:classes].copy(), scratch[1][:classes].copy()
+
+    in_chunks(classify, countries, surface.start)
+    start = np.cumsum([0, *(len(classes) for classes, _ in found)], dtype=np.int64)
+    density = np.concatenate([np.empty(0, np.int64), *(classes for classes, _ in found)]).view(np.float64)
+    return start, density, np.concatenate([np.empty(0, np.int64), *(people for _, people in found)])

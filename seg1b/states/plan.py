@@ -51,9 +51,9 @@ ATTRIBUTION = "attribution"
 
 STATES: tuple[State, ...] = (
     State("S0w", "seal the world", 2, externals=("world",)),
-    State("S1", "tile index", 1, inputs=("S0w",), policy=lambda p: p.tile_index),
+    State("S1", "tile index", 2, inputs=("S0w",), policy=lambda p: p.tile_index),
     State("S2w", "tile weights", 1, inputs=("S1",), policy=lambda p: p.tile_weights),
-    State("S2s", "country shares", 1, inputs=("S2w",), policy=lambda p: p.country_shares),
+    State("S2s", "country shares", 2, inputs=("S2w",), policy=lambda p: p.country_shares),
     State("CAT", "catalogue synthesis", 1, inputs=("S2s",), policy=lambda p: p.synthesis, seeded=True),
     State("S0c", "seal the catalogue", 1, externals=("catalogue",)),
     State("S3", "requirements", 2, inputs=("S0c", "S2w", "S2s"), policy=lambda p: p.requirements),

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from seg1b.policy.models import TileIndexPolicy
+from seg1b.states.stages import Stage, untimed
 from seg1b.states.tables import column
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -21,21 +22,23 @@ _SPAN_SCHEMA = pa.schema(
         pa.field("col1", pa.int32(), nullable=False),
     ]
 )
+_SPAN_ENCODINGS = {"col0": "BYTE_STREAM_SPLIT", "col1": "BYTE_STREAM_SPLIT"}  # they jump from span to span
 _RESCUE_SCHEMA = pa.schema(
     [pa.field("country", pa.int16(), nullable=False), pa.field("tile_id", pa.int64(), nullable=False)]
 )
 
 
-def run(store: Store, key: str, world: World, policy: TileIndexPolicy) -> TileIndex:
-    """Index the world's tiles and publish spans, boundary spans and rescue tiles.
+def run(store: Store, key: str, world: World, policy: TileIndexPolicy, stage: Stage = untimed) -> TileIndex:
+    """Index the world's tiles and publish spans and rescue tiles.
 
     Raises InputError E001_GEO_INVALID for polygons that do not close.
     """
-    index = build_tile_index(world, Grid(policy.resolution_arcsec))
+    with stage("S1.scanline"):
+        index = build_tile_index(world, Grid(policy.resolution_arcsec))
     without = [iso for iso, tiles in zip(world.countries.iso, index.tiles, strict=True) if tiles == 0]
-    with store.transaction(STATE, key) as out:
-        for name, spans in (("spans", index.spans), ("boundary_spans", index.boundary)):
-            out.add_table(name, _to_arrow(spans), sorted_by=("country", "row", "col0"))
+    with stage("S1.publish"), store.transaction(STATE, key) as out:
+        spans = _to_arrow(index.spans)
+        out.add_table("spans", spans, sorted_by=("country", "row", "col0"), encodings=_SPAN_ENCODINGS)
         rescued = pa.table([index.rescue_country, index.rescue_tile], schema=_RESCUE_SCHEMA)
         out.add_table("rescue_tiles", rescued, sorted_by=("country",))
         out.facts = {
@@ -58,7 +61,6 @@ def load(store: Store, key: str, countries: int) -> TileIndex:
     return TileIndex(
         Grid(int(store.manifest(STATE, key).facts["resolution_arcsec"])),
         _from_arrow(store.read_table(STATE, key, "spans"), countries),
-        _from_arrow(store.read_table(STATE, key, "boundary_spans"), countries),
         column(rescued, "country", np.int16),
         column(rescued, "tile_id", np.int64),
     )
@@ -70,7 +72,10 @@ def _to_arrow(spans: CountrySpans) -> pa.Table:
 
 
 def _from_arrow(table: pa.Table, countries: int) -> CountrySpans:
-    start = np.searchsorted(column(table, "country", np.int16), np.arange(countries + 1)).astype(np.int64)
+    every = np.arange(
+        countries + 1, dtype=np.int16
+    )  # of the column's type: else all of it would be converted
+    start = np.searchsorted(column(table, "country", np.int16), every).astype(np.int64)
     return CountrySpans(
         start,
         column(table, "row", np.int32),

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from seg1b.catalogue.shares import CountryShares, country_shares
 from seg1b.policy.models import CountrySharesPolicy, TileWeightsPolicy
+from seg1b.states.stages import Stage, untimed
 from seg1b.states.tables import column
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -29,6 +30,12 @@ _RUN_SCHEMA = pa.schema(
         pa.field("weight", pa.int64(), nullable=False),
     ]
 )
+_RUN_ENCODINGS = {
+    "length": "BYTE_STREAM_SPLIT",
+    "population_micro": "BYTE_STREAM_SPLIT",
+    "weight": "BYTE_STREAM_SPLIT",
+}
+_ROWS_AT_ONCE = 1 << 23
 _SHARE_SCHEMA = pa.schema(
     [
         pa.field("country_iso", pa.string(), nullable=False),
@@ -44,21 +51,30 @@ _SHARE_SCHEMA = pa.schema(
 
 
 def run_weights(
-    store: Store, key: str, world: World, index: TileIndex, policy: TileWeightsPolicy
+    store: Store,
+    key: str,
+    world: World,
+    index: TileIndex,
+    policy: TileWeightsPolicy,
+    stage: Stage = untimed,
 ) -> tuple[PopulationSurface, TileWeights]:
     """Build the population surface and the weights, and publish both as one table of runs.
 
     Raises InputError E103_DP_TOO_SMALL and, for a user's raster, W106, W107 and the raster's own codes.
     """
-    surface = placement_surface(world, index, policy)
-    weights = build_weights(surface, policy.mix, policy.dp)
-    surface = PopulationSurface(
-        surface.grid, weights.start, weights.tile0, weights.length, _population_of(surface, weights)
-    )
-    country = np.repeat(np.arange(len(weights.start) - 1, dtype=np.int16), np.diff(weights.start))
-    with store.transaction(WEIGHTS_STATE, key) as out:
-        runs = [country, weights.tile0, weights.length, surface.population, weights.weight]
-        out.add_table("runs", pa.table(runs, schema=_RUN_SCHEMA), sorted_by=("country", "tile0"))
+    with stage("S2w.surface"):
+        surface = placement_surface(world, index, policy)
+    with stage("S2w.weights"):
+        weights = build_weights(surface, policy.mix, policy.dp)
+        surface = PopulationSurface(
+            surface.grid, weights.start, weights.tile0, weights.length, _population_of(surface, weights)
+        )
+    with stage("S2w.publish"), store.transaction(WEIGHTS_STATE, key) as out:
+        with out.table_writer(
+            "runs", _RUN_SCHEMA, sorted_by=("country", "tile0"), encodings=_RUN_ENCODINGS
+        ) as writer:
+            for first in range(0, len(weights.tile0), _ROWS_AT_ONCE):
+                writer.append("", _run_table(surface, weights, slice(first, first + _ROWS_AT_ONCE)))
         out.facts = {
             "dp": weights.dp,
             "hilbert_block_tiles": policy.hilbert_block_tiles,
@@ -68,6 +84,15 @@ def run_weights(
             "runs": len(weights.tile0),
         }
     return surface, weights
+
+
+def _run_table(surface: PopulationSurface, weights: TileWeights, part: slice) -> pa.Table:
+    """Some rows of the published table."""
+    tile0 = weights.tile0[part]
+    run = np.arange(part.start, part.start + len(tile0))
+    country = (np.searchsorted(weights.start, run, side="right") - 1).astype(np.int16)
+    columns = [country, tile0, weights.length[part], surface.population[part], weights.weight[part]]
+    return pa.table(columns, schema=_RUN_SCHEMA)
 
 
 def placement_surface(world: World, index: TileIndex, policy: TileWeightsPolicy) -> PopulationSurface:
@@ -84,28 +109,36 @@ def load_weights(store: Store, key: str, index: TileIndex) -> tuple[PopulationSu
     facts = store.manifest(WEIGHTS_STATE, key).facts
     table = store.read_table(WEIGHTS_STATE, key, "runs")
     countries = len(index.spans.start) - 1
-    start = np.searchsorted(column(table, "country", np.int16), np.arange(countries + 1)).astype(np.int64)
+    every = np.arange(
+        countries + 1, dtype=np.int16
+    )  # of the column's type: else all of it would be converted
+    start = np.searchsorted(column(table, "country", np.int16), every).astype(np.int64)
     tile0, length = column(table, "tile0", np.int64), column(table, "length", np.int32)
     population, weight = column(table, "population_micro", np.int64), column(table, "weight", np.int64)
     surface = PopulationSurface(index.grid, start, tile0, length, population)
-    zero_mass = (surface.totals == 0) & (np.diff(start) > 0)
+    inhabited = np.diff(start) > 0
+    zero_mass = np.zeros(countries, np.bool_)
+    zero_mass[inhabited] = (
+        np.maximum.reduceat(population, start[:-1][inhabited]) == 0 if len(tile0) else False
+    )
     return surface, TileWeights(index.grid, int(facts["dp"]), start, tile0, length, weight, zero_mass)
 
 
 def _population_of(surface: PopulationSurface, weights: TileWeights) -> np.ndarray:
-    """Population of every weight run: quantising may have cut a run in two, nothing else."""
+    """Population of every weight run: quantising may have cut one run of a country in two, nothing else."""
     if len(weights.tile0) == len(surface.tile0):
         return surface.population
-    run = np.empty(len(weights.tile0), np.int64)
+    parts = []
     for country in range(len(weights.start) - 1):
-        ours = slice(weights.start[country], weights.start[country + 1])
+        ours = weights.tile0[weights.start[country] : weights.start[country + 1]]
         theirs = slice(surface.start[country], surface.start[country + 1])
-        run[ours] = (
-            surface.start[country]
-            + np.searchsorted(surface.tile0[theirs], weights.tile0[ours], side="right")
-            - 1
-        )
-    return surface.population[run]
+        people = surface.population[theirs]
+        if len(ours) > len(people):
+            same = ours[:-1] == surface.tile0[theirs]
+            tail = len(people) if same.all() else int(np.argmin(same))
+            people = np.insert(people, tail, people[tail - 1])
+        parts.append(people)
+    return np.concatenate(parts)
 
 
 def run_shares(

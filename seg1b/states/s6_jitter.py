@@ -35,7 +35,7 @@ def run(
     `manifest_fingerprint` feeds the v1 streams only. Raises ContractError E613 where no point can be found.
     """
     country, _, site_order = pairs.sites()
-    boundary = world.index.on_boundary(country, tile_id)
+    boundary = world.on_boundary(country, tile_id)
     centre_inside = world.index.centre_inside(country, tile_id)
     if policy.mode != "cluster_v3":
         return _first_engine(

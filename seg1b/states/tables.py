@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from seg1b.errors import ContractError
+from seg1b.store.digest import numbers_of
 
 IntArray = NDArray[np.int64]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
@@ -153,7 +154,7 @@ def column(table: pa.Table, name: str, dtype: type[ScalarT]) -> NDArray[ScalarT]
 
     Read-only whether Arrow could lend its memory or had to copy: a kernel is compiled for each kind of array apart.
     """
-    values: NDArray[ScalarT] = table.column(name).to_numpy().astype(dtype, copy=False)
+    values: NDArray[ScalarT] = numbers_of(table.column(name)).astype(dtype, copy=False)
     values.setflags(write=False)
     return values
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seg1b.kernels.containment import EdgeIndex
+from seg1b.kernels.containment import EdgeIndex, tiles_on_border
 from seg1b.kernels.hilbert import Pieces
 from seg1b.world.anchors import SettlementAnchors, build_anchors
 from seg1b.world.content import CountryTable, Settlements, World
@@ -62,6 +62,10 @@ class WorldModel:
         """Country index by ISO code."""
         return {iso: index for index, iso in enumerate(self.iso)}
 
+    def on_boundary(self, country: NDArray[np.int16], tile_id: IntArray) -> NDArray[np.bool_]:
+        """Whether a border of the country runs through each tile; n queries, n booleans."""
+        return tiles_on_border(self.edges, country, tile_id)
+
     def pieces_of(self, country: int) -> tuple[IntArray, IntArray, IntArray]:
         """First tile, weight per tile and exclusive cumulative weight of one country's pieces, in curve order."""
         part = slice(self.pieces.start[country], self.pieces.start[country + 1])
@@ -73,24 +77,47 @@ class WorldModel:
         return self.weights.tile0[part], self.weights.length[part], self.weights.weight[part]
 
 
-def assemble(
-    world: World, index: TileIndex, surface: PopulationSurface, weights: TileWeights, hilbert_block_tiles: int
-) -> WorldModel:
-    """Put a model together from the results of S1 and S2, with read-only arrays."""
-    grid = index.grid
+@dataclass(frozen=True)
+class Landmarks:
+    """What a model has of the world and the grid alone: borders and settlements."""
+
+    polygons: IntegerPolygons
+    edges: EdgeIndex
+    anchors: SettlementAnchors
+
+
+def landmarks(world: World, grid: Grid) -> Landmarks:
+    """Borders and settlements of a world on a grid."""
     polygons = integer_polygons(world.polygons, grid)
+    edges = polygons.edge_index(len(world.countries.iso), grid)
+    return Landmarks(polygons, edges, build_anchors(world, grid))
+
+
+def assemble(
+    world: World,
+    index: TileIndex,
+    surface: PopulationSurface,
+    weights: TileWeights,
+    hilbert_block_tiles: int,
+    known: Landmarks | None = None,
+) -> WorldModel:
+    """Put a model together from the results of S1 and S2, with read-only arrays.
+
+    `known` are the landmarks, where they are at hand already.
+    """
+    known = landmarks(world, index.grid) if known is None else known
     return frozen(
         WorldModel(
             digest=world.digest,
             countries=world.countries,
-            grid=grid,
+            grid=index.grid,
             index=index,
             surface=surface,
             weights=weights,
             pieces=weights.pieces(hilbert_block_tiles),
-            polygons=polygons,
-            edges=polygons.edge_index(len(world.countries.iso), grid),
-            anchors=build_anchors(world, grid),
+            polygons=known.polygons,
+            edges=known.edges,
+            anchors=known.anchors,
             settlements=world.settlements,
         )
     )

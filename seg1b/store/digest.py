@@ -176,6 +176,24 @@ def _hash_fixed_width(hasher: Any, values: npt.NDArray[Any], name: str) -> None:
     hasher.update(plain.view(np.uint8).data)
 
 
+def numbers_of(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A column of numbers without nulls as a numpy array, on Arrow's own memory where that is in one piece.
+
+    Arrow's `to_numpy` imports pandas, if there is one, before anything else; it is left to booleans and nulls.
+    """
+    if values.null_count or not pa.types.is_primitive(values.type) or pa.types.is_boolean(values.type):
+        chunked = isinstance(values, pa.ChunkedArray)
+        other: npt.NDArray[Any] = values.to_numpy() if chunked else values.to_numpy(zero_copy_only=False)
+        return other
+    kind = np.dtype(values.type.to_pandas_dtype())
+    parts = [
+        np.frombuffer(chunk.buffers()[1], kind, len(chunk), chunk.offset * kind.itemsize)
+        for chunk in (values.chunks if isinstance(values, pa.ChunkedArray) else [values])
+        if len(chunk)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, kind), *parts])
+
+
 def column_digest(values: Column | pa.Array | pa.ChunkedArray) -> tuple[str, int, bytes]:
     """(type, rows, 32-byte digest) of one column's values in row order. Raises ContractError for nulls."""
     hasher = hashlib.sha256()
@@ -197,7 +215,7 @@ def _hash_arrow(hasher: Any, values: pa.Array | pa.ChunkedArray, name: str) -> N
         if pa.types.is_dictionary(chunk.type):
             chunk = chunk.dictionary_decode()
         if name in _FIXED_WIDTH:
-            _hash_fixed_width(hasher, chunk.to_numpy(zero_copy_only=False), name)
+            _hash_fixed_width(hasher, numbers_of(chunk), name)
         else:
             _hash_variable_width(hasher, chunk)
 

@@ -36,6 +36,7 @@ class Publication:
         sorted_by: Sequence[str] = (),
         derived: Sequence[str] = (),
         files: TableFiles = "single",
+        encodings: Mapping[str, str] | None = None,
     ) -> TableEntry:
         """Write a table, sorted by its partition column. See `TableWriter` for the options."""
         with self.table_writer(
@@ -45,6 +46,7 @@ class Publication:
             sorted_by=sorted_by,
             derived=derived,
             files=files,
+            encodings=encodings,
         ) as writer:
             writer.write(table)
         return self._tables[name]
@@ -59,6 +61,7 @@ class Publication:
         sorted_by: Sequence[str] = (),
         derived: Sequence[str] = (),
         files: TableFiles = "single",
+        encodings: Mapping[str, str] | None = None,
     ) -> Iterator[TableWriter]:
         """Write a table partition by partition, in bounded memory."""
         writer = TableWriter(
@@ -69,6 +72,7 @@ class Publication:
             sorted_by=sorted_by,
             derived=derived,
             files=files,
+            encodings=encodings,
         )
         try:
             yield writer

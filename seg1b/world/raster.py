@@ -10,6 +10,7 @@ W306 bands.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from seg1b.errors import ContractError, InputError
+from seg1b.kernels.jit import inline, njit
 from seg1b.world.bundle import file_sha256
 from seg1b.world.content import RasterReference
 from seg1b.world.grid import Grid
@@ -56,11 +58,55 @@ def describe_raster(path: Path) -> RasterReference:
             dtype=str(dataset.dtypes[0]),
             path=path,
         )
-        strip = max(1, _PIXELS_PER_STRIP // dataset.width)
-        for top in range(0, dataset.height, strip):
-            window = Window(0, top, dataset.width, min(strip, dataset.height - top))
-            _persons(_read(dataset, window, path), float(dataset.nodata), top, 0, path)
+        for top, values in _strips(dataset, path):
+            check_persons(reference, values, top, 0)
     return reference
+
+
+def read_raster_strips(reference: RasterReference) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(first row on the tile grid, values as they are stored) of the raster from north to south, in strips.
+
+    A value is a number of persons or nodata (`is_nobody`); nothing is checked. Raises InputError W301 and
+    ContractError W307.
+    """
+    if reference.path is None:
+        raise ContractError("W307", "the raster reference has no path", next_step="load it with load_world")
+    with _open(reference.path) as dataset:
+        for top, values in _strips(dataset, reference.path):
+            yield reference.row0 + top, values
+
+
+def _strips(dataset: Any, path: Path) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(first row, values) in strips of whole blocks of the file, so that no block is decoded twice."""
+    block = int(dataset.block_shapes[0][0])
+    rows = max(1, _PIXELS_PER_STRIP // dataset.width)
+    rows = max(block, rows // block * block) if block * dataset.width <= 2 * _PIXELS_PER_STRIP else rows
+    for top in range(0, dataset.height, rows):
+        yield top, _read(dataset, Window(0, top, dataset.width, min(rows, dataset.height - top)), path)
+
+
+@inline
+def is_nobody(value: Any, nodata: Any) -> Any:
+    """Whether a stored value is the nodata value (given in the raster's own type)."""
+    return value == nodata or (value != value and nodata != nodata)
+
+
+def check_persons(reference: RasterReference, values: NDArray[Any], row: int, col: int) -> None:
+    """Raise InputError W305 if a stored value is neither nodata nor a number of persons.
+
+    `row`, `col` is the raster position of the first value.
+    """
+    nodata = values.dtype.type(float(reference.nodata))
+    if _first_bad(values.reshape(-1), nodata, MAX_PERSONS_PER_TILE) >= 0:
+        _persons(values, float(reference.nodata), row, col, reference.path or Path(reference.file_name))
+
+
+@njit
+def _first_bad(values: Any, nodata: Any, most: Any) -> Any:
+    for i in range(len(values)):
+        if not (values[i] >= 0 and values[i] <= most) and not is_nobody(values[i], nodata):
+            return i
+    return -1
 
 
 def read_raster_window(
@@ -93,7 +139,7 @@ def read_raster_window(
 
 def _open(path: Path) -> Any:
     try:
-        return rasterio.open(path)
+        return rasterio.open(path, num_threads="ALL_CPUS")
     except rasterio.errors.RasterioIOError as error:
         raise _unreadable(path, str(error)) from error
 

@@ -1,8 +1,8 @@
 """The population surface of a user's raster: its own pixels on the tiles of every country, row by row.
 
 A raster is dense, so runs are short; but they are the same runs, and everything downstream is the same. Memory is
-bounded by a strip of rows and the runs themselves. A country without any people in the raster keeps a surface of zeros
-(its weights then follow area, and say so).
+bounded by a strip of rows, one stored value per tile of a country, and the runs themselves. A country without any
+people in the raster keeps a surface of zeros (its weights then follow area, and say so).
 """
 
 from __future__ import annotations
@@ -13,40 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg1b.errors import InputError
-from seg1b.kernels.jit import njit
+from seg1b.kernels.jit import in_chunks, inline, njit
 from seg1b.kernels.surface import MICRO
 from seg1b.world.content import RasterReference, World
-from seg1b.world.raster import read_raster_window
+from seg1b.world.raster import check_persons, is_nobody, read_raster_strips
 from seg1b.world.surface import PopulationSurface
 from seg1b.world.tile_index import TileIndex
 
 IntArray = NDArray[np.int64]
-_STRIP_ROWS = 256
 _MOST_PERSONS = 1e12  # more would not fit into 64 bits as micro-persons
-
-
-@njit
-def _runs_of_strip(row: Any, col0: Any, col1: Any, people: Any, top: Any, columns: Any) -> Any:
-    """Runs of equal value of one country's spans within a strip: tile0, length, micro-persons."""
-    total = np.int64(0)
-    for s in range(len(row)):
-        total += col1[s] - col0[s]
-    tile0 = np.empty(total, np.int64)
-    length = np.empty(total, np.int32)
-    value = np.empty(total, np.int64)
-    used = 0
-    for s in range(len(row)):
-        first_of_span = used
-        for c in range(col0[s], col1[s]):
-            micro = people[row[s] - top, c]
-            if used > first_of_span and value[used - 1] == micro:
-                length[used - 1] += 1
-            else:
-                tile0[used] = np.int64(row[s]) * columns + c
-                length[used] = 1
-                value[used] = micro
-                used += 1
-    return tile0[:used].copy(), length[:used].copy(), value[:used].copy()
 
 
 def build_raster_surface(world: World, index: TileIndex) -> PopulationSurface:
@@ -56,42 +31,117 @@ def build_raster_surface(world: World, index: TileIndex) -> PopulationSurface:
     more people than can be counted, and the raster's own codes.
     """
     reference = _reference(world, index)
-    grid = index.grid
+    tile_start = np.zeros(len(index.spans.row) + 1, np.int64)
+    np.cumsum(index.spans.col1 - index.spans.col0, out=tile_start[1:], dtype=np.int64)
+    value, nodata = _values_of_tiles(reference, index, tile_start)
     countries = len(index.spans.start) - 1
-    parts: list[list[tuple[IntArray, NDArray[np.int32], IntArray]]] = [[] for _ in range(countries)]
-    total = 0.0
-    for top in range(0, grid.nrows, _STRIP_ROWS):
-        bottom = min(top + _STRIP_ROWS, grid.nrows)
-        here = _countries_in_rows(index, top, bottom)
-        if not here:
-            continue
-        persons = read_raster_window(reference, top, bottom, 0, grid.ncols)
-        total += float(persons.sum())
-        if total > _MOST_PERSONS:
-            raise _not_persons(reference)
-        people = np.rint(persons * MICRO).astype(np.int64)
-        for country, low, high in here:
-            spans = slice(low, high)
-            parts[country].append(
-                _runs_of_strip(
-                    index.spans.row[spans],
-                    index.spans.col0[spans],
-                    index.spans.col1[spans],
-                    people,
-                    top,
-                    grid.ncols,
-                )
-            )
     start = np.zeros(countries + 1, np.int64)
-    np.cumsum([sum(len(p[0]) for p in strips) for strips in parts], out=start[1:])
-    flat = [strip for strips in parts for strip in strips]
-    return PopulationSurface(
-        grid,
-        start,
-        np.concatenate([strip[0] for strip in flat]),
-        np.concatenate([strip[1] for strip in flat]),
-        np.concatenate([strip[2] for strip in flat]),
-    )
+
+    def spans(country: int) -> tuple[Any, ...]:
+        part = slice(index.spans.start[country], index.spans.start[country + 1])
+        columns = index.spans.row[part], index.spans.col0[part], index.spans.col1[part]
+        return (*columns, tile_start[part], value, nodata, index.grid.ncols)
+
+    def count(first: int, last: int) -> None:
+        for country in range(first, last):
+            start[country + 1] = _count_runs(*spans(country))
+
+    work = tile_start[index.spans.start]
+    in_chunks(count, countries, work)
+    np.cumsum(start, out=start)
+    total = int(start[-1])
+    tile0, length, people = np.empty(total, np.int64), np.empty(total, np.int32), np.empty(total, np.int64)
+
+    def fill(first: int, last: int) -> None:
+        for country in range(first, last):
+            own = slice(start[country], start[country + 1])
+            arguments: tuple[Any, ...] = (*spans(country), tile0[own], length[own], people[own])
+            _fill_runs(*arguments)
+
+    in_chunks(fill, countries, work)
+    return PopulationSurface(index.grid, start, tile0, length, people)
+
+
+def _values_of_tiles(
+    reference: RasterReference, index: TileIndex, tile_start: IntArray
+) -> tuple[NDArray[Any], Any]:
+    """The raster's value of every tile of every span, one after the other, in the raster's type, and its nodata.
+
+    A tile that the raster does not cover has the nodata value.
+    """
+    kind = np.dtype(reference.dtype).type
+    nodata = kind(float(reference.nodata))
+    value = np.full(int(tile_start[-1]), nodata, kind)
+    persons = 0
+    for top, values in read_raster_strips(reference):
+        check_persons(reference, values, top - reference.row0, 0)
+        for _, low, high in _countries_in_rows(index, top, top + len(values)):
+            spans = slice(low, high)
+            persons += _copy_spans(
+                index.spans.row[spans], index.spans.col0[spans], index.spans.col1[spans], tile_start[spans],
+                values, top, reference.col0, nodata, value,
+            )  # fmt: skip
+            if persons > _MOST_PERSONS:
+                raise _not_persons(reference)
+    return value, nodata
+
+
+@njit
+def _copy_spans(
+    row: Any, col0: Any, col1: Any, tile_start: Any, values: Any, top: Any, left: Any, nodata: Any, out: Any
+) -> Any:
+    """Copy a strip's values of some spans; returns their sum in persons, each rounded down."""
+    persons = np.int64(0)
+    for s in range(len(row)):
+        for c in range(max(col0[s], left), min(col1[s], left + values.shape[1])):
+            v = values[row[s] - top, c - left]
+            out[tile_start[s] + c - col0[s]] = v
+            if not is_nobody(v, nodata):
+                persons += np.int64(v)
+    return persons
+
+
+@inline
+def _micro(value: Any, nodata: Any) -> Any:
+    """Micro-persons of a stored value, to the nearest."""
+    return np.int64(0) if is_nobody(value, nodata) else np.int64(np.rint(np.float64(value) * MICRO))
+
+
+@njit
+def _count_runs(
+    row: Any, col0: Any, col1: Any, tile_start: Any, value: Any, nodata: Any, columns: Any
+) -> Any:
+    """Number of runs of equal micro-persons of one country."""
+    runs = np.int64(0)
+    for s in range(len(row)):
+        before = np.int64(-1)
+        for k in range(tile_start[s], tile_start[s] + col1[s] - col0[s]):
+            micro = _micro(value[k], nodata)
+            runs += micro != before
+            before = micro
+    return runs
+
+
+@njit
+def _fill_runs(
+    row: Any, col0: Any, col1: Any, tile_start: Any, value: Any, nodata: Any, columns: Any,
+    tile0: Any, length: Any, people: Any,
+) -> None:  # fmt: skip
+    """The runs that `_count_runs` counts."""
+    run = np.int64(-1)
+    for s in range(len(row)):
+        before = np.int64(-1)
+        first = tile_start[s]
+        tile = np.int64(row[s]) * columns + col0[s]
+        for k in range(first, first + col1[s] - col0[s]):
+            micro = _micro(value[k], nodata)
+            if micro != before:
+                run += 1
+                tile0[run] = tile + k - first
+                length[run] = 0
+                people[run] = micro
+                before = micro
+            length[run] += 1
 
 
 def _reference(world: World, index: TileIndex) -> RasterReference:

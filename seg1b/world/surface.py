@@ -86,20 +86,30 @@ class PopulationSurface:
     @cached_property
     def totals(self) -> IntArray:
         """Micro-persons per country, (C,)."""
-        cumulative = np.concatenate(([0], np.cumsum(self.population * self.length)))
+        cumulative = self._cumulative
         return np.asarray(cumulative[self.start[1:]] - cumulative[self.start[:-1]])
+
+    @cached_property
+    def _cumulative(self) -> IntArray:
+        """Micro-persons before each run, (N + 1,)."""
+        cumulative = np.zeros(len(self.tile0) + 1, np.int64)
+        np.cumsum(self.population * self.length, out=cumulative[1:])
+        return cumulative
 
     def southern_share(self) -> NDArray[np.float64]:
         """Share of each country's people south of the equator, (C,); by area where nobody lives."""
-        south = self.tile0 // self.grid.ncols >= self.grid.nrows // 2
-        area = self.grid.row_area_cm2()[self.tile0 // self.grid.ncols]
+        equator = self.grid.nrows // 2 * self.grid.ncols
         shares = []
         for country in range(len(self.start) - 1):
-            part = slice(self.start[country], self.start[country + 1])
-            per_tile = self.population[part] if self.totals[country] else area[part]
-            mass = per_tile * self.length[part]
-            total = int(mass.sum())
-            shares.append(int(mass[south[part]].sum()) / total if total else 0.0)
+            first, last = int(self.start[country]), int(self.start[country + 1])
+            south = first + int(np.searchsorted(self.tile0[first:last], equator))
+            if self.totals[country]:
+                total, southern = self.totals[country], self._cumulative[last] - self._cumulative[south]
+            else:
+                row = self.tile0[first:last] // self.grid.ncols
+                area = self.grid.row_area_cm2()[row] * self.length[first:last]
+                total, southern = area.sum(), area[south - first :].sum()
+            shares.append(int(southern) / int(total) if total else 0.0)
         return np.array(shares)
 
 
@@ -126,12 +136,14 @@ def build_surface(world: World, index: TileIndex, policy: SurfaceParameters) -> 
     x, y = settlement_coordinates(world, grid)
     countries = len(world.countries.iso)
     settlement_start = np.searchsorted(world.settlements.country, np.arange(countries + 1))
+    block = policy.rural_block_tiles
+    inhabited = np.zeros((-(-grid.nrows // block), -(-grid.ncols // block)), np.bool_)
     parts = []
     for country in range(countries):
         part = slice(settlement_start[country], settlement_start[country + 1])
         people = world.settlements.population[part].astype(np.int64)
         known = int(world.countries.population[country])
-        parts.append(_country_runs(x[part], y[part], people, known, country, index, policy))
+        parts.append(_country_runs(x[part], y[part], people, known, country, index, policy, inhabited))
     start = np.zeros(countries + 1, np.int64)
     np.cumsum([len(p[0]) for p in parts], out=start[1:])
     return PopulationSurface(
@@ -160,30 +172,45 @@ def _country_runs(
     country: int,
     index: TileIndex,
     policy: SurfaceParameters,
+    inhabited: NDArray[np.bool_],
 ) -> tuple[IntArray, NDArray[np.int32], IntArray]:
+    """One country's runs; `inhabited` are the blocks of the whole grid, all False before and after."""
     grid = index.grid
     row, col0, col1 = index.spans.of(country)
     if not len(row):
         return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64)
-    squared_subtiles_per_km2 = _SUBTILES_SQUARED * (grid.tiles_per_degree / _KM_PER_DEGREE) ** 2
+    tiles_per_km = grid.tiles_per_degree / _KM_PER_DEGREE
+    squared_subtiles_per_km2 = _SUBTILES_SQUARED * (tiles_per_km * tiles_per_km)
     scattered = rural_people(int(people.sum()), known, policy)
     listed = int(people.sum())
     if listed:
         people = np.floor(people * (max(known - scattered, listed) / listed)).astype(np.int64)
     tiles, values = kernel.settlement_contributions(
         x, y, people,
-        int(policy.min_radius_km**2 * squared_subtiles_per_km2),
+        int(policy.min_radius_km * policy.min_radius_km * squared_subtiles_per_km2),
         2.0 / (math.pi * policy.urban_peak_density_per_km2) * squared_subtiles_per_km2,
         row, col0, col1, grid.ncols, grid.row_cos_q30(),
     )  # fmt: skip
     tiles, values = kernel.merge_by_tile(tiles, values)
     block = policy.rural_block_tiles
-    inhabited = kernel.inhabited_blocks(x, y, block, policy.rural_halo_blocks, grid.ncols, grid.nrows)
+    kernel.mark_inhabited_blocks(x, y, block, policy.rural_halo_blocks, inhabited)
     area = kernel.inhabited_area(row, col0, col1, inhabited, block, grid.row_area_cm2())
-    if scattered and not area:
+    everywhere = scattered > 0 and not area
+    if everywhere:
         inhabited[:] = True
         area = kernel.inhabited_area(row, col0, col1, inhabited, block, grid.row_area_cm2())
+    first, last = int(row[0]), int(row[-1]) + 1
     rural_micro = np.zeros(grid.nrows, np.int64)
     if scattered:
-        rural_micro = np.floor(grid.row_area_cm2() * (scattered * kernel.MICRO / area)).astype(np.int64)
-    return kernel.population_runs(row, col0, col1, tiles, values, rural_micro, inhabited, block, grid.ncols)
+        per_cm2 = scattered * kernel.MICRO / area
+        rural_micro[first:last] = np.floor(grid.row_area_cm2()[first:last] * per_cm2).astype(np.int64)
+    runs = kernel.population_runs(row, col0, col1, tiles, values, rural_micro, inhabited, block, grid.ncols)
+    if everywhere:
+        inhabited[:] = False
+    elif len(y):
+        rows = (np.array([y.min(), y.max()]) >> 32) // block + [
+            -policy.rural_halo_blocks,
+            policy.rural_halo_blocks + 1,
+        ]
+        inhabited[max(int(rows[0]), 0) : int(rows[1])] = False
+    return runs

@@ -1,7 +1,8 @@
-"""S1's result: which tiles belong to which country, as row spans, and which of them a border runs through.
+"""S1's result: which tiles belong to which country, as row spans.
 
-Nothing is kept per tile. A country without a tile centre (an atoll, an enclave) gets one *rescue tile*: the tile
-with the largest part of the country in it, ties to the smallest id. Its centre may lie abroad.
+Nothing is kept per tile, and which tiles a border runs through is kept nowhere: it follows from the edges
+(`kernels.containment.tiles_on_border`). A country without a tile centre (an atoll, an enclave) gets one *rescue
+tile*: the tile with the largest part of the country in it, ties to the smallest id. Its centre may lie abroad.
 """
 
 from __future__ import annotations
@@ -76,11 +77,10 @@ class IntegerPolygons:
 
 @dataclass(frozen=True)
 class TileIndex:
-    """Tiles of every country on one grid: spans, boundary spans, and the countries saved by a rescue tile."""
+    """Tiles of every country on one grid: spans, and the countries saved by a rescue tile."""
 
     grid: Grid
     spans: CountrySpans
-    boundary: CountrySpans
     rescue_country: NDArray[np.int16]
     rescue_tile: IntArray
 
@@ -104,10 +104,6 @@ class TileIndex:
         for rescued, tile in zip(self.rescue_country, self.rescue_tile, strict=True):
             inside &= ~((country == rescued) & (tile_id == tile))
         return inside
-
-    def on_boundary(self, country: NDArray[np.int16], tile_id: IntArray) -> NDArray[np.bool_]:
-        """Whether a border of the country runs through each tile."""
-        return self.boundary.contains(country, tile_id, self.grid.ncols)
 
 
 def integer_polygons(polygons: Polygons, grid: Grid) -> IntegerPolygons:
@@ -157,7 +153,6 @@ def build_tile_index(world: World, grid: Grid) -> TileIndex:
     """
     polygons = integer_polygons(world.polygons, grid)
     spans: list[SpanArray] = []
-    boundary: list[SpanArray] = []
     rescued: list[tuple[int, int]] = []
     for country, iso in enumerate(world.countries.iso):
         x, y, ring_start = polygons.of(country)
@@ -169,21 +164,18 @@ def build_tile_index(world: World, grid: Grid) -> TileIndex:
                 where=f"country {iso}",
                 next_step="repair the geometry (closed rings, no gap at the antimeridian) and rebuild the world",
             )
-        edge_tiles = scanline.boundary_spans(x, y, ring_start, grid.ncols, grid.nrows)
-        if not len(found) and len(edge_tiles):
-            tile = _rescue_tile(x, y, ring_start, edge_tiles, grid)
+        if not len(found) and len(x):
+            tile = _rescue_tile(x, y, ring_start, grid)
             if tile >= 0:
                 rescued.append((country, tile))
                 row, column = divmod(tile, grid.ncols)
                 found = np.array([[row, column, column + 1]], np.int32)
         spans.append(found)
-        boundary.append(edge_tiles)
     if not any(len(found) for found in spans):
         raise _no_tiles(world, grid)
     return TileIndex(
         grid,
         CountrySpans.from_list(spans),
-        CountrySpans.from_list(boundary),
         np.array([c for c, _ in rescued], np.int16),
         np.array([t for _, t in rescued], np.int64),
     )
@@ -202,15 +194,18 @@ def _no_tiles(world: World, grid: Grid) -> InputError:
     )
 
 
-def _rescue_tile(x: IntArray, y: IntArray, ring_start: IntArray, edge_tiles: SpanArray, grid: Grid) -> int:
+def _rescue_tile(x: IntArray, y: IntArray, ring_start: IntArray, grid: Grid) -> int:
     """The tile with the largest part of a country that holds no tile centre, or -1 if no tile has any.
 
     The part is measured as the containment kernel measures it: by the length of 4,096 lines through the tile.
     """
     rings = np.zeros(len(ring_start) - 1, np.int16)
     edges = build_edge_index(x, y, ring_start, rings, 1, grid.ncols, grid.nrows)
+    border = scanline.boundary_spans(x, y, ring_start, grid.ncols, grid.nrows)
+    if not len(border):
+        return -1
     tiles = np.concatenate(
-        [row * grid.ncols + np.arange(a, b, dtype=np.int64) for row, a, b in edge_tiles.tolist()]
+        [row * grid.ncols + np.arange(a, b, dtype=np.int64) for row, a, b in border.tolist()]
     )
     outside = np.zeros(len(tiles), np.bool_)
     length = tile_overlap_length(edges, np.zeros(len(tiles), np.int16), tiles, outside)

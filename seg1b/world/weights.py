@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg1b.errors import InputError
-from seg1b.kernels.apportionment import quantise_runs
+from seg1b.kernels.apportionment import QuantisedRuns, quantise_runs
 from seg1b.kernels.hilbert import Pieces as Pieces
 from seg1b.kernels.hilbert import cut_runs_at_blocks
+from seg1b.kernels.jit import in_chunks
 from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface
 
@@ -69,11 +70,9 @@ class TileWeights:
 
         Runs of weight 0 can never be drawn and are left out.
         """
-        heavy = self.weight > 0
-        start = np.concatenate(([0], np.cumsum(heavy)))[self.start]
         return cut_runs_at_blocks(
-            start, self.tile0[heavy], self.length[heavy], self.weight[heavy],
-            self.grid.ncols, self.grid.nrows, block_tiles,
+            self.start, self.tile0, self.length, self.weight,
+            self.grid.ncols, self.grid.nrows, block_tiles, without_weight=False,
         )  # fmt: skip
 
 
@@ -82,48 +81,54 @@ def build_weights(surface: PopulationSurface, mix: MixParameters, dp: int) -> Ti
 
     Raises InputError E103_DP_TOO_SMALL if a country has more than 10**dp / 100 tiles.
     """
-    tile0, length, weight, zero_mass = [], [], [], []
-    start = [0]
-    for country in range(len(surface.start) - 1):
-        part = slice(surface.start[country], surface.start[country + 1])
-        runs = surface.length[part]
-        tiles = int(runs.sum(dtype=np.int64))
-        zero_mass.append(tiles > 0 and not surface.population[part].any())
-        if tiles == 0:
-            start.append(start[-1])
-            continue
-        if tiles * _TILES_PER_UNIT > 10**dp:
-            raise InputError(
-                "E103_DP_TOO_SMALL",
-                f"dp = {dp} gives 10^{dp} units to {tiles} tiles of one country; most would weigh nothing",
-                where="s2.tile_weights.yaml: dp",
-                next_step=f"raise dp to at least {len(str(tiles * _TILES_PER_UNIT - 1))}",
-            )
-        row = surface.tile0[part] // surface.grid.ncols
-        mass = _masses(runs, surface.population[part], surface.grid.row_area_cm2()[row], tiles, mix)
-        quantised = quantise_runs(runs, mass, 10**dp)
-        tile0.append(quantised.tile0(surface.tile0[part]))
-        length.append(quantised.length)
-        weight.append(quantised.weight)
-        start.append(start[-1] + len(quantised.length))
-    return TileWeights(
-        surface.grid,
-        dp,
-        np.array(start, np.int64),
-        np.concatenate(tile0),
-        np.concatenate(length),
-        np.concatenate(weight),
-        np.array(zero_mass, np.bool_),
+    countries = len(surface.start) - 1
+    zero_mass = np.zeros(countries, np.bool_)
+    quantised: list[QuantisedRuns | None] = [None] * countries
+
+    def quantise(first: int, last: int) -> None:
+        for country in range(first, last):
+            part = slice(surface.start[country], surface.start[country + 1])
+            runs = surface.length[part]
+            tiles = int(runs.sum(dtype=np.int64))
+            if tiles * _TILES_PER_UNIT > 10**dp:
+                raise _too_few_digits(dp, tiles)
+            if tiles:
+                zero_mass[country] = not surface.population[part].any()
+                quantised[country] = quantise_runs(runs, _masses(surface, part, tiles, mix), 10**dp)
+
+    in_chunks(quantise, countries, surface.start)
+    start = np.cumsum([0, *(0 if q is None else len(q.length) for q in quantised)], dtype=np.int64)
+    same = int(start[-1]) == len(surface.tile0)  # no run was cut in two
+    tile0 = surface.tile0 if same else np.empty(start[-1], np.int64)
+    length = surface.length if same else np.empty(start[-1], np.int32)
+    weight = np.empty(start[-1], np.int64)
+    for country in range(countries):
+        found, quantised[country] = quantised[country], None  # one country after the other is let go
+        if found is not None:
+            own = slice(start[country], start[country + 1])
+            weight[own] = found.weight
+            if not same:
+                tile0[own] = found.tile0(surface.tile0[surface.start[country] : surface.start[country + 1]])
+                length[own] = found.length
+    return TileWeights(surface.grid, dp, start, tile0, length, weight, zero_mass)
+
+
+def _too_few_digits(dp: int, tiles: int) -> InputError:
+    return InputError(
+        "E103_DP_TOO_SMALL",
+        f"dp = {dp} gives 10^{dp} units to {tiles} tiles of one country; most would weigh nothing",
+        where="s2.tile_weights.yaml: dp",
+        next_step=f"raise dp to at least {len(str(tiles * _TILES_PER_UNIT - 1))}",
     )
 
 
-def _masses(
-    length: NDArray[np.int32], population: IntArray, area_cm2: IntArray, tiles: int, mix: MixParameters
-) -> IntArray:
-    """Integer mass per tile of every run."""
+def _masses(surface: PopulationSurface, part: slice, tiles: int, mix: MixParameters) -> IntArray:
+    """Integer mass per tile of every run of a country, whose runs are `part`."""
+    length, population = surface.length[part], surface.population[part]
     people = int((population * length).sum())
     if mix.population == 1.0 and people > 0:
         return population
+    area_cm2 = surface.grid.row_area_cm2()[surface.tile0[part] // surface.grid.ncols]
     area = area_cm2 / float((area_cm2 * length).sum())
     share = population / people if people else area
     mixed = mix.uniform / tiles + mix.area * area + mix.population * share

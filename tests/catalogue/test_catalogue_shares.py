@@ -4,6 +4,7 @@ functions.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -75,6 +76,22 @@ def test_the_table_meets_every_limit() -> None:
     assert (top_share(served, 10) or 1.0) <= 0.3 + 1e-5
     assert float(shares.share @ southern()) >= 0.25 - 1e-5
     assert abs(shares.duality_gap) < 1e-7
+
+
+def test_the_table_and_its_prices_survive_the_last_digits_of_their_inputs() -> None:
+    """GDP per head and southern shares off by 1e-12, as if from another libm: the same table, prices to 1e-9."""
+    table = country_table()
+    expected = project()
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        noise = 1.0 + rng.uniform(-1e-12, 1e-12, (2, len(ISO)))
+        nearby = dataclasses.replace(table, gdp_per_head=table.gdp_per_head * noise[0])
+        south = np.minimum(southern() * noise[1], 1.0)
+        found = country_shares(nearby, south, np.array(AREA_KM2), shares_policy())
+        assert found.share_ppm.tolist() == expected.share_ppm.tolist()
+        assert found.prices == pytest.approx(expected.prices, abs=1e-9)
+        assert found.bound_price == pytest.approx(expected.bound_price, abs=1e-9)
+        assert abs(found.duality_gap) <= 1e-9
 
 
 def test_the_capacity_of_a_micro_state_binds() -> None:

@@ -71,6 +71,33 @@ def test_pieces_are_the_tiles_in_block_order(
         assert pieces.cum[part].tolist() == (np.cumsum(mass) - mass).tolist()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_neither_threads_nor_runs_without_weight_matter(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six countries of 300 runs, cut by some threads, against the runs of weight cut by one."""
+    rng = np.random.default_rng(3)
+    length = rng.integers(1, 40, 1800).astype(np.int32)
+    tile0 = np.cumsum(length + rng.integers(0, 3, 1800), dtype=np.int64) - length.astype(np.int64)
+    weight = rng.integers(0, 3, 1800)
+    start = np.arange(7) * 300
+    heavy = weight > 0
+    monkeypatch.setattr("seg1b.kernels.jit.threads", lambda: 1)
+    expected = cut_runs_at_blocks(
+        np.concatenate(([0], np.cumsum(heavy)))[start],
+        tile0[heavy],
+        length[heavy],
+        weight[heavy],
+        200,
+        400,
+        7,
+    )
+    monkeypatch.setattr("seg1b.kernels.jit.threads", lambda: threads)
+    found = cut_runs_at_blocks(start, tile0, length, weight, 200, 400, 7, without_weight=False)
+    for field in ("start", "tile0", "length", "weight", "cum"):
+        assert np.array_equal(getattr(found, field), getattr(expected, field))
+
+
 def test_tile_ids_beyond_32_bits() -> None:
     """3 arc-seconds: the last tiles of the grid have ids near 9.3e10."""
     ncols, nrows = 4_320_000 // 10, 2_160_000 // 10

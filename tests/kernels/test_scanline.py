@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_worlds import STEPS, UNIT, Ring, Tiles, inside, on_lattice, short_way, tiles_inside, tiles_of_spans
 
+from seg1b.kernels.containment import build_edge_index, tiles_on_border
 from seg1b.kernels.scanline import boundary_spans, canonical_edge, polygon_spans, span_lookup
 
 COLUMNS, ROWS = 16, 8
@@ -28,6 +29,15 @@ def tiles(*rings: Ring) -> Tiles:
 def boundary(*rings: Ring) -> Tiles:
     """The tiles that the polygon's edges meet."""
     return tiles_of_spans(boundary_spans(*on_lattice(rings, COLUMNS), COLUMNS, ROWS))
+
+
+def on_border(*rings: Ring) -> Tiles:
+    """Border tiles of lattice rings, from the index of their edges."""
+    x, y, start = on_lattice(rings, COLUMNS)
+    edges = build_edge_index(x, y, start, np.zeros(len(start) - 1, np.int16), 1, COLUMNS, ROWS)
+    tile = np.arange(COLUMNS * ROWS, dtype=np.int64)
+    found = tiles_on_border(edges, np.zeros(len(tile), np.int16), tile)
+    return {divmod(int(t), COLUMNS) for t in tile[found]}
 
 
 def rectangle(west: int, north: int, east: int, south: int) -> Ring:
@@ -176,8 +186,9 @@ def test_nothing_makes_nothing() -> None:
 
 def test_an_edge_on_the_antimeridian_touches_both_sides() -> None:
     """Tiles west and east of it, and all along a crossing edge."""
-    assert boundary(rectangle(0, 5, 6, 7)) == {(1, 15), (1, 0), (1, 1)}
-    assert boundary([(-6, 5), (6, 5), (6, 6), (-6, 6)]) == {(1, 14), (1, 15), (1, 0), (1, 1)}
+    for tiles_met in (boundary, on_border):
+        assert tiles_met(rectangle(0, 5, 6, 7)) == {(1, 15), (1, 0), (1, 1)}
+        assert tiles_met([(-6, 5), (6, 5), (6, 6), (-6, 6)]) == {(1, 14), (1, 15), (1, 0), (1, 1)}
 
 
 def test_both_neighbours_see_the_same_edge() -> None:
@@ -262,8 +273,8 @@ def test_neighbours_share_the_tiles_out(
 
 @settings(max_examples=60)
 @given(rings=polygons)
-def test_boundary_spans_are_exactly_the_tiles_that_edges_meet(rings: list[list[tuple[int, int]]]) -> None:
-    """Closed tiles against closed segments, turned round the world."""
+def test_border_tiles_are_exactly_the_tiles_that_edges_meet(rings: list[list[tuple[int, int]]]) -> None:
+    """Closed tiles against closed segments, turned round the world; as spans, and asked tile by tile."""
     lines = []
     for ring in rings:
         for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True):
@@ -278,6 +289,8 @@ def test_boundary_spans_are_exactly_the_tiles_that_edges_meet(rings: list[list[t
         if shape.intersects(shapely.box(c * STEPS, r * STEPS, (c + 1) * STEPS, (r + 1) * STEPS))
     }
     assert boundary(*rings) == expected
+    with_edges = [ring for ring in rings if len({(vx % WIDTH, vy) for vx, vy in ring}) > 1]
+    assert on_border(*rings) == boundary(*with_edges)  # a ring that is one point has no edge
 
 
 @settings(max_examples=30)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from seg1b.kernels.surface import (
     MICRO,
     inhabited_area,
-    inhabited_blocks,
+    mark_inhabited_blocks,
     merge_by_tile,
     population_runs,
     row_offsets,
@@ -25,6 +25,15 @@ EQUATOR = np.full(ROWS, 1 << 30, np.int64)
 Spans = list[tuple[int, int, int]]
 Int32Array = npt.NDArray[np.int32]
 EVERYWHERE: Spans = [(r, 0, COLUMNS) for r in range(ROWS)]
+
+
+def inhabited_blocks(
+    x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], block_tiles: int, halo: int
+) -> npt.NDArray[np.bool_]:
+    """The marked blocks of the small grid."""
+    found = np.zeros((-(-ROWS // block_tiles), -(-COLUMNS // block_tiles)), np.bool_)
+    mark_inhabited_blocks(x, y, block_tiles, halo, found)
+    return found
 
 
 def columns_of(spans: Spans) -> tuple[Int32Array, Int32Array, Int32Array]:
@@ -157,16 +166,16 @@ def test_row_offsets_count_rows_without_spans() -> None:
 def test_blocks_round_a_settlement() -> None:
     """The block and its eight neighbours; at column 0 three of these are the last blocks of their rows."""
     x, y = np.array([0], np.int64), np.array([5 * UNIT], np.int64)
-    found = inhabited_blocks(x, y, 4, 1, COLUMNS, ROWS)
+    found = inhabited_blocks(x, y, 4, 1)
     assert found.shape == (3, 6)
     assert np.argwhere(found).tolist() == [[r, c] for r in range(3) for c in (0, 1, 5)]
-    assert np.argwhere(inhabited_blocks(x, y, 4, 0, COLUMNS, ROWS)).tolist() == [[1, 0]]
+    assert np.argwhere(inhabited_blocks(x, y, 4, 0)).tolist() == [[1, 0]]
 
 
 def test_blocks_that_do_not_fill_the_world() -> None:
     """24 columns in blocks of 5: the fifth block has four columns and is the neighbour of the first."""
     x, y = np.array([23 * UNIT], np.int64), np.array([0], np.int64)
-    found = inhabited_blocks(x, y, 5, 1, COLUMNS, ROWS)
+    found = inhabited_blocks(x, y, 5, 1)
     assert np.argwhere(found).tolist() == [[r, c] for r in range(2) for c in (0, 3, 4)]
 
 
@@ -268,7 +277,7 @@ def test_merging_equals_a_dictionary(pairs: list[tuple[int, int]], base: int, st
 def test_blocks_equal_a_search(places: list[tuple[int, int]], size: int, halo: int) -> None:
     """A block is inhabited if a settled block is at most `halo` blocks away, round the world."""
     x, y = (np.array([p[k] * UNIT + 9 for p in places], np.int64) for k in range(2))
-    found = inhabited_blocks(x, y, size, halo, COLUMNS, ROWS)
+    found = inhabited_blocks(x, y, size, halo)
     wide = -(-COLUMNS // size)
     for (r, c), state in np.ndenumerate(found):
         near = [

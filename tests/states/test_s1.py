@@ -25,7 +25,7 @@ WORLD = small_world(
 
 
 def test_published_and_loaded_are_the_same(tmp_path: Path) -> None:
-    """Spans, boundary spans, a rescue tile, and a country without a tile."""
+    """Spans, a rescue tile, and a country without a tile."""
     store = Store.open(tmp_path / "store")
     made = s1_tile_index.run(store, KEY, WORLD, POLICY)
     loaded = s1_tile_index.load(store, KEY, len(WORLD.countries))
@@ -84,4 +84,4 @@ def test_the_real_world_survives_the_store(tmp_path: Path, real_world: World) ->
         tables = store.manifest("s1", KEY).tables
         digests.append({table: entry.logical_digest for table, entry in tables.items()})
     assert digests[0] == digests[1]
-    assert set(digests[0]) == {"spans", "boundary_spans", "rescue_tiles"}
+    assert set(digests[0]) == {"spans", "rescue_tiles"}

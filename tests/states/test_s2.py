@@ -61,6 +61,20 @@ def test_split_runs_keep_their_people(tmp_path: Path) -> None:
         assert np.array_equal(surface.population_at(asked, tile), plain.population_at(asked, tile))
 
 
+def test_rows_at_once_and_threads_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row at a time with one thread, or all at once with two: the same file, byte for byte, and table."""
+    index = build_tile_index(WORLD, Grid(360))
+    found = []
+    for rows, threads in ((1 << 23, 2), (7, 1)):
+        monkeypatch.setattr("seg1b.states.s2_weights._ROWS_AT_ONCE", rows)
+        monkeypatch.setattr("seg1b.kernels.jit.threads", lambda threads=threads: threads)
+        store = Store.open(tmp_path / str(rows))
+        s2_weights.run_weights(store, KEY, WORLD, index, POLICY)
+        manifest = store.manifest("s2w", KEY)
+        found.append((manifest.tables["runs"].logical_digest, manifest.files["runs.parquet"].sha256))
+    assert found[0] == found[1]
+
+
 def test_too_few_digits_publish_nothing(tmp_path: Path) -> None:
     """dp = 6 cannot serve a country of more than 10,000 tiles."""
     store = Store.open(tmp_path / "store")

@@ -217,7 +217,7 @@ def test_points_outside_tile_and_country_are_counted(world: WorldModel, tables: 
     """One point in the next tile, one in the sea, one at no place at all."""
     tile_deg = 1 / world.grid.tiles_per_degree
     lon = np.array(tables.lon_deg)
-    inland = int(np.flatnonzero(~world.index.on_boundary(tables.assigned.country, tables.assigned_tile))[0])
+    inland = int(np.flatnonzero(~world.on_boundary(tables.assigned.country, tables.assigned_tile))[0])
     lon[inland] += tile_deg
     found = replay(world, dataclasses.replace(tables, lon_deg=lon))
     assert found.violations["points_outside_tile"] == 1

@@ -88,13 +88,17 @@ def test_pixels_become_runs(tmp_path: Path) -> None:
     ]
 
 
-def test_strips_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One row at a time or all at once."""
+@pytest.mark.parametrize("threads", [1, 2])
+def test_strips_and_threads_do_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """One row at a time or all at once, by one thread or two."""
     values = np.random.default_rng(1).integers(0, 3, (4, 8)).astype(np.float32)
     world = two_countries(tmp_path, save_raster(tmp_path / "p.tif", values))
     index = build_tile_index(world, GRID)
     expected = build_raster_surface(world, index)
-    monkeypatch.setattr("seg1b.world.raster_surface._STRIP_ROWS", 3)
+    monkeypatch.setattr("seg1b.world.raster._PIXELS_PER_STRIP", 2)
+    monkeypatch.setattr("seg1b.kernels.jit.threads", lambda: threads)
     found = build_raster_surface(world, index)
     for field in ("start", "tile0", "length", "population"):
         assert np.array_equal(getattr(found, field), getattr(expected, field))

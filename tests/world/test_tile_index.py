@@ -16,7 +16,12 @@ import shapely
 from small_worlds import Tiles, bits, box, small_world, tiles_of_spans
 
 from seg1b.errors import InputError
+from seg1b.kernels.scanline import boundary_spans, polygon_spans
 from seg1b.lanes.world_stage import WorldStage
+from seg1b.policy.models import TileIndexPolicy
+from seg1b.states import s1_tile_index
+from seg1b.store.state_keys import state_key
+from seg1b.store.store import Store
 from seg1b.world.content import World
 from seg1b.world.grid import Grid
 from seg1b.world.tile_index import TileIndex, build_tile_index, integer_polygons
@@ -55,7 +60,6 @@ def test_boxes_of_whole_degrees() -> None:
     first = np.zeros(4, np.int16)
     assert index.spans.contains(first, asked, 360).tolist() == [True, True, False, False]
     assert index.centre_inside(first, asked).tolist() == [True, True, False, False]
-    assert index.on_boundary(first, asked).tolist() == [False, True, True, False]
     assert index.centre_inside(first + 1, asked).tolist() == [False, False, True, True]
 
 
@@ -76,7 +80,6 @@ def test_a_country_smaller_than_a_tile_gets_the_tile_that_holds_it() -> None:
     tile = index.rescue_tile
     assert not index.centre_inside(np.zeros(1, np.int16), tile).any()
     assert index.centre_inside(np.ones(1, np.int16), tile).all()
-    assert index.on_boundary(np.zeros(1, np.int16), tile).all()
 
 
 def test_the_rescue_tile_has_the_largest_part() -> None:
@@ -219,15 +222,30 @@ def test_golden_tile_count_at_30_seconds(world_stage: WorldStage) -> None:
 
 
 def test_spans_of_the_real_world_are_ascending(world_stage: WorldStage) -> None:
-    """Per country, by row and column, disjoint, none adjacent; boundary spans too."""
-    index = world_stage.world.index
-    for spans in (index.spans, index.boundary):
-        country = np.repeat(np.arange(len(spans.start) - 1), np.diff(spans.start))
-        assert (spans.col0 < spans.col1).all()
-        assert spans.col1.max() <= 43_200
-        end = (country * 21_600 + spans.row) * 43_201 + spans.col1
-        assert (np.diff(end) > 0).all()
-        assert (((country * 21_600 + spans.row) * 43_201 + spans.col0)[1:] > end[:-1]).all()
+    """Per country, by row and column, disjoint, none adjacent."""
+    spans = world_stage.world.index.spans
+    country = np.repeat(np.arange(len(spans.start) - 1), np.diff(spans.start))
+    assert (spans.col0 < spans.col1).all()
+    assert spans.col1.max() <= 43_200
+    end = (country * 21_600 + spans.row) * 43_201 + spans.col1
+    assert (np.diff(end) > 0).all()
+    assert (((country * 21_600 + spans.row) * 43_201 + spans.col0)[1:] > end[:-1]).all()
+
+
+@pytest.mark.parametrize("iso", ["FJ", "RU", "VA", "AQ"])
+def test_border_tiles_of_the_real_world(world_stage: WorldStage, iso: str) -> None:
+    """The edges of a country, asked of every tile near its border, know what the scan-line knows of all at once."""
+    world, country = world_stage.world, world_stage.world.country_index[iso]
+    columns = world.grid.ncols
+    met = boundary_spans(*world.polygons.of(country), columns, world.grid.nrows).astype(np.int64)
+    length = met[:, 2] - met[:, 1]
+    within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    tile = np.repeat(met[:, 0] * columns + met[:, 1], length) + within
+    near = np.unique(np.concatenate([tile, tile - 1, tile + 1, tile - columns, tile + columns]))
+    near = near[(near >= 0) & (near < world.grid.n_tiles)]
+    found = world.on_boundary(np.full(len(near), country, np.int16), near)
+    assert np.array_equal(near[found], tile)
+    assert world.on_boundary(world.index.rescue_country, world.index.rescue_tile).all()
 
 
 @pytest.mark.parametrize("iso", ["FJ", "RU", "NZ", "LS", "ZA", "VA", "CA"])
@@ -235,7 +253,8 @@ def test_border_tiles_of_the_real_world_agree_with_shapely(world_stage: WorldSta
     """Antimeridian, enclave, hole and fjords: the centres of tiles on the border, against another library."""
     world = world_stage.world
     polygons, country = world.polygons, world.country_index[iso]
-    grid, boundary = world.grid, world.index.boundary.of(country)
+    grid = world.grid
+    boundary = boundary_spans(*polygons.of(country), grid.ncols, grid.nrows).T
     width = grid.ncols * grid.unit
     rng = np.random.default_rng(7)
     picked = rng.integers(0, len(boundary[0]), 400)
@@ -285,3 +304,85 @@ def test_threads_and_processes_give_the_same_bits(real_world: World) -> None:
         [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
     )
     assert output.stdout.strip() == expected
+
+
+# -- 3 arc-seconds: 93 billion tiles, ids beyond 32 bits --------------------------------------------------------------
+
+FINE = Grid(3)
+VECTORS = Path(__file__).parents[1] / "vectors" / "tile_index_3s.txt"
+
+
+def tiles_by_crossings(world: World, iso: str) -> Tiles:
+    """Tiles whose centre has an odd number of edges to its west, one by one, in Python's integers."""
+    x, y, ring_start = integer_polygons(world.polygons, FINE).of(world.countries.index_of[iso])
+    edges = [
+        (int(x[k]), int(y[k]), int(x[k + 1]), int(y[k + 1]))
+        for a, b in pairwise(ring_start.tolist())
+        for k in range(a, b - 1)
+    ]
+    half = FINE.unit // 2
+    found = set()
+    for row in range(int(y.min()) >> 32, (int(y.max()) >> 32) + 1):
+        cy = row * FINE.unit + half
+        level = [edge for edge in edges if (edge[1] <= cy) != (edge[3] <= cy)]
+        for col in range(int(x.min()) >> 32, (int(x.max()) >> 32) + 1):
+            cx = col * FINE.unit + half
+            west = 0
+            for x0, y0, x1, y1 in level:
+                side = (cy - y0) * (x1 - x0) - (cx - x0) * (y1 - y0)
+                west += (side if y1 > y0 else -side) <= 0
+            if west % 2:
+                found.add((row, col))
+    return found
+
+
+@pytest.mark.parametrize("iso", ["MC", "VA"])
+def test_small_countries_at_three_seconds(real_world: World, iso: str) -> None:
+    """Row, first column and column after the last, as recorded; and the record is what counting edges gives."""
+    country = real_world.countries.index_of[iso]
+    polygons = integer_polygons(real_world.polygons, FINE)
+    spans, closed = polygon_spans(*polygons.of(country), FINE.ncols, FINE.nrows)
+    assert closed
+    recorded = [line.split() for line in VECTORS.read_text().splitlines() if line.startswith(iso)]
+    assert spans.tolist() == [[int(value) for value in line[1:]] for line in recorded]
+    assert tiles_of_spans(spans) == tiles_by_crossings(real_world, iso)
+
+
+def test_the_last_tiles_of_the_finest_grid(tmp_path: Path) -> None:
+    """A box in the south-eastern corner, through the store: columns up to 432,000, tile ids near 9.3e10."""
+    world = small_world({"AA": [box(179.9, -90.0, 180.0, -89.95)]})
+    store = Store.open(tmp_path / "store")
+    key = state_key("s1", 1, None, {}, {}, None)
+    s1_tile_index.run(store, key, world, TileIndexPolicy(resolution_arcsec=3, predicate="center"))
+    index = s1_tile_index.load(store, key, 1)
+    assert index.spans.row.tolist() == list(range(215_940, 216_000))
+    assert set(index.spans.col0.tolist()) == {431_880}
+    assert set(index.spans.col1.tolist()) == {432_000}
+    assert index.tiles.tolist() == [60 * 120]
+    last = FINE.n_tiles - 1
+    asked = np.array([last, last - 119, last - 120, last - 60 * FINE.ncols])
+    assert last > 9e10
+    assert index.spans.contains(np.zeros(4, np.int16), asked, FINE.ncols).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert index.centre_inside(np.zeros(1, np.int16), asked[:1]).all()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_the_whole_world_at_three_seconds() -> None:
+    """31 billion tiles in a process that may take 1 GB; counted once and kept."""
+    program = """
+from seg1b.world.bundle import load_world
+from seg1b.world.grid import Grid
+from seg1b.world.tile_index import build_tile_index
+index = build_tile_index(load_world(), Grid(3))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(index.tiles.sum(), len(index.rescue_tile), peak.split()[1])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    tiles, rescued, peak_kb = (int(word) for word in done.stdout.split())
+    assert (tiles, rescued) == (30_854_101_220, 0)
+    assert peak_kb < 1_000_000
