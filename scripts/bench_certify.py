@@ -1,7 +1,7 @@
 """Measure a whole certification: wall time, CPU time and memory of all its processes, cold and warm.
 
 Cold: an empty store and an empty JIT cache. Warm: JIT and the world (S0 to S2) cached, S3 to S9 absent. Memory is the
-largest sum of proportional set sizes (PSS) over the process tree, sampled ten times a second.
+largest sum of proportional set sizes (PSS) over the process tree, sampled twice a second.
 
     python scripts/bench_certify.py [--executor ray|serial] [--repeat 3] [--json]
 """
