@@ -24,6 +24,7 @@ from seg1b.lanes.identity import SeedFacts, manifest_fingerprint
 from seg1b.lanes.shards import Shard
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
+from seg1b.scoring.measure import SiteTally, tally_blocks
 from seg1b.scoring.score import Score
 from seg1b.scoring.sites import Sites
 from seg1b.states import (
@@ -62,6 +63,7 @@ from seg1b.store.tables import hive_digest, partitioned_digest
 
 STAGE = "world_stage"
 CATALOGUE_STATE = "cat"
+BLOCK_SITES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -293,7 +295,10 @@ def finish_seed(
         requirements = s9_replay.check_requirements(stage.world, catalogue, pairs, policies)
         replay = s9_replay.joined(requirements, replays)
         s9_validation.require_scorable(replay)
-        validation = s9_validation.conclude(read_sites(store, stage, keys), replay, stage.context, seed)
+        with times.of("S9.tally"):
+            tally = read_tally(store, stage, keys, seed)
+        with times.of("S9.score"):
+            validation = s9_validation.conclude(tally, replay, stage.context, seed)
         digests = logical_digests(store, keys)
         if not store.has(s9_validation.STATE, keys["S9"]):
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
@@ -348,20 +353,27 @@ def logical_digests(store: Store, keys: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def read_sites(store: Store, stage: WorldStage, keys: Mapping[str, str]) -> Sites:
-    """The published egress of a seed, to be scored."""
+def read_tally(store: Store, stage: WorldStage, keys: Mapping[str, str], seed: int) -> SiteTally:
+    """The tally of a seed's published egress, read a block at a time."""
     iso = stage.world.iso
-    reader = store.open_table("s8", keys["S8"], s8_egress.TABLE)
-    total = reader.rows
-    found = SiteKeys(np.empty(total, np.int16), np.empty(total, np.uint64), np.empty(total, np.int32))
-    lon, lat = np.empty(total), np.empty(total)
     position = {code: index for index, code in enumerate(iso)}
-    first = 0
-    for code, rows in reader.partitions((*s8_egress.SITE_ORDER_KEY, "lon_deg", "lat_deg")):
-        part = slice(first, first + rows.num_rows)
-        found.country[part] = position[str(code)]
-        found.merchant_id[part] = column(rows, "merchant_id", np.uint64)
-        found.site_order[part] = column(rows, "site_order", np.int32)
-        lon[part], lat[part] = column(rows, "lon_deg", np.float64), column(rows, "lat_deg", np.float64)
-        first = part.stop
-    return egress_sites(found, lon, lat, stage.world.grid)
+    whole = store.open_table("s8", keys["S8"], s8_egress.TABLE)
+    blocks = [
+        (code, first, min(BLOCK_SITES, rows - first))
+        for code, rows in whole.partition_rows
+        for first in range(0, rows, BLOCK_SITES)
+    ]
+
+    def read(first: int, stop: int) -> Iterator[Sites]:
+        reader = store.open_table("s8", keys["S8"], s8_egress.TABLE)  # one for each thread
+        for code, begin, rows in blocks[first:stop]:
+            table = reader.slice(code, begin, rows, (*s8_egress.SITE_ORDER_KEY, "lon_deg", "lat_deg"))
+            site_keys = SiteKeys(
+                np.full(rows, position[str(code)], np.int16),
+                column(table, "merchant_id", np.uint64),
+                column(table, "site_order", np.int32),
+            )
+            lon, lat = column(table, "lon_deg", np.float64), column(table, "lat_deg", np.float64)
+            yield egress_sites(site_keys, lon, lat, stage.world.grid)
+
+    return tally_blocks(read, np.array([rows for _, _, rows in blocks], np.int64), seed, stage.context)
