@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from seg1b.catalogue.bundle import write_synthesis
 from seg1b.catalogue.synthesise import synthesise
@@ -40,16 +39,18 @@ from seg1b.states import (
 )
 from seg1b.states.plan import BY_NAME, SHARDED_STATES, keys_for, world_externals
 from seg1b.states.s9_replay import Replay
-from seg1b.states.seed_tables import SiteKeys, SiteTables, egress_sites, join_egress
+from seg1b.states.seed_tables import SiteKeys, egress_sites
 from seg1b.states.shard import (
     ASSIGNMENT_TABLE,
+    BLOCK_SITES,
     JITTER_TABLE,
     PLAN_TABLE,
     SeedIdentity,
     ShardRun,
     StageTimes,
-    shard_partitions,
+    units,
 )
+from seg1b.states.shard_tables import ShardTables
 from seg1b.states.tables import (
     COUNTRY,
     Pairs,
@@ -59,11 +60,11 @@ from seg1b.states.tables import (
     plan_to_arrow,
 )
 from seg1b.store.store import Store
-from seg1b.store.tables import hive_digest, partitioned_digest
+from seg1b.store.tables import TableHasher
 
 STAGE = "world_stage"
 CATALOGUE_STATE = "cat"
-BLOCK_SITES = 1 << 20
+_WITNESSED = {PLAN_TABLE: (), ASSIGNMENT_TABLE: (), JITTER_TABLE: (), s8_egress.TABLE: s8_egress.DERIVED}
 
 
 @dataclass(frozen=True)
@@ -208,33 +209,26 @@ def check_shard(
     """S9's replay of the countries of one shard, from what S3 to S8 published."""
     stage: WorldStage = shared[STAGE]
     times = StageTimes()
+    replays = []
     with times.of("S9"):
-        tables = read_shard(store, stage, identity.keys, shard)
-        replay = s9_replay.run_countries(
-            stage.world, tables, tables.pairs, policies, identity.seed, identity.manifest_fingerprint
-        )
-    return ShardCheck(replay, times)
-
-
-def read_shard(store: Store, stage: WorldStage, keys: Mapping[str, str], shard: Shard) -> SiteTables:
-    """Everything that was published of a shard's countries."""
-    iso = stage.world.iso
-    codes = [iso[country] for country in shard.countries]
-
-    def partitions(state: str, table: str) -> Iterator[tuple[str, pa.Table]]:
-        return shard_partitions(store, state, keys[state], shard.name, table, codes)
-
-    def rows(state: str, table: str) -> pa.Table:
-        return pa.concat_tables([found for _, found in partitions(state, table)])
-
-    return SiteTables.from_arrow(
-        iso,
-        s3_requirements.load(store, keys["S3"], iso, shard.countries),
-        rows("S4", PLAN_TABLE),
-        rows("S5", ASSIGNMENT_TABLE),
-        rows("S6", JITTER_TABLE),
-        join_egress(iso, partitions("S8", s8_egress.TABLE)),
-    )
+        pairs = s3_requirements.load(store, identity.keys["S3"], stage.world.iso, shard.countries)
+        tables = ShardTables(store, stage.world.iso, identity.keys, shard.name)
+        for unit in units(pairs):
+            with times.of("S9.read"):
+                blocks = tables.blocks(unit)
+            while True:
+                with times.of("S9.read"):
+                    block = next(blocks, None)
+                if block is None:
+                    break
+                with times.of("S9.replay"):
+                    replays.append(
+                        s9_replay.run_countries(
+                            stage.world, block.tables, block.tables.pairs, policies, identity.seed,
+                            identity.manifest_fingerprint, numbering=block.numbering,
+                        )
+                    )  # fmt: skip
+    return ShardCheck(s9_replay.summed(replays), times)
 
 
 def witness_seed(
@@ -250,17 +244,21 @@ def witness_digests(
     stage: WorldStage, policies: Policies, seed: int, manifest_fingerprint: str, pairs: Pairs
 ) -> dict[str, str]:
     """Logical digests of S4, S5, S6 and S8, made in memory as one shard: the reproducibility witness."""
-    world = stage.world
-    plan = s4_allocation.run(world, pairs, policies.allocation, seed).plan
-    tile_id = s5_assignment.run(world.iso, pairs, plan, policies.assignment, seed, manifest_fingerprint)
-    placement = s6_jitter.run(world, pairs, tile_id, policies.jitter, seed, manifest_fingerprint)
-    egress = s8_egress.country_tables(world.iso, pairs, placement, stage.attribution)
-    return {
-        PLAN_TABLE: partitioned_digest(plan_to_arrow(world.iso, plan), COUNTRY),
-        ASSIGNMENT_TABLE: partitioned_digest(assignment_to_arrow(world.iso, pairs, tile_id), COUNTRY),
-        JITTER_TABLE: partitioned_digest(jitter_to_arrow(world.iso, pairs, placement), COUNTRY),
-        s8_egress.TABLE: hive_digest(egress, s8_egress.DERIVED),
-    }
+    world, iso = stage.world, stage.world.iso
+    hashers = {table: TableHasher(derived) for table, derived in _WITNESSED.items()}
+    for unit in units(pairs):
+        plan = s4_allocation.run(world, unit.pairs, policies.allocation, seed).plan
+        row_start = plan.rows_of_pairs(unit.pairs)
+        for part in unit.blocks:
+            block, rows = unit.pairs.rows(part), plan.rows(slice(row_start[part.start], row_start[part.stop]))
+            tile_id = s5_assignment.run(iso, block, rows, policies.assignment, seed, manifest_fingerprint)
+            placement = s6_jitter.run(world, block, tile_id, policies.jitter, seed, manifest_fingerprint)
+            hashers[PLAN_TABLE].extend(plan_to_arrow(iso, rows), COUNTRY)
+            hashers[ASSIGNMENT_TABLE].extend(assignment_to_arrow(iso, block, tile_id), COUNTRY)
+            hashers[JITTER_TABLE].extend(jitter_to_arrow(iso, block, placement), COUNTRY)
+            for key, table in s8_egress.country_tables(iso, block, placement, stage.attribution).items():
+                hashers[s8_egress.TABLE].append(key, table)
+    return {table: hasher.hexdigest() for table, hasher in hashers.items()}
 
 
 def finish_seed(

@@ -27,7 +27,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 MEDIAN_SITES_MIN = 2
 DIAGNOSTIC_SITES_MIN = 50
-REFERENCE_SITES_MAX = 2_000_000
+REFERENCE_SITES_MAX = 500_000
 """Above it the tests are not made: finding the reference's neighbours would cost as much as finding the seed's, and
 tests of so many sites call any difference significant."""
 
