@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.jit import in_chunks, njit
+from seg1b.kernels.jit import in_chunks, inline, njit
 from seg1b.kernels.sphere import EARTH_RADIUS_M, arc_m, chord_squared, unit_vectors
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -177,7 +177,8 @@ def _mark_cells(lon_deg: Any, width_deg: Any, south: Any, north: Any, marked: An
 # The tree
 
 
-def _spread_bits(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+@inline
+def _spread_bits(x: Any) -> Any:
     x = (x | x << np.uint64(32)) & np.uint64(0x1F00000000FFFF)
     x = (x | x << np.uint64(16)) & np.uint64(0x1F0000FF0000FF)
     x = (x | x << np.uint64(8)) & np.uint64(0x100F00F00F00F00F)
@@ -185,41 +186,64 @@ def _spread_bits(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return (x | x << np.uint64(2)) & np.uint64(0x1249249249249249)
 
 
+@njit
+def _morton_cell(coordinate: float) -> Any:
+    """Number, 0 to 2**21 - 1, of the cell that a coordinate from -1 to 1 lies in."""
+    cell = np.int64((coordinate + 1.0) * 0.5 * _MORTON_CELLS)
+    return np.uint64(min(max(cell, np.int64(0)), np.int64(_MORTON_CELLS)))
+
+
+@njit
+def _morton_keys(vectors: Any, first: int, stop: int, key: Any) -> None:
+    for i in range(first, stop):
+        x = _spread_bits(_morton_cell(vectors[i, 0]))
+        y = _spread_bits(_morton_cell(vectors[i, 1]))
+        z = _spread_bits(_morton_cell(vectors[i, 2]))
+        key[i] = x | y << np.uint64(1) | z << np.uint64(2)
+
+
 def morton_order(vectors: FloatArray) -> npt.NDArray[np.int64]:
-    """Order, int64[n], that sorts unit vectors along a space-filling Morton curve of 21 bits per axis; ties
-    by index.
-    """
-    cell = np.clip(((vectors + 1.0) * 0.5 * _MORTON_CELLS).astype(np.int64), 0, int(_MORTON_CELLS))
-    x, y, z = (_spread_bits(cell[:, axis].astype(np.uint64)) for axis in range(3))
-    return np.argsort(x | y << np.uint64(1) | z << np.uint64(2), kind="stable")
+    """An order, int64[n], that sorts unit vectors along a space-filling Morton curve of 21 bits per axis."""
+    key = np.empty(len(vectors), np.uint64)
+    in_chunks(lambda first, stop: _morton_keys(vectors, first, stop, key), len(key))
+    return np.argsort(key)
 
 
 def _tree(lon_deg: FloatArray, lat_deg: FloatArray) -> _Tree:
     vectors = unit_vectors(lon_deg, lat_deg)
     order = morton_order(vectors)
-    points = vectors[order]
     leaves = 1
-    while leaves * LEAF_SIZE < len(points):
+    while leaves * LEAF_SIZE < len(order):
         leaves *= 2
-    return _Tree(points, order, _tree_boxes(points, leaves), leaves)
-
-
-def _tree_boxes(points: FloatArray, leaves: int) -> FloatArray:
-    """Boxes (min xyz, max xyz), float64[2*leaves, 6], of a complete binary tree; node i has children 2i and
-    2i+1. Box 0 belongs to no node; a box without points is infinitely inside out.
-    """
-    boxes = np.empty((2 * leaves, 6))
+    points, boxes = np.empty_like(vectors), np.empty((2 * leaves, 6))
     boxes[0] = np.inf
-    for corner, nothing, extreme in ((slice(0, 3), np.inf, np.minimum), (slice(3, 6), -np.inf, np.maximum)):
-        padded = np.full((leaves * LEAF_SIZE, 3), nothing)
-        padded[: len(points)] = points
-        boxes[leaves:, corner] = extreme.reduce(padded.reshape(leaves, LEAF_SIZE, 3), axis=1)
-        level = leaves
-        while level > 1:
-            children = boxes[level : 2 * level, corner]
-            boxes[level // 2 : level, corner] = extreme(children[0::2], children[1::2])
-            level //= 2
-    return boxes
+    in_chunks(lambda first, stop: _fill_leaves(vectors, order, leaves, first, stop, points, boxes), leaves)
+    _fill_nodes(boxes, leaves)
+    return _Tree(points, order, boxes, leaves)
+
+
+@njit
+def _fill_leaves(
+    vectors: Any, order: Any, leaves: int, first: int, stop: int, points: Any, boxes: Any
+) -> None:
+    """Points in order, and boxes (min xyz, max xyz) of leaves first to stop; without points infinitely inside out."""
+    for leaf in range(first, stop):
+        for axis in range(3):
+            low, high = np.inf, -np.inf
+            for i in range(leaf * LEAF_SIZE, min((leaf + 1) * LEAF_SIZE, len(order))):
+                value = vectors[order[i], axis]
+                points[i, axis] = value
+                low, high = min(low, value), max(high, value)
+            boxes[leaves + leaf, axis], boxes[leaves + leaf, 3 + axis] = low, high
+
+
+@njit
+def _fill_nodes(boxes: Any, leaves: int) -> None:
+    """Boxes of the nodes above the leaves: node i has the children 2i and 2i + 1."""
+    for node in range(leaves - 1, 0, -1):
+        for axis in range(3):
+            boxes[node, axis] = min(boxes[2 * node, axis], boxes[2 * node + 1, axis])
+            boxes[node, 3 + axis] = max(boxes[2 * node, 3 + axis], boxes[2 * node + 1, 3 + axis])
 
 
 @njit

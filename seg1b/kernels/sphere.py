@@ -8,10 +8,12 @@ every machine.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from seg1b.kernels.jit import in_chunks, inline, njit, read_only
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -21,7 +23,8 @@ _RADIANS_PER_DEGREE = math.pi / 180.0
 _HALF_PI = math.pi / 2.0
 
 
-def _sin_polynomial(x: FloatArray) -> FloatArray:
+@inline
+def _sin_polynomial(x: float) -> float:
     z = x * x
     r = 8.33333333332248946124e-03 + z * (
         -1.98412698298579493134e-04
@@ -31,7 +34,8 @@ def _sin_polynomial(x: FloatArray) -> FloatArray:
     return x + z * x * (-1.66666666666666324348e-01 + z * r)
 
 
-def _cos_polynomial(x: FloatArray) -> FloatArray:
+@inline
+def _cos_polynomial(x: float) -> float:
     z = x * x
     r = z * (
         4.16666666666666019037e-02
@@ -54,14 +58,33 @@ def _cos_polynomial(x: FloatArray) -> FloatArray:
     return w + ((1.0 - w) - half + z * r)
 
 
-def sin_cos_degrees(angle_deg: FloatArray | float) -> tuple[FloatArray, FloatArray]:
-    """(sine, cosine) of angles in degrees, |angle| <= 1e6; quarter turns are removed exactly, before rounding."""
-    quarter = np.rint(np.asarray(angle_deg) / 90.0)
+@njit
+def sin_cos(angle_deg: float) -> tuple[float, float]:
+    """(sine, cosine) of an angle in degrees, |angle| <= 1e6; quarter turns are removed exactly, before rounding."""
+    quarter = np.rint(angle_deg / 90.0)
     x = (angle_deg - 90.0 * quarter) * _RADIANS_PER_DEGREE
     s, c = _sin_polynomial(x), _cos_polynomial(x)
-    turn = quarter.astype(np.int64) & 3
-    sine, cosine = np.where(turn % 2 == 0, s, c), np.where(turn % 2 == 0, c, s)
-    return np.where(turn >= 2, -sine, sine), np.where((turn == 1) | (turn == 2), -cosine, cosine)
+    turn = np.int64(quarter) & 3
+    if turn == 0:
+        return s, c
+    if turn == 1:
+        return c, -s
+    if turn == 2:
+        return -s, -c
+    return -c, s
+
+
+@njit
+def _fill_cosines(angle_deg: Any, cosine: Any) -> None:
+    for i in range(angle_deg.shape[0]):
+        cosine[i] = sin_cos(angle_deg[i])[1]
+
+
+def cosines(angle_deg: FloatArray) -> FloatArray:
+    """Cosines of angles in degrees, float64[n]."""
+    cosine = np.empty(len(angle_deg))
+    _fill_cosines(read_only(angle_deg), cosine)
+    return cosine
 
 
 def arcsine(x: FloatArray | float) -> FloatArray:
@@ -93,11 +116,26 @@ def arcsine(x: FloatArray | float) -> FloatArray:
     return np.where(small, x + x * (p / q), _HALF_PI - 2.0 * (s + s * (p / q)))
 
 
+@njit
+def unit_vector(lon_deg: float, lat_deg: float) -> tuple[float, float, float]:
+    """The point on the unit sphere of a longitude and a latitude in degrees."""
+    sin_lon, cos_lon = sin_cos(lon_deg)
+    sin_lat, cos_lat = sin_cos(lat_deg)
+    return cos_lat * cos_lon, cos_lat * sin_lon, sin_lat
+
+
+@njit
+def _fill_vectors(lon_deg: Any, lat_deg: Any, first: int, stop: int, vectors: Any) -> None:
+    for i in range(first, stop):
+        vectors[i, 0], vectors[i, 1], vectors[i, 2] = unit_vector(lon_deg[i], lat_deg[i])
+
+
 def unit_vectors(lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     """Points on the unit sphere, float64[n, 3], of longitudes and latitudes in degrees, float64[n] each."""
-    sin_lon, cos_lon = sin_cos_degrees(lon_deg)
-    sin_lat, cos_lat = sin_cos_degrees(lat_deg)
-    return np.stack((cos_lat * cos_lon, cos_lat * sin_lon, sin_lat), axis=1)
+    vectors = np.empty((len(lon_deg), 3))
+    lon_deg, lat_deg = read_only(lon_deg), read_only(lat_deg)
+    in_chunks(lambda first, stop: _fill_vectors(lon_deg, lat_deg, first, stop, vectors), len(vectors))
+    return vectors
 
 
 def arc_m(chord_squared: FloatArray) -> FloatArray:
@@ -110,5 +148,5 @@ def chord_squared(distance_m: float) -> float:
     circumference).
     """
     half_angle_deg = min(distance_m / EARTH_RADIUS_M * 0.5 / _RADIANS_PER_DEGREE, 90.0)
-    sine = float(sin_cos_degrees(half_angle_deg)[0])
+    sine = float(sin_cos(half_angle_deg)[0])
     return 4.0 * sine * sine

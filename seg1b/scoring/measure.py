@@ -17,7 +17,7 @@ import numpy.typing as npt
 from seg1b.kernels.jit import in_chunks, njit, read_only
 from seg1b.kernels.neighbours import neighbourhood
 from seg1b.kernels.philox import block, u01
-from seg1b.kernels.sphere import EARTH_RADIUS_M, sin_cos_degrees
+from seg1b.kernels.sphere import EARTH_RADIUS_M, cosines
 from seg1b.kernels.streams import SITE_STRIDE, pair_streams
 from seg1b.policy.gates import GatesPolicy
 from seg1b.scoring.reference import (
@@ -272,7 +272,7 @@ def duplicate_points(
     lon_deg, lat_deg = lon_deg[close], lat_deg[close]
     y = np.rint(lat_deg * _METRES_PER_DEGREE / resolution_m).astype(np.int64)
     snapped_lat = np.clip(y * resolution_m / _METRES_PER_DEGREE, -90.0, 90.0)
-    circle_m = _METRES_PER_DEGREE * sin_cos_degrees(snapped_lat)[1]
+    circle_m = _METRES_PER_DEGREE * cosines(snapped_lat)
     x = np.rint(lon_deg * circle_m / resolution_m).astype(np.int64)
     order = np.lexsort((x, y))
     x, y = x[order], y[order]
