@@ -89,6 +89,6 @@ def in_chunks(
         bounds = [n * i // workers for i in range(workers + 1)]
     else:
         aims = [int(before[-1]) * i // workers for i in range(1, workers)]
-        bounds = [0, *np.searchsorted(before[1:], aims).tolist(), n]
+        bounds = [0, *np.searchsorted(before[1:], aims, side="right").tolist(), n]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(function, bounds[:-1], bounds[1:]))  # raises what a call raised
