@@ -311,11 +311,11 @@ def test_pairs_cut_in_two_are_one_pair() -> None:
     world = ManyMerchants(50)
     first = np.minimum(world.sites, 3)
     rest = world.sites - first
-    columns = [np.repeat(column, 2) for column in (world.merchant, world.country)]
+    merchant, country = np.repeat(world.merchant, 2), np.repeat(world.country, 2)
     sites = np.stack((first, rest), axis=1).ravel()
-    southern = np.where(columns[1] < 3, sites, 0)
+    southern = np.where(country < 3, sites, 0)
     cut = merchant_sample(
-        columns[0], columns[1], sites, southern, np.ones(12, np.bool_), world.distance_m, np.arange(12) % 3
+        merchant, country, sites, southern, np.ones(12, np.bool_), world.distance_m, np.arange(12) % 3
     )
     whole = world.sample()
     for name in ("pair_start", "pair_country", "pair_sites", "southern", "distance_m", "distance_merchant"):
