@@ -161,7 +161,7 @@ def _look_again(lon_deg: FloatArray, lat_deg: FloatArray, nearest: FloatArray, a
 def _in_marked(lon_deg: FloatArray, lat_deg: FloatArray, part: slice, marked: BoolArray) -> IntArray:
     """Numbers of the points of a part that lie in marked cells."""
     row = np.clip(np.floor(lat_deg[part] + 90.0), 0, 179).astype(np.int64)
-    column = np.clip(np.floor(lon_deg[part] + 180.0), 0, 359).astype(np.int64)
+    column = np.floor(lon_deg[part] + 180.0).astype(np.int64) % 360
     rows: IntArray = part.start + np.flatnonzero(marked[row, column])
     return rows
 
