@@ -97,10 +97,10 @@ def tile_at(position: int, tile0: I64, weight: I64, cum: I64) -> int:
 
 
 @njit
-def site_tiles(draws: PlanDraws, tile0: I64, weight: I64, cum: I64, out: I64) -> None:
-    """`out[i]` = tile of site number i."""
-    for site in range(out.shape[0]):
-        out[site] = tile_at(weight_position(i64(site), draws), tile0, weight, cum)
+def site_tiles(draws: PlanDraws, tile0: I64, weight: I64, cum: I64, first: int, out: I64) -> None:
+    """`out[i]` = tile of site number first + i."""
+    for i in range(out.shape[0]):
+        out[i] = tile_at(weight_position(i64(first + i), draws), tile0, weight, cum)
 
 
 def _checked_pieces(
@@ -125,18 +125,21 @@ def replay_country_plan(
     cum: ArrayLike,
     sites_per_area: int,
     dispersed_ppm: int,
+    block: tuple[int, int] | None = None,
 ) -> I64:
     """Tile of every site number of one country, int64[sum(n_sites)], before S5 permutes inside the pairs.
 
-    Mode two_stage_pps. `n_sites` per pair, pairs by ascending merchant id; pieces in block-Hilbert order
+    Mode two_stage_pps. `n_sites` per pair, pairs by ascending merchant id; `block`: the number of their first site and
+    the country's sites, where they are not all of its pairs; pieces in block-Hilbert order
     (`cum` exclusive). Raises ContractError if the pieces are not contiguous from 0.
     """
     tile0, weight, cum, total = _checked_pieces(iso, tile0, length, weight, cum)
     sites = int(owned(n_sites, np.int64).sum())
     tiles = np.empty(sites, np.int64)
     if sites:
-        draws = plan_draws(seed, iso, sites, total, sites_per_area, dispersed_ppm)
-        site_tiles(draws, tile0, weight, cum, tiles)
+        first, of = block or (0, sites)
+        draws = plan_draws(seed, iso, of, total, sites_per_area, dispersed_ppm)
+        site_tiles(draws, tile0, weight, cum, first, tiles)
     return tiles
 
 

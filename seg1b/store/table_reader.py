@@ -39,7 +39,10 @@ class _OpenFile:
             table = self._groups(group, columns, keep=not whole)
             begin = max(first - start, 0)
             parts.append(table.slice(begin, last - start - begin))
-        return pa.concat_tables(parts) if parts else self.parquet.schema_arrow.empty_table()
+        if parts:
+            return pa.concat_tables(parts)
+        nothing = self.parquet.schema_arrow.empty_table()
+        return nothing if columns is None else nothing.select(list(columns))
 
     def _groups(self, group: int, columns: tuple[str, ...] | None, *, keep: bool) -> pa.Table:
         """A row group; partitions that share one are read one after the other, so the last is kept."""
@@ -97,6 +100,20 @@ class TableReader:
             if columns is not None:
                 table = table.select(list(columns))
         return table
+
+    def slice(
+        self, key: PartitionKey, first: int, rows: int, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Some rows of a partition, from number `first` on; cheapest in ascending order.
+
+        Raises StoreError E_STORE_DAMAGED for a file that is not the published one, KeyError without such rows.
+        """
+        item = self._by_key[key]
+        if not 0 <= first <= first + rows <= item.rows:
+            raise KeyError(f"partition {key!r} has {item.rows} rows")
+        return self._rows(
+            item.file, item.first_row + first, rows, None if columns is None else tuple(columns)
+        )
 
     def partitions(
         self, columns: Sequence[str] | None = None, *, verify: bool = False
