@@ -94,6 +94,7 @@ def folder_bytes(folder: Path) -> int:
 def run_chain(runs: Path, bundle: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The chain itself, in a process of its own so that its peak memory is its own."""
     from seg1b.lanes.certificate import seed_hashes
+    from seg1b.lanes.executor import Task, ThreadExecutor
     from seg1b.lanes.seed_tasks import STAGE, check_shard, finish_seed, place_shard, prepare_seed
     from seg1b.lanes.shards import plan_shards
     from seg1b.lanes.warm_up import placing, validating
@@ -111,15 +112,24 @@ def run_chain(runs: Path, bundle: Path, arguments: argparse.Namespace) -> dict[s
         wall, cpu, moved = time.perf_counter(), cpu_s(), io.now()
         preparation = prepare_seed(shared, store, policies, arguments.seed, bundle)
         add(states, preparation.times.seconds)
-        shards = plan_shards(preparation.sites_per_country)
-        for shard in shards:
-            add(states, place_shard(shared, store, policies, preparation.identity, shard).seconds)
-        checks = [check_shard(shared, store, policies, preparation.identity, shard) for shard in shards]
-        for check in checks:
-            add(states, check.times.seconds)
+        shards = {shard.name: shard for shard in plan_shards(preparation.sites_per_country)}
+        executor = ThreadExecutor(shared)
+        for name, shard in shards.items():
+            shard_arguments = (store, policies, preparation.identity, shard)
+            executor.submit(Task(("place", name), place_shard, shard_arguments, float(shard.sites)))
+        checks = {}
+        for done in executor.completions():
+            kind, name = done.task.key
+            if kind == "check":
+                checks[name] = done.receipt.replay
+                add(states, done.receipt.times.seconds)
+                continue
+            add(states, done.receipt.seconds)
+            checking = (store, policies, preparation.identity, shards[name])
+            executor.submit(Task(("check", name), check_shard, checking, float(shards[name].sites)))
         hashes = seed_hashes(policies, world.digest, preparation.facts)
-        names = tuple(sorted(shard.name for shard in shards))
-        replays = tuple(check.replay for check in checks)
+        names = tuple(sorted(shards))
+        replays = tuple(checks[name] for name in names)
         finish = finish_seed(shared, store, policies, preparation.identity, hashes, names, replays)
         add(states, finish.times.seconds)
         read, written = (after - before for after, before in zip(io.now(), moved, strict=True))

@@ -10,6 +10,8 @@ Compiling is the dear part of a first run, so what it does not need is left out:
 from __future__ import annotations
 
 import gc
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
@@ -22,6 +24,7 @@ from numba.core import event
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 ArrayT = TypeVar("ArrayT", bound=npt.NDArray[np.generic])
 
+_helpers = threading.local()
 _OPTIONS: dict[str, Any] = {
     "cache": True, "nogil": True, "fastmath": False, "error_model": "numpy", "no_cfunc_wrapper": True,
 }  # fmt: skip
@@ -90,5 +93,22 @@ def in_chunks(
     else:
         aims = [int(before[-1]) * i // workers for i in range(1, workers)]
         bounds = [0, *np.searchsorted(before[1:], aims).tolist(), n]
+
+    def timed(start: int, stop: int) -> float:
+        before_s = cpu_s()
+        function(start, stop)
+        return cpu_s() - before_s
+
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(function, bounds[:-1], bounds[1:]))  # raises what a call raised
+        _helpers.cpu_s = _helped_s() + sum(
+            pool.map(timed, bounds[:-1], bounds[1:])
+        )  # raises what a call raised
+
+
+def cpu_s() -> float:
+    """CPU seconds of this thread and of those that `in_chunks` ran for it; only differences mean anything."""
+    return time.thread_time() + _helped_s()
+
+
+def _helped_s() -> float:
+    return float(getattr(_helpers, "cpu_s", 0.0))

@@ -212,10 +212,10 @@ def _weighed_tiles(
 
 
 @njit
-def _site_positions(draws: PlanDraws, out: I64) -> None:
-    """`out[i]` = position of site number i."""
-    for site in range(out.shape[0]):
-        out[site] = weight_position(i64(site), draws)
+def _site_positions(draws: PlanDraws, first: int, out: I64) -> None:
+    """`out[i]` = position of site number first + i."""
+    for i in range(out.shape[0]):
+        out[i] = weight_position(i64(first + i), draws)
 
 
 def replay_country_plan(
@@ -225,17 +225,21 @@ def replay_country_plan(
     pieces: Pieces,
     sites_per_area: int,
     dispersed_ppm: int,
+    block: tuple[int, int] | None = None,
 ) -> I64:
     """Tile of every site number of one country, int64[sum(n_sites)], before S5 permutes inside the pairs.
 
-    Mode two_stage_pps. `n_sites` per pair, pairs by ascending merchant id. Raises ContractError E_REPLAY_WEIGHTS if the
-    pieces are not contiguous from 0.
+    Mode two_stage_pps. `n_sites` per pair, pairs by ascending merchant id; `block`: the number of their first site and
+    the country's sites, where they are not all of its pairs. Raises ContractError E_REPLAY_WEIGHTS if the pieces are
+    not contiguous from 0.
     """
     pieces, total = _checked(pieces, iso)
     sites = int(owned(n_sites, np.int64).sum())
     positions = np.empty(sites, np.int64)
     if sites:
-        _site_positions(plan_draws(seed, iso, sites, total, sites_per_area, dispersed_ppm), positions)
+        first, of = block or (0, sites)
+        draws = plan_draws(seed, iso, of, total, sites_per_area, dispersed_ppm)
+        _site_positions(draws, first, positions)
     return _tiles(pieces, positions, iso)
 
 

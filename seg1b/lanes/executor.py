@@ -1,4 +1,4 @@
-"""What a lane needs from whoever runs its tasks, and the plain implementation that runs them here and now.
+"""What a lane needs from whoever runs its tasks, and the plain implementations that run them here.
 
 A task is a module-level function, its small arguments, and a predicted cost. Large read-only inputs are *shared*
 once by name and handed to every task as its first argument. Results are small receipts: durable state is in files
@@ -11,9 +11,11 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from seg1b.kernels.jit import threads
 from seg1b.store.retention import Plan
 from seg1b.store.store import Store
 
@@ -78,7 +80,7 @@ class Executor(Protocol):
 
     @property
     def name(self) -> str:
-        """The word for it on the command line: `serial` or `ray`."""
+        """The word for it on the command line: `serial`, `threads` or `ray`."""
         ...
 
     def start(self) -> None:
@@ -156,3 +158,31 @@ class SerialExecutor:
     def close(self) -> None:
         """Let go of the shared values."""
         self.shared.clear()
+
+
+@dataclass
+class ThreadExecutor(SerialExecutor):
+    """Tasks in threads of this process, the costliest first: kernels, hashing and compression run side by side."""
+
+    workers: int = field(default_factory=threads)
+
+    @property
+    def name(self) -> str:
+        """`threads`."""
+        return "threads"
+
+    def completions(self) -> Iterator[Completion]:
+        """Run the queue. After an error, tasks that run are waited for and the others are dropped."""
+        running: dict[Future[Any], Task] = {}
+        with ThreadPoolExecutor(self.workers) as pool:
+            while self.queue or running:
+                while self.queue and len(running) < self.workers:
+                    task = heapq.heappop(self.queue)[2]
+                    running[pool.submit(task.function, self.shared, *task.arguments)] = task
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in sorted(done, key=lambda one: running[one].key):
+                    yield Completion(running.pop(future), future.result(), f"pid-{os.getpid()}")
+
+    def describe(self) -> dict[str, Any]:
+        """How many threads."""
+        return {"executor": "threads", "workers": self.workers}

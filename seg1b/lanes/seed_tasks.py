@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from seg1b.catalogue.bundle import write_synthesis
 from seg1b.catalogue.synthesise import synthesise
@@ -24,6 +23,7 @@ from seg1b.lanes.identity import SeedFacts, manifest_fingerprint
 from seg1b.lanes.shards import Shard
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
+from seg1b.scoring.measure import SiteTally, tally_blocks
 from seg1b.scoring.score import Score
 from seg1b.scoring.sites import Sites
 from seg1b.states import (
@@ -39,16 +39,18 @@ from seg1b.states import (
 )
 from seg1b.states.plan import BY_NAME, SHARDED_STATES, keys_for, world_externals
 from seg1b.states.s9_replay import Replay
-from seg1b.states.seed_tables import SiteKeys, SiteTables, egress_sites, join_egress
+from seg1b.states.seed_tables import SiteKeys, egress_sites
 from seg1b.states.shard import (
     ASSIGNMENT_TABLE,
+    BLOCK_SITES,
     JITTER_TABLE,
     PLAN_TABLE,
     SeedIdentity,
     ShardRun,
     StageTimes,
-    shard_partitions,
+    units,
 )
+from seg1b.states.shard_tables import ShardTables
 from seg1b.states.tables import (
     COUNTRY,
     Pairs,
@@ -58,10 +60,11 @@ from seg1b.states.tables import (
     plan_to_arrow,
 )
 from seg1b.store.store import Store
-from seg1b.store.tables import hive_digest, partitioned_digest
+from seg1b.store.tables import TableHasher
 
 STAGE = "world_stage"
 CATALOGUE_STATE = "cat"
+_WITNESSED = {PLAN_TABLE: (), ASSIGNMENT_TABLE: (), JITTER_TABLE: (), s8_egress.TABLE: s8_egress.DERIVED}
 
 
 @dataclass(frozen=True)
@@ -206,33 +209,26 @@ def check_shard(
     """S9's replay of the countries of one shard, from what S3 to S8 published."""
     stage: WorldStage = shared[STAGE]
     times = StageTimes()
+    replays = []
     with times.of("S9"):
-        tables = read_shard(store, stage, identity.keys, shard)
-        replay = s9_replay.run_countries(
-            stage.world, tables, tables.pairs, policies, identity.seed, identity.manifest_fingerprint
-        )
-    return ShardCheck(replay, times)
-
-
-def read_shard(store: Store, stage: WorldStage, keys: Mapping[str, str], shard: Shard) -> SiteTables:
-    """Everything that was published of a shard's countries."""
-    iso = stage.world.iso
-    codes = [iso[country] for country in shard.countries]
-
-    def partitions(state: str, table: str) -> Iterator[tuple[str, pa.Table]]:
-        return shard_partitions(store, state, keys[state], shard.name, table, codes)
-
-    def rows(state: str, table: str) -> pa.Table:
-        return pa.concat_tables([found for _, found in partitions(state, table)])
-
-    return SiteTables.from_arrow(
-        iso,
-        s3_requirements.load(store, keys["S3"], iso, shard.countries),
-        rows("S4", PLAN_TABLE),
-        rows("S5", ASSIGNMENT_TABLE),
-        rows("S6", JITTER_TABLE),
-        join_egress(iso, partitions("S8", s8_egress.TABLE)),
-    )
+        pairs = s3_requirements.load(store, identity.keys["S3"], stage.world.iso, shard.countries)
+        tables = ShardTables(store, stage.world.iso, identity.keys, shard.name)
+        for unit in units(pairs):
+            with times.of("S9.read"):
+                blocks = tables.blocks(unit)
+            while True:
+                with times.of("S9.read"):
+                    block = next(blocks, None)
+                if block is None:
+                    break
+                with times.of("S9.replay"):
+                    replays.append(
+                        s9_replay.run_countries(
+                            stage.world, block.tables, block.tables.pairs, policies, identity.seed,
+                            identity.manifest_fingerprint, numbering=block.numbering,
+                        )
+                    )  # fmt: skip
+    return ShardCheck(s9_replay.summed(replays), times)
 
 
 def witness_seed(
@@ -248,17 +244,21 @@ def witness_digests(
     stage: WorldStage, policies: Policies, seed: int, manifest_fingerprint: str, pairs: Pairs
 ) -> dict[str, str]:
     """Logical digests of S4, S5, S6 and S8, made in memory as one shard: the reproducibility witness."""
-    world = stage.world
-    plan = s4_allocation.run(world, pairs, policies.allocation, seed).plan
-    tile_id = s5_assignment.run(world.iso, pairs, plan, policies.assignment, seed, manifest_fingerprint)
-    placement = s6_jitter.run(world, pairs, tile_id, policies.jitter, seed, manifest_fingerprint)
-    egress = s8_egress.country_tables(world.iso, pairs, placement, stage.attribution)
-    return {
-        PLAN_TABLE: partitioned_digest(plan_to_arrow(world.iso, plan), COUNTRY),
-        ASSIGNMENT_TABLE: partitioned_digest(assignment_to_arrow(world.iso, pairs, tile_id), COUNTRY),
-        JITTER_TABLE: partitioned_digest(jitter_to_arrow(world.iso, pairs, placement), COUNTRY),
-        s8_egress.TABLE: hive_digest(egress, s8_egress.DERIVED),
-    }
+    world, iso = stage.world, stage.world.iso
+    hashers = {table: TableHasher(derived) for table, derived in _WITNESSED.items()}
+    for unit in units(pairs):
+        plan = s4_allocation.run(world, unit.pairs, policies.allocation, seed).plan
+        row_start = plan.rows_of_pairs(unit.pairs)
+        for part in unit.blocks:
+            block, rows = unit.pairs.rows(part), plan.rows(slice(row_start[part.start], row_start[part.stop]))
+            tile_id = s5_assignment.run(iso, block, rows, policies.assignment, seed, manifest_fingerprint)
+            placement = s6_jitter.run(world, block, tile_id, policies.jitter, seed, manifest_fingerprint)
+            hashers[PLAN_TABLE].extend(plan_to_arrow(iso, rows), COUNTRY)
+            hashers[ASSIGNMENT_TABLE].extend(assignment_to_arrow(iso, block, tile_id), COUNTRY)
+            hashers[JITTER_TABLE].extend(jitter_to_arrow(iso, block, placement), COUNTRY)
+            for key, table in s8_egress.country_tables(iso, block, placement, stage.attribution).items():
+                hashers[s8_egress.TABLE].append(key, table)
+    return {table: hasher.hexdigest() for table, hasher in hashers.items()}
 
 
 def finish_seed(
@@ -293,7 +293,10 @@ def finish_seed(
         requirements = s9_replay.check_requirements(stage.world, catalogue, pairs, policies)
         replay = s9_replay.joined(requirements, replays)
         s9_validation.require_scorable(replay)
-        validation = s9_validation.conclude(read_sites(store, stage, keys), replay, stage.context, seed)
+        with times.of("S9.tally"):
+            tally = read_tally(store, stage, keys, seed)
+        with times.of("S9.score"):
+            validation = s9_validation.conclude(tally, replay, stage.context, seed)
         digests = logical_digests(store, keys)
         if not store.has(s9_validation.STATE, keys["S9"]):
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
@@ -348,20 +351,27 @@ def logical_digests(store: Store, keys: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def read_sites(store: Store, stage: WorldStage, keys: Mapping[str, str]) -> Sites:
-    """The published egress of a seed, to be scored."""
+def read_tally(store: Store, stage: WorldStage, keys: Mapping[str, str], seed: int) -> SiteTally:
+    """The tally of a seed's published egress, read a block at a time."""
     iso = stage.world.iso
-    reader = store.open_table("s8", keys["S8"], s8_egress.TABLE)
-    total = reader.rows
-    found = SiteKeys(np.empty(total, np.int16), np.empty(total, np.uint64), np.empty(total, np.int32))
-    lon, lat = np.empty(total), np.empty(total)
     position = {code: index for index, code in enumerate(iso)}
-    first = 0
-    for code, rows in reader.partitions((*s8_egress.SITE_ORDER_KEY, "lon_deg", "lat_deg")):
-        part = slice(first, first + rows.num_rows)
-        found.country[part] = position[str(code)]
-        found.merchant_id[part] = column(rows, "merchant_id", np.uint64)
-        found.site_order[part] = column(rows, "site_order", np.int32)
-        lon[part], lat[part] = column(rows, "lon_deg", np.float64), column(rows, "lat_deg", np.float64)
-        first = part.stop
-    return egress_sites(found, lon, lat, stage.world.grid)
+    whole = store.open_table("s8", keys["S8"], s8_egress.TABLE)
+    blocks = [
+        (code, first, min(BLOCK_SITES, rows - first))
+        for code, rows in whole.partition_rows
+        for first in range(0, rows, BLOCK_SITES)
+    ]
+
+    def read(first: int, stop: int) -> Iterator[Sites]:
+        reader = store.open_table("s8", keys["S8"], s8_egress.TABLE)  # one for each thread
+        for code, begin, rows in blocks[first:stop]:
+            table = reader.slice(code, begin, rows, (*s8_egress.SITE_ORDER_KEY, "lon_deg", "lat_deg"))
+            site_keys = SiteKeys(
+                np.full(rows, position[str(code)], np.int16),
+                column(table, "merchant_id", np.uint64),
+                column(table, "site_order", np.int32),
+            )
+            lon, lat = column(table, "lon_deg", np.float64), column(table, "lat_deg", np.float64)
+            yield egress_sites(site_keys, lon, lat, stage.world.grid)
+
+    return tally_blocks(read, np.array([rows for _, _, rows in blocks], np.int64), seed, stage.context)

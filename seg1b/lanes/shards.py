@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SHARD_SITES = 40_000
+SMALLEST_SITES, LARGEST_SITES = 40_000, 2_000_000
+SHARDS = 50
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,17 @@ class Shard:
     sites: int
 
 
-def plan_shards(sites_per_country: NDArray[np.int64], shard_sites: int = SHARD_SITES) -> list[Shard]:
+def plan_shards(sites_per_country: NDArray[np.int64], shard_sites: int | None = None) -> list[Shard]:
     """Pack countries into shards of about `shard_sites`, longest processing time first (Graham, 1969).
 
-    `sites_per_country`: (C,). Countries without sites are in no shard; a country is never split.
+    `sites_per_country`: (C,). Countries without sites are in no shard; a country is never split. By default there are
+    about SHARDS shards, of SMALLEST_SITES (starting one costs something) to LARGEST_SITES (a crash costs one).
     """
     served = np.flatnonzero(sites_per_country)
     if not len(served):
         return []
     total = int(sites_per_country.sum())
+    shard_sites = shard_sites or min(max(total // SHARDS, SMALLEST_SITES), LARGEST_SITES)
     bins: list[tuple[int, int]] = [(0, number) for number in range(-(-total // shard_sites))]
     packed: list[list[int]] = [[] for _ in bins]
     for country in sorted(served.tolist(), key=lambda c: (-int(sites_per_country[c]), c)):

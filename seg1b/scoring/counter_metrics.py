@@ -17,9 +17,9 @@ import numpy.typing as npt
 from seg1b.kernels.inequality import gini
 from seg1b.kernels.quantiles import quantile_sorted
 from seg1b.policy.gates import COUNTER_METRICS
-from seg1b.scoring.measure import Measurement, ScoringContext, SurfaceMeasurement
+from seg1b.scoring.measure import Measurement, ScoringContext, SurfaceTally, summed
 from seg1b.scoring.reference import SurfaceReference
-from seg1b.scoring.values import Metric, exact_mean, exact_sum, known, rounded, unknown
+from seg1b.scoring.values import Metric, exact_mean, exact_sum, known, rounded, sum_in_order, unknown
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -32,6 +32,7 @@ SURFACE_METRICS = (
     "population_correlation_1deg",
 )
 NO_SITES = "there are no sites"
+_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -44,47 +45,38 @@ class CounterValue:
 
 
 def pit_mean(pit: FloatArray) -> Metric:
-    """Mean PIT over the sites of countries where people live (NaN elsewhere): .5 for an honest placement."""
-    values = pit[~np.isnan(pit)]
-    if not len(values):
+    """Mean of ascending PIT values: .5 for an honest placement."""
+    if not len(pit):
         return unknown("no site lies in a country where the surface has people")
-    return known(rounded(exact_mean(values)))
+    return known(rounded(sum_in_order(pit) / len(pit)))
 
 
 def pit_ks(pit: FloatArray) -> Metric:
-    """Kolmogorov-Smirnov distance of the PIT from the uniform distribution."""
-    ascending = np.sort(pit[~np.isnan(pit)])
-    n = len(ascending)
+    """Kolmogorov-Smirnov distance of ascending PIT values from the uniform distribution."""
+    n = len(pit)
     if n == 0:
         return unknown("no site lies in a country where the surface has people")
-    step = np.arange(n + 1) / n
-    above = float(np.max(step[1:] - ascending))
-    below = float(np.max(ascending - step[:-1]))
-    return known(rounded(max(above, below)))
+    largest = 0.0
+    for first in range(0, n, _AT_ONCE):
+        part = pit[first : first + _AT_ONCE]
+        step = np.arange(first, first + len(part) + 1) / n
+        largest = max(largest, float(np.max(step[1:] - part)), float(np.max(part - step[:-1])))
+    return known(rounded(largest))
 
 
-def unpopulated_share(unpopulated: npt.NDArray[np.bool_]) -> Metric:
-    """Share of sites in tiles where nobody lives."""
-    if not len(unpopulated):
-        return unknown(NO_SITES)
-    return known(int(np.count_nonzero(unpopulated)) / len(unpopulated))
-
-
-def near_city_difference(
-    near_city: npt.NDArray[np.bool_], counts: IntArray, near_share: FloatArray
-) -> Metric:
-    """Share of sites near a city minus what population-proportional placement with the same counts would
-    give.
+def near_city_difference(near_city: int, counts: IntArray, near_share: FloatArray) -> Metric:
+    """Share of sites near a city (`near_city` of them are) minus what population-proportional placement with the same
+    counts would give.
     """
     total = int(counts.sum())
     if total == 0:
         return unknown(NO_SITES)
     expected = exact_sum(counts * near_share)
-    return known(rounded((int(np.count_nonzero(near_city)) - expected) / total))
+    return known(rounded((near_city - expected) / total))
 
 
 def cell_correlation(
-    country: npt.NDArray[np.int16], cell: npt.NDArray[np.int32], reference: SurfaceReference
+    country: npt.NDArray[np.int16], cell: npt.NDArray[np.int32], sites: IntArray, reference: SurfaceReference
 ) -> Metric:
     """Pearson correlation of sqrt(sites) and sqrt(people) over (country, cell), country means of both
     removed.
@@ -94,9 +86,10 @@ def cell_correlation(
     correlation would measure how shares differ between countries, which other gates judge.
     """
     cells = int(max(cell.max(initial=0), reference.cell.max(initial=0))) + 1
-    site_key, sites = np.unique(country.astype(np.int64) * cells + cell, return_counts=True)
+    site_key, sites = summed(country.astype(np.int64) * cells + cell, sites)
     people_key = reference.cell_country.astype(np.int64) * cells + reference.cell
-    counts = np.bincount(country, minlength=len(reference.population))
+    counts = np.zeros(len(reference.population), np.int64)
+    np.add.at(counts, site_key // cells, sites)
     used = (counts > 0) & (reference.population > 0)
     keys = np.union1d(site_key, people_key)
     keys = keys[used[keys // cells]]
@@ -160,11 +153,12 @@ def prior_kl(counts: IntArray, prior: FloatArray) -> Metric:
 
 
 def largest_merchant_share(
-    merchant: IntArray, country: npt.NDArray[np.int16], countries: int, sites_min: int
+    merchant: IntArray, country: npt.NDArray[np.int16], sites: IntArray, countries: int, sites_min: int
 ) -> Metric:
     """Largest share that one merchant holds of the sites of any country with at least `sites_min` sites."""
-    counts = np.bincount(country, minlength=countries)
-    pair, sites = np.unique(merchant * countries + country, return_counts=True)
+    pair, sites = summed(merchant * countries + country, sites)
+    counts = np.zeros(countries, np.int64)
+    np.add.at(counts, pair % max(countries, 1), sites)
     owner = pair % countries
     judged = counts[owner] >= sites_min
     if not judged.any():
@@ -172,13 +166,15 @@ def largest_merchant_share(
     return known(float(np.max(sites[judged] / counts[owner[judged]])))
 
 
-def nn_metrics(measurement: Measurement, isolated_km: float) -> dict[str, Metric]:
-    """Median and 90 % quantile of the nearest-neighbour distance in km, and the share of isolated sites."""
+def nn_metrics(ascending: FloatArray | None, isolated_km: float) -> dict[str, Metric]:
+    """Median and 90 % quantile of the nearest-neighbour distance in km, and the share of isolated sites.
+
+    `ascending`: all distances in m, or None where nobody has a neighbour.
+    """
     names = ("nn_p50_km", "nn_p90_km", "nn_isolated_10km_share")
-    if measurement.distance_m is None:
+    if ascending is None:
         return dict.fromkeys(names, unknown("fewer than two sites: nobody has a neighbour"))
-    ascending = np.sort(measurement.distance_m)
-    isolated = int(np.count_nonzero(ascending > isolated_km * 1000.0))
+    isolated = len(ascending) - int(np.searchsorted(ascending, isolated_km * 1000.0, side="right"))
     values = (
         quantile_sorted(ascending, 0.5) / 1000.0,
         quantile_sorted(ascending, 0.9) / 1000.0,
@@ -188,35 +184,44 @@ def nn_metrics(measurement: Measurement, isolated_km: float) -> dict[str, Metric
 
 
 def _surface_values(
-    measurement: Measurement, surface: SurfaceMeasurement, reference: SurfaceReference
+    measurement: Measurement, surface: SurfaceTally, reference: SurfaceReference
 ) -> dict[str, Metric]:
-    counts = measurement.counts()
+    counts, total = measurement.counts(), len(measurement)
+    ascending = np.sort(surface.pit)
     return {
-        "population_pit_mean": pit_mean(surface.pit),
-        "population_pit_ks": pit_ks(surface.pit),
-        "unpopulated_tile_share": unpopulated_share(surface.unpopulated),
+        "population_pit_mean": pit_mean(ascending),
+        "population_pit_ks": pit_ks(ascending),
+        "unpopulated_tile_share": known(surface.unpopulated / total) if total else unknown(NO_SITES),
         "near_city_share_difference": near_city_difference(
             measurement.near_city, counts, reference.near_city_share()
         ),
-        "population_correlation_1deg": cell_correlation(measurement.country, surface.cell, reference),
+        "population_correlation_1deg": cell_correlation(
+            surface.cell_country, surface.cell, surface.cell_sites, reference
+        ),
     }
 
 
-def counter_values(measurement: Measurement, context: ScoringContext) -> list[CounterValue]:
-    """Every counter-metric in the policy's order; those about people once per surface."""
+def counter_values(
+    measurement: Measurement, ascending_m: FloatArray | None, context: ScoringContext
+) -> list[CounterValue]:
+    """Every counter-metric in the policy's order; those about people once per surface.
+
+    `ascending_m` are the measurement's distances in order.
+    """
     parameters = context.gates.counter_metric_parameters
     counts = measurement.counts()
     total = len(measurement)
     lower_gini = gini(counts[counts > 0])
     plain = {
-        **nn_metrics(measurement, parameters.isolated_distance_km),
+        **nn_metrics(ascending_m, parameters.isolated_distance_km),
         "duplicate_point_share": known(measurement.duplicates / total) if total else unknown(NO_SITES),
         "market_slope": market_slope(counts, context.market),
         "country_gini_lower_bound": unknown(NO_SITES) if lower_gini is None else known(lower_gini),
         "prior_kl": prior_kl(counts, context.prior),
         "largest_merchant_share": largest_merchant_share(
             measurement.merchant,
-            measurement.country,
+            measurement.pair_country,
+            measurement.pair_sites,
             context.countries,
             parameters.largest_merchant_sites_min,
         ),

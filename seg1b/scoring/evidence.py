@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.sphere import nearest_neighbour_m
-from seg1b.scoring.measure import Measurement, ScoringContext
+from seg1b.kernels.neighbours import nearest_neighbour_m
+from seg1b.scoring.controls import old_placement
+from seg1b.scoring.measure import Measurement, Points, ScoringContext, SiteTally
 from seg1b.scoring.reference import SurfaceReference
 from seg1b.scoring.sentinel import unwrapped
 from seg1b.scoring.sites import Sites
@@ -26,7 +27,11 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 MEDIAN_SITES_MIN = 2
 DIAGNOSTIC_SITES_MIN = 50
+REFERENCE_SITES_MAX = 500_000
+"""Above it the tests are not made: finding the reference's neighbours would cost as much as finding the seed's, and
+tests of so many sites call any difference significant."""
 
+NEIGHBOUR_TESTS = ("kolmogorov_smirnov_nn_distance", "mann_whitney_country_median")
 SOFT_DIAGNOSTICS = (
     "country_entropy",
     "within_country_cluster_score",
@@ -61,6 +66,33 @@ def country_medians(country: npt.NDArray[np.int16], distance_m: FloatArray, coun
     return np.array([float(np.median(part)) for part in parts])
 
 
+def old_placement_tests(
+    sites: SiteTally, measurement: Measurement, context: ScoringContext, seed: int
+) -> list[TestResult]:
+    """`neighbour_tests` against the first engine's placement of the same counts."""
+    n = len(measurement)
+    if n > REFERENCE_SITES_MAX:
+        reason = f"not_computed: more than {REFERENCE_SITES_MAX:,} sites"
+        return [TestResult(name, None, None, n, 0, reason) for name in NEIGHBOUR_TESTS]
+    outlets = _outlets(sites, context)
+    return neighbour_tests(
+        measurement, old_placement(outlets, context.surfaces[0].surface, context.grid, seed)
+    )
+
+
+def _outlets(sites: SiteTally, context: ScoringContext) -> Sites:
+    """The sites one by one."""
+    before = np.repeat(np.cumsum(sites.pair_sites) - sites.pair_sites, sites.pair_sites)
+    return Sites(
+        np.repeat(sites.pair_merchant_id, sites.pair_sites),
+        np.repeat(sites.pair_country, sites.pair_sites),
+        (np.arange(1, len(before) + 1) - before).astype(np.int32),
+        sites.lon_deg,
+        sites.lat_deg,
+        context.grid.tile_of(sites.lon_deg, sites.lat_deg),
+    )
+
+
 def neighbour_tests(measurement: Measurement, reference: Sites) -> list[TestResult]:
     """Nearest-neighbour distances against those of a reference set of sites.
 
@@ -68,14 +100,15 @@ def neighbour_tests(measurement: Measurement, reference: Sites) -> list[TestResu
     reference is a pinned baseline run or the old-placement control; the published baseline has only point
     values.
     """
-    names = ("kolmogorov_smirnov_nn_distance", "mann_whitney_country_median")
+    names = NEIGHBOUR_TESTS
     n, m = len(measurement), len(reference)
     if measurement.distance_m is None or m < 2:
         reason = "not_computable: one of the samples has fewer than two sites"
         return [TestResult(name, None, None, n, m, reason) for name in names]
+    country = np.repeat(measurement.pair_country, measurement.pair_sites)
     other = nearest_neighbour_m(reference.lon_deg, reference.lat_deg)
     ks = kolmogorov_smirnov(measurement.distance_m, other)
-    a = country_medians(measurement.country, measurement.distance_m, measurement.countries)
+    a = country_medians(country, measurement.distance_m, measurement.countries)
     b = country_medians(reference.country, other, measurement.countries)
     results = [TestResult(names[0], rounded(ks[0]), rounded(ks[1]), n, m)]
     if not len(a) or not len(b):
@@ -87,7 +120,7 @@ def neighbour_tests(measurement: Measurement, reference: Sites) -> list[TestResu
 
 
 def soft_diagnostics(
-    sites: Sites, measurement: Measurement, context: ScoringContext
+    points: Points, measurement: Measurement, context: ScoringContext
 ) -> dict[str, float | None]:
     """Five numbers that describe a run without judging it; None where one cannot be computed.
 
@@ -103,7 +136,7 @@ def soft_diagnostics(
         return dict.fromkeys(SOFT_DIAGNOSTICS)
     shares = counts[counts > 0] / total
     largest = np.sort(counts)[::-1]
-    cluster, box = _within_country(sites, context)
+    cluster, box = _within_country(points, measurement, context)
     return {
         "country_entropy": rounded(-math.fsum(p * math.log(p) for p in shares.tolist())),
         "within_country_cluster_score": cluster,
@@ -125,12 +158,13 @@ def _region_drift(counts: IntArray, context: ScoringContext) -> float | None:
     return rounded(math.fsum(differences) / 2.0)
 
 
-def _within_country(sites: Sites, context: ScoringContext) -> tuple[float | None, float | None]:
-    reference = context.surfaces[0].reference
-    bounds = sites.country_bounds(context.countries)
+def _within_country(
+    points: Points, measurement: Measurement, context: ScoringContext
+) -> tuple[float | None, float | None]:
+    reference, surface = context.surfaces[0].reference, measurement.surfaces[0]
+    bounds = points.start
     cell_bounds = np.searchsorted(reference.cell_country, np.arange(context.countries + 1))
-    edge = reference.tiles_per_cell
-    per_row = -(-context.grid.ncols // edge)
+    site_bounds = np.searchsorted(surface.cell_country, np.arange(context.countries + 1))
     judged, cluster, box = 0, [], []
     for c in np.flatnonzero(np.diff(bounds) >= DIAGNOSTIC_SITES_MIN).tolist():
         cells = slice(int(cell_bounds[c]), int(cell_bounds[c + 1]))
@@ -138,11 +172,10 @@ def _within_country(sites: Sites, context: ScoringContext) -> tuple[float | None
             continue
         part = slice(int(bounds[c]), int(bounds[c + 1]))
         n = part.stop - part.start
-        row, col = np.divmod(sites.tile_id[part], context.grid.ncols)
-        own = np.unique(row // edge * per_row + col // edge, return_counts=True)[1]
+        own = surface.cell_sites[site_bounds[c] : site_bounds[c + 1]]
         people = _herfindahl(reference.cell_people[cells])
         cluster.append(n * (_herfindahl(own) - people))
-        box.append(n * _box_ratio(sites.lon_deg[part], sites.lat_deg[part], reference, cells, context))
+        box.append(n * _box_ratio(points.lon_deg[part], points.lat_deg[part], reference, cells, context))
         judged += n
     if not judged:
         return None, None

@@ -91,16 +91,16 @@ def feasibility(
     order.
     """
     countries = len(eligible)
+    held = np.asarray(sites, np.int64)
     counts = np.zeros(countries, np.int64)
-    np.add.at(counts, country, np.asarray(sites, np.int64))
+    np.add.at(counts, country, held)
     metrics = country_metrics(counts, eligible)
     metrics["southern_hemisphere_share"], bounds = southern_share(counts, south)
     merchant = np.unique(merchant_id, return_inverse=True)[1].astype(np.int64)
-    owner, place = np.repeat(merchant, sites), np.repeat(country, sites)
     intervals: dict[str, Interval | None] = {}
-    if bootstrap and len(owner):
-        nobody_south = np.zeros(len(owner), np.bool_)
-        intervals = sampled_intervals(owner, place, nobody_south, eligible, None, gates.bootstrap)
+    if bootstrap and len(merchant):
+        nobody_south = np.zeros(len(merchant), np.int64)
+        intervals = sampled_intervals(merchant, country, held, nobody_south, eligible, None, gates.bootstrap)
         intervals.pop("southern_hemisphere_share")
     rows = [
         gate_row(name, metrics[name], gate, intervals.get(name))
@@ -116,7 +116,9 @@ def feasibility(
         CounterValue("country_gini_lower_bound", None, unknown(NO_SITES) if lower is None else known(lower)),
         CounterValue("prior_kl", None, prior_kl(counts, prior)),
         CounterValue(
-            "largest_merchant_share", None, largest_merchant_share(owner, place, countries, minimum)
+            "largest_merchant_share",
+            None,
+            largest_merchant_share(merchant, country, held, countries, minimum),
         ),
     ]
     return Feasibility(tuple(rows), tuple(counter_rows(values, int(counts.sum()), gates)), bounds)

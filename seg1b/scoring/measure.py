@@ -1,20 +1,23 @@
-"""What is measured at every site, once; all metrics of a seed, and of several seeds pooled, derive from it.
+"""What is measured of a seed's sites, once; all metrics of a seed, and of several seeds pooled, derive from it.
 
+In two steps: a tally of some countries, which tasks make apart; and, of the tallies together, what needs all sites at
+once, their neighbours. Two numbers per site remain (distance and PIT); the rest is kept by pair, cell or country.
 Pooling joins measurements, not sites: a neighbour is looked for inside its own seed only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.jit import njit, read_only
+from seg1b.kernels.jit import in_chunks, njit, read_only
+from seg1b.kernels.neighbours import neighbourhood
 from seg1b.kernels.philox import block, u01
-from seg1b.kernels.sphere import EARTH_RADIUS_M, nearest_neighbour_m, sin_cos_degrees, within_distance
+from seg1b.kernels.sphere import EARTH_RADIUS_M, cosines
 from seg1b.kernels.streams import SITE_STRIDE, pair_streams
 from seg1b.policy.gates import GatesPolicy
 from seg1b.scoring.reference import (
@@ -25,7 +28,7 @@ from seg1b.scoring.reference import (
     cell_of,
     tile_density,
 )
-from seg1b.scoring.sites import Sites
+from seg1b.scoring.sites import NO_SITES, Sites
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -33,6 +36,7 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 PIT_LABEL = "pit"
 _METRES_PER_DEGREE = EARTH_RADIUS_M * np.pi / 180.0
+_LATTICE_REACH = 3.0  # lattice steps; the diagonal of a cell is at most 1.8, next to the pole
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,42 +79,90 @@ class ScoringContext:
 
 
 @dataclass(frozen=True, eq=False)
-class SurfaceMeasurement:
-    """Per site, against one surface: `pit` float64[n] (NaN in a country without people), `unpopulated`
-    bool[n].
+class SurfaceTally:
+    """Sites against one surface: `pit` float64[m] of the sites in countries where people live, `unpopulated` sites in
+    tiles where nobody does, and sites per cell: country int16[K], cell int32[K], sites int64[K], by (country, cell).
     """
 
     name: str
     pit: FloatArray
-    unpopulated: BoolArray
+    unpopulated: int
+    cell_country: npt.NDArray[np.int16]
     cell: npt.NDArray[np.int32]
+    cell_sites: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class SiteTally:
+    """What can be said of the sites of some countries without looking at the others: what one task finds out.
+
+    Pairs ascending by (country, merchant), one pair perhaps in several rows that follow each other: country int16[P],
+    merchant_id uint64[P], sites int64[P], of which southern int64[P]. lon_deg, lat_deg float64[n]: the sites, pair by
+    pair.
+    """
+
+    pair_country: npt.NDArray[np.int16]
+    pair_merchant_id: npt.NDArray[np.uint64]
+    pair_sites: IntArray
+    pair_southern: IntArray
+    lon_deg: FloatArray
+    lat_deg: FloatArray
+    surfaces: tuple[SurfaceTally, ...]
+
+    def counts(self, countries: int) -> IntArray:
+        """Sites per country, int64[countries]."""
+        return _sum_by(self.pair_country, self.pair_sites, countries)
+
+    def points(self, countries: int) -> Points:
+        """Where the sites stand."""
+        start = np.concatenate((np.zeros(1, np.int64), np.cumsum(self.counts(countries))))
+        return Points(start, self.lon_deg, self.lat_deg)
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Sites country by country: those of country c are rows start[c] to start[c + 1] of float64[n] degrees."""
+
+    start: IntArray
+    lon_deg: FloatArray
+    lat_deg: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """n sites of one seed, or of `seeds` seeds pooled.
+    """n sites of one seed, or of `seeds` seeds pooled, as P pairs of merchant and country.
 
-    merchant int64[n]: dense number of the unit that is resampled; distance_m float64[n] to the nearest other
-    site of the same seed, or None where no site has one; duplicates: sites minus distinct points.
+    As in `SiteTally`, a pair may stand there more than once. merchant int64[P]: dense number of the unit that is
+    resampled; distance_m float64[n], pair by pair, to the nearest other site of the same seed, or None where no site
+    has one; near_city: sites near a city; duplicates: sites minus distinct points. The other columns are those of
+    `SiteTally`.
     """
 
     countries: int
     seeds: int
     merchant: IntArray
     merchant_id: npt.NDArray[np.uint64]
-    country: npt.NDArray[np.int16]
-    southern: BoolArray
-    near_city: BoolArray
+    pair_country: npt.NDArray[np.int16]
+    pair_sites: IntArray
+    pair_southern: IntArray
+    near_city: int
     distance_m: FloatArray | None
     duplicates: int
-    surfaces: tuple[SurfaceMeasurement, ...]
+    surfaces: tuple[SurfaceTally, ...]
 
     def __len__(self) -> int:
-        return len(self.country)
+        return int(self.pair_sites.sum())
 
     def counts(self) -> IntArray:
         """Sites per country, int64[C]."""
-        return np.bincount(self.country, minlength=self.countries).astype(np.int64)
+        return _sum_by(self.pair_country, self.pair_sites, self.countries)
+
+
+def _sum_by(group: npt.NDArray[np.integer[Any]], values: IntArray, groups: int) -> IntArray:
+    """Sum of the values of each group, int64[groups]."""
+    total = np.zeros(groups, np.int64)
+    np.add.at(total, group, values)
+    return total
 
 
 def make_context(
@@ -157,87 +209,177 @@ def make_context(
 
 
 @njit
-def _fill_uniforms(key: Any, counter_hi: Any, site_order: Any, uniform: Any) -> None:
-    for i in range(key.shape[0]):
+def _fill_uniforms(key: Any, counter_hi: Any, pair: Any, site_order: Any, uniform: Any) -> None:
+    for i in range(pair.shape[0]):
         counter = np.uint64(site_order[i]) * np.uint64(SITE_STRIDE)
-        uniform[i] = u01(block(counter, counter_hi[i], key[i])[0])
+        uniform[i] = u01(block(counter, counter_hi[pair[i]], key[pair[i]])[0])
 
 
 def site_uniforms(sites: Sites, seed: int, iso: Sequence[str], label: str = PIT_LABEL) -> FloatArray:
     """One uniform per site, float64[n]: pair stream (seed, label, country, merchant), block site_order *
     2^16.
     """
-    bounds = sites.country_bounds(len(iso))
-    uniform = np.empty(len(sites))
+    pair, first = sites.pairs()
+    country, merchant_id = sites.country[first], sites.merchant_id[first]
+    key, counter_hi = np.empty(len(first), np.uint64), np.empty(len(first), np.uint64)
+    bounds = np.searchsorted(country, np.arange(len(iso) + 1))
     for c in np.flatnonzero(np.diff(bounds)).tolist():
         part = slice(int(bounds[c]), int(bounds[c + 1]))
-        merchants, inverse = np.unique(sites.merchant_id[part], return_inverse=True)
-        key, counter_hi = pair_streams(seed, label, iso[c], merchants)
-        order = read_only(sites.site_order[part])
-        _fill_uniforms(key[inverse], counter_hi[inverse], order, uniform[part])
+        key[part], counter_hi[part] = pair_streams(seed, label, iso[c], merchant_id[part])
+    uniform = np.empty(len(sites))
+    _fill_uniforms(key, counter_hi, pair, read_only(sites.site_order), uniform)
     return uniform
 
 
 def population_pit(
     sites: Sites, uniform: FloatArray, density: FloatArray, reference: SurfaceReference
 ) -> FloatArray:
-    """Probability integral transform of each site's tile density among its country's people, float64[n].
+    """Probability integral transform of each site's tile density among its country's people, float64[m].
 
-    Ties (people in tiles of exactly the site's density) are broken by the site's own uniform. NaN where the
-    surface has nobody in the country.
+    Ties (people in tiles of exactly the site's density) are broken by the site's own uniform. Sites of countries where
+    the surface has nobody have none and are left out.
     """
     bounds = sites.country_bounds(len(reference.population))
-    pit = np.full(len(sites), np.nan)
+    found = [np.empty(0)]
     for c in np.flatnonzero((np.diff(bounds) > 0) & (reference.population > 0)).tolist():
         part = slice(int(bounds[c]), int(bounds[c + 1]))
         below, tied = reference.densities.below_and_tied(c, density[part])
-        pit[part] = (below + uniform[part] * tied) / int(reference.population[c])
-    return pit
+        found.append((below + uniform[part] * tied) / int(reference.population[c]))
+    return np.concatenate(found)
 
 
-def duplicate_points(lon_deg: FloatArray, lat_deg: FloatArray, resolution_m: float) -> int:
-    """Number of points minus number of distinct ones after snapping to a lattice of `resolution_m` metres."""
+def duplicate_points(
+    lon_deg: FloatArray, lat_deg: FloatArray, resolution_m: float, distance_m: FloatArray
+) -> int:
+    """Number of points minus number of distinct ones after snapping to a lattice of `resolution_m` metres.
+
+    `distance_m` float64[n] to each point's nearest neighbour: points that are farther apart than a few lattice steps
+    are not snapped to one.
+    """
+    close = distance_m <= _LATTICE_REACH * resolution_m
+    lon_deg, lat_deg = lon_deg[close], lat_deg[close]
     y = np.rint(lat_deg * _METRES_PER_DEGREE / resolution_m).astype(np.int64)
     snapped_lat = np.clip(y * resolution_m / _METRES_PER_DEGREE, -90.0, 90.0)
-    circle_m = _METRES_PER_DEGREE * sin_cos_degrees(snapped_lat)[1]
+    circle_m = _METRES_PER_DEGREE * cosines(snapped_lat)
     x = np.rint(lon_deg * circle_m / resolution_m).astype(np.int64)
     order = np.lexsort((x, y))
     x, y = x[order], y[order]
     return int(np.count_nonzero((x[1:] == x[:-1]) & (y[1:] == y[:-1])))
 
 
-def measure(sites: Sites, seed: int, context: ScoringContext) -> Measurement:
-    """Measure every site of one seed."""
-    parameters = context.gates.counter_metric_parameters
+def tally(sites: Sites, seed: int, context: ScoringContext) -> SiteTally:
+    """What can be said of the sites of some countries of one seed without looking at the others."""
     uniform = site_uniforms(sites, seed, context.iso)
-    surfaces = tuple(_measure_surface(sites, uniform, named, context.grid) for named in context.surfaces)
-    lon, lat = sites.lon_deg, sites.lat_deg
-    return Measurement(
-        countries=context.countries,
-        seeds=1,
-        merchant=np.unique(sites.merchant_id, return_inverse=True)[1].astype(np.int64),
-        merchant_id=sites.merchant_id,
-        country=sites.country,
-        southern=lat < 0.0,
-        near_city=within_distance(
-            lon, lat, context.city_lon_deg, context.city_lat_deg, parameters.near_city_radius_km * 1000.0
-        ),
-        distance_m=nearest_neighbour_m(lon, lat) if len(sites) > 1 else None,
-        duplicates=duplicate_points(lon, lat, parameters.duplicate_distance_m),
-        surfaces=surfaces,
+    pair, first = sites.pairs()
+    return SiteTally(
+        pair_country=sites.country[first],
+        pair_merchant_id=sites.merchant_id[first],
+        pair_sites=np.diff(first, append=len(sites)),
+        pair_southern=np.bincount(pair[sites.lat_deg < 0.0], minlength=len(first)),
+        lon_deg=sites.lon_deg,
+        lat_deg=sites.lat_deg,
+        surfaces=tuple(_tally_surface(sites, uniform, named, context.grid) for named in context.surfaces),
     )
 
 
-def _measure_surface(
-    sites: Sites, uniform: FloatArray, named: NamedSurface, grid: GridLike
-) -> SurfaceMeasurement:
+def _tally_surface(sites: Sites, uniform: FloatArray, named: NamedSurface, grid: GridLike) -> SurfaceTally:
     people = named.surface.population_at(sites.country, sites.tile_id)
     density = tile_density(people, sites.tile_id, grid)
-    return SurfaceMeasurement(
-        named.name,
-        population_pit(sites, uniform, density, named.reference),
-        people <= 0,
-        cell_of(sites.tile_id, grid, named.reference.tiles_per_cell),
+    pit = population_pit(sites, uniform, density, named.reference)
+    cell = cell_of(sites.tile_id, grid, named.reference.tiles_per_cell)
+    cells = _cells_of(*np.unique(_cell_key(sites.country, cell), return_counts=True))
+    return SurfaceTally(named.name, pit, int(np.count_nonzero(people <= 0)), *cells)
+
+
+def tally_blocks(
+    read: Callable[[int, int], Iterable[Sites]], rows: IntArray, seed: int, context: ScoringContext
+) -> SiteTally:
+    """The tally of a whole seed, a block at a time: of a block's columns no more stays than the tally has.
+
+    `read(first, stop)` gives the sites of blocks first to stop, in order of country, merchant and site; `rows` is the
+    size of each block. Several threads read and tally at once.
+    """
+    start = np.concatenate((np.zeros(1, np.int64), np.cumsum(rows)))
+    lon_deg, lat_deg = np.empty(int(start[-1])), np.empty(int(start[-1]))
+    parts: list[SiteTally] = [tally(NO_SITES, seed, context)] * len(rows)
+
+    def fill(first: int, stop: int) -> None:
+        for i, sites in enumerate(read(first, stop), first):
+            own = slice(int(start[i]), int(start[i + 1]))
+            lon_deg[own], lat_deg[own] = sites.lon_deg, sites.lat_deg
+            parts[i] = replace(tally(sites, seed, context), lon_deg=lon_deg[own], lat_deg=lat_deg[own])
+
+    if len(rows):
+        in_chunks(fill, len(rows), start)
+    parts = parts or [tally(NO_SITES, seed, context)]
+    return SiteTally(
+        np.concatenate([part.pair_country for part in parts]),
+        np.concatenate([part.pair_merchant_id for part in parts]),
+        np.concatenate([part.pair_sites for part in parts]),
+        np.concatenate([part.pair_southern for part in parts]),
+        lon_deg,
+        lat_deg,
+        tuple(
+            _joined_surface(name, [part.surfaces[i] for part in parts])
+            for i, name in enumerate(_surface_names(parts))
+        ),
+    )
+
+
+def _surface_names(measured: Sequence[SiteTally] | Sequence[Measurement]) -> tuple[str, ...]:
+    if not measured:
+        raise ValueError("there is nothing to join")
+    names = [tuple(surface.name for surface in one.surfaces) for one in measured]
+    if len(set(names)) != 1:
+        raise ValueError(f"the sites were measured against different worlds: {names}")
+    return names[0]
+
+
+def _joined_surface(name: str, parts: Sequence[SurfaceTally]) -> SurfaceTally:
+    pit = np.concatenate([part.pit for part in parts])
+    keys = np.concatenate([_cell_key(part.cell_country, part.cell) for part in parts])
+    cells = summed(keys, np.concatenate([part.cell_sites for part in parts]))
+    return SurfaceTally(name, pit, sum(part.unpopulated for part in parts), *_cells_of(*cells))
+
+
+def _cell_key(country: npt.NDArray[np.int16], cell: npt.NDArray[np.int32]) -> IntArray:
+    return country.astype(np.int64) << 32 | cell
+
+
+def _cells_of(
+    key: IntArray, sites: IntArray
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32], IntArray]:
+    """Country, cell and sites of keys."""
+    return (key >> 32).astype(np.int16), key.astype(np.int32), sites.astype(np.int64)
+
+
+def summed(key: IntArray, values: IntArray) -> tuple[IntArray, IntArray]:
+    """Each distinct key, ascending, and the sum of its values."""
+    keys, inverse = np.unique(key, return_inverse=True)
+    total = np.zeros(len(keys), np.int64)
+    np.add.at(total, inverse, values)
+    return keys, total
+
+
+def measure(sites: SiteTally, context: ScoringContext) -> Measurement:
+    """Measure all sites of one seed, each among all others."""
+    parameters = context.gates.counter_metric_parameters
+    lon, lat = sites.lon_deg, sites.lat_deg
+    found = neighbourhood(
+        lon, lat, context.city_lon_deg, context.city_lat_deg, parameters.near_city_radius_km * 1000.0
+    )
+    return Measurement(
+        countries=context.countries,
+        seeds=1,
+        merchant=np.unique(sites.pair_merchant_id, return_inverse=True)[1].astype(np.int64),
+        merchant_id=sites.pair_merchant_id,
+        pair_country=sites.pair_country,
+        pair_sites=sites.pair_sites,
+        pair_southern=sites.pair_southern,
+        near_city=int(np.count_nonzero(found.near_centre)),
+        distance_m=found.distance_m if len(lon) > 1 else None,
+        duplicates=duplicate_points(lon, lat, parameters.duplicate_distance_m, found.distance_m),
+        surfaces=sites.surfaces,
     )
 
 
@@ -247,11 +389,7 @@ def pool(measurements: Sequence[Measurement], *, shared_catalogue: bool) -> Meas
     With a shared catalogue a merchant is the same unit in every seed; otherwise each (seed, merchant) is a
     unit of its own. Raises ValueError for no measurements or different surfaces.
     """
-    if not measurements:
-        raise ValueError("there is nothing to pool")
-    names = [tuple(s.name for s in m.surfaces) for m in measurements]
-    if len(set(names)) != 1 or len({m.countries for m in measurements}) != 1:
-        raise ValueError(f"the seeds were measured against different worlds: {names}")
+    names = _surface_names(measurements)
     merchant_id = np.concatenate([m.merchant_id for m in measurements])
     if shared_catalogue:
         merchant = np.unique(merchant_id, return_inverse=True)[1].astype(np.int64)
@@ -263,19 +401,14 @@ def pool(measurements: Sequence[Measurement], *, shared_catalogue: bool) -> Meas
         seeds=sum(m.seeds for m in measurements),
         merchant=merchant,
         merchant_id=merchant_id,
-        country=np.concatenate([m.country for m in measurements]),
-        southern=np.concatenate([m.southern for m in measurements]),
-        near_city=np.concatenate([m.near_city for m in measurements]),
+        pair_country=np.concatenate([m.pair_country for m in measurements]),
+        pair_sites=np.concatenate([m.pair_sites for m in measurements]),
+        pair_southern=np.concatenate([m.pair_southern for m in measurements]),
+        near_city=sum(m.near_city for m in measurements),
         distance_m=np.concatenate(distances) if len(distances) == len(measurements) else None,
         duplicates=sum(m.duplicates for m in measurements),
         surfaces=tuple(
-            SurfaceMeasurement(
-                name,
-                np.concatenate([m.surfaces[i].pit for m in measurements]),
-                np.concatenate([m.surfaces[i].unpopulated for m in measurements]),
-                np.concatenate([m.surfaces[i].cell for m in measurements]),
-            )
-            for i, name in enumerate(names[0])
+            _joined_surface(name, [m.surfaces[i] for m in measurements]) for i, name in enumerate(names)
         ),
     )
 

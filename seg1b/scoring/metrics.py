@@ -98,15 +98,16 @@ def region_shares(counts: IntArray, macro_region: tuple[str, ...]) -> dict[str, 
     return shares
 
 
-def core_score(measurement: Measurement, context: ScoringContext) -> CoreScore:
-    """All core metrics of one seed, or of pooled seeds."""
+def core_score(
+    measurement: Measurement, distances: npt.NDArray[np.float64] | None, context: ScoringContext
+) -> CoreScore:
+    """All core metrics of one seed, or of pooled seeds; `distances` are the measurement's, ascending."""
     counts = measurement.counts()
     total = len(measurement)
     metrics = country_metrics(counts, context.eligible)
     metrics["southern_hemisphere_share"] = (
-        known(int(np.count_nonzero(measurement.southern)) / total) if total else unknown("there are no sites")
+        known(int(measurement.pair_southern.sum()) / total) if total else unknown("there are no sites")
     )
-    distances = None if measurement.distance_m is None else np.sort(measurement.distance_m)
     metrics["nn_p99_p50_ratio"] = nn_p99_p50_ratio(distances)
     eligible_counts = counts[context.eligible]
     return CoreScore(
@@ -134,19 +135,29 @@ def core_intervals(
     m = measurement
     if not len(m):
         return dict.fromkeys((*CORE_METRICS, *(f"region_share.{name}" for name in sorted(set(macro_region)))))
-    return sampled_intervals(m.merchant, m.country, m.southern, eligible, m.distance_m, policy, macro_region)
+    return sampled_intervals(
+        m.merchant,
+        m.pair_country,
+        m.pair_sites,
+        m.pair_southern,
+        eligible,
+        m.distance_m,
+        policy,
+        macro_region,
+    )
 
 
 def sampled_intervals(
     merchant: IntArray,
     country: npt.NDArray[np.int16],
-    southern: BoolArray,
+    sites: IntArray,
+    southern: IntArray,
     eligible: BoolArray,
     distance_m: npt.NDArray[np.float64] | None,
     policy: BootstrapPolicy,
     macro_region: Sequence[str] = (),
 ) -> dict[str, Interval | None]:
-    """As `core_intervals`, from plain columns of n > 0 sites; without distances the neighbour ratio has
+    """As `core_intervals`, from plain columns of P > 0 pairs; without distances the neighbour ratio has
     none.
 
     Rounded to 12 significant digits: the normal distribution and powers behind them differ in the last bit between
@@ -154,7 +165,7 @@ def sampled_intervals(
     """
     regions = sorted(set(macro_region))
     region = np.array([regions.index(name) for name in macro_region], np.int32) if regions else None
-    sample = merchant_sample(merchant, country, southern, eligible, distance_m, region)
+    sample = merchant_sample(merchant, country, sites, southern, eligible, distance_m, region)
     stream = world_stream(policy.seed, BOOTSTRAP_LABEL)
     replicates = replicate_statistics(sample, policy.replicates, stream.key, stream.counter_hi)
     jackknife = jackknife_statistics(sample)

@@ -45,6 +45,9 @@ class GridLike(Protocol):
     def row_area_cm2(self) -> IntArray:
         """Area of a tile of each row in cm2, int64[nrows]."""
 
+    def tile_of(self, lon: FloatArray, lat: FloatArray) -> IntArray:
+        """The tiles in which points stand, int64[n] of float64[n] degrees."""
+
 
 SurfaceLike: TypeAlias = Surface
 """A population surface in whatever form it is held: runs or dense."""

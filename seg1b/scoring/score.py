@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from seg1b.kernels.bca import Interval
 from seg1b.scoring.counter_metrics import CounterValue, counter_values
 from seg1b.scoring.gates import GateReport, counter_key, evaluate
 from seg1b.scoring.grading import RunStatus, run_status
-from seg1b.scoring.measure import Measurement, ScoringContext, measure, pool
+from seg1b.scoring.measure import Measurement, ScoringContext, SiteTally, measure, pool, tally
 from seg1b.scoring.metrics import CoreScore, core_intervals, core_score
 from seg1b.scoring.sentinel import SentinelRow, collapse_sentinel
 from seg1b.scoring.sites import Sites
@@ -88,8 +90,21 @@ def score_seed(
     """Score one seed. `violations`: the structural counts of `gates.STRUCTURAL_CHECKS`; what is missing
     fails.
     """
-    measurement = measure(sites, seed, context)
-    sentinel = collapse_sentinel(sites, context.iso, context.gates.collapse_sentinel)
+    return score_tally(tally(sites, seed, context), seed, context, violations, lock=lock)
+
+
+def score_tally(
+    sites: SiteTally,
+    seed: int,
+    context: ScoringContext,
+    violations: Mapping[str, int | None],
+    *,
+    lock: Mapping[str, float] | None = None,
+) -> Score:
+    """As `score_seed`, from the tally of all its countries."""
+    measurement = measure(sites, context)
+    points = sites.points(context.countries)
+    sentinel = collapse_sentinel(points, context.iso, context.gates.collapse_sentinel)
     return _scored(seed, measurement, sentinel, dict(violations), context, lock)
 
 
@@ -139,11 +154,13 @@ def _scored(
     instead: Mapping[str, Metric] | None = None,
 ) -> Score:
     """`instead`: counter-metrics whose value does not follow from the measurement."""
-    core = core_score(measurement, context)
+    ascending_m = None if measurement.distance_m is None else np.sort(measurement.distance_m)
+    core = core_score(measurement, ascending_m, context)
     counters = [
         replace(value, metric=(instead or {}).get(value.name, value.metric))
-        for value in counter_values(measurement, context)
+        for value in counter_values(measurement, ascending_m, context)
     ]
+    del ascending_m
     intervals = core_intervals(measurement, context.eligible, context.gates.bootstrap, context.macro_region)
     report = evaluate(
         core, counters, intervals, sentinel, violations, context.gates, lock=lock, seeds=measurement.seeds

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from seg1b.kernels.streams import country_stream, draw_below
 from seg1b.policy.gates import CollapseSentinel
-from seg1b.scoring.sites import Sites
+from seg1b.scoring.measure import Points
 from seg1b.scoring.values import exact_mean, exact_sum, rounded
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -43,9 +43,9 @@ class SentinelRow:
     reason: str = ""
 
 
-def collapse_sentinel(sites: Sites, iso: tuple[str, ...], policy: CollapseSentinel) -> list[SentinelRow]:
+def collapse_sentinel(sites: Points, iso: tuple[str, ...], policy: CollapseSentinel) -> list[SentinelRow]:
     """Verdicts on the largest countries (most sites first, ties by ISO code) that have sites at all."""
-    bounds = sites.country_bounds(len(iso))
+    bounds = sites.start
     counts = np.diff(bounds)
     largest = np.argsort(-counts, kind="stable")[: policy.countries]
     rows = []
@@ -73,6 +73,8 @@ def unwrapped(lon_deg: FloatArray) -> FloatArray:
     """Longitudes cut at the widest gap between them, so that a country over the antimeridian is in one
     piece.
     """
+    if not len(lon_deg) or float(lon_deg.max() - lon_deg.min()) < 180.0:
+        return lon_deg  # the gap round the back of the globe is wider than any other
     ascending = np.sort(lon_deg)
     gaps = np.diff(np.concatenate((ascending, ascending[:1] + 360.0)))
     widest = int(np.argmax(gaps))

@@ -37,6 +37,12 @@ class Sites:
         """First row of each country, int64[countries + 1]: country c has rows bounds[c] to bounds[c + 1]."""
         return np.searchsorted(self.country, np.arange(countries + 1)).astype(np.int64)
 
+    def pairs(self) -> tuple[IntArray, IntArray]:
+        """Number of each site's pair of country and merchant, int64[n], and first row of each pair, int64[P]."""
+        new = np.ones(len(self), np.bool_)
+        new[1:] = (self.country[1:] != self.country[:-1]) | (self.merchant_id[1:] != self.merchant_id[:-1])
+        return np.cumsum(new) - 1, np.flatnonzero(new)
+
     def counts(self, countries: int) -> IntArray:
         """Sites per country, int64[countries]."""
         return np.diff(self.country_bounds(countries))
@@ -70,3 +76,6 @@ def make_sites(
     if not np.array_equal(order, np.arange(len(order))):
         columns = [column[order] for column in columns]
     return Sites(*columns)
+
+
+NO_SITES = make_sites([], [], [], [], [], [])

@@ -12,6 +12,7 @@ from seg1b.store.plain import plain as plain
 
 NOT_COMPUTABLE = "not_computable"
 SIGNIFICANT_DIGITS = 12
+_STRETCH = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,11 @@ def exact_mean(values: npt.NDArray[np.float64]) -> float:
 def exact_sum(values: npt.NDArray[np.float64]) -> float:
     """Exactly rounded sum: independent of the order of the values."""
     return math.fsum(values.tolist())
+
+
+def sum_in_order(values: npt.NDArray[np.float64]) -> float:
+    """Sum of float64[n] in a fixed order, a stretch at a time (each stretch, and their sum, exactly rounded).
+
+    For values in a defined order, millions of them: `exact_sum` would hold them all as Python numbers.
+    """
+    return math.fsum(exact_sum(values[first : first + _STRETCH]) for first in range(0, len(values), _STRETCH))

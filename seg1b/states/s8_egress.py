@@ -8,6 +8,7 @@ and polars without seg1b.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 
 from seg1b.states.tables import COUNTRY, Pairs, Placement
 from seg1b.store.digest import PartitionKey
-from seg1b.store.publication import Publication
 
 STATE = "s8"
 TABLE = "site_locations"
 SITE_ORDER_KEY = ("merchant_id", "site_order")
 DERIVED = ("geometry",)
+WRITING: dict[str, Any] = {
+    "partition_column": COUNTRY, "sorted_by": SITE_ORDER_KEY, "derived": DERIVED, "files": "per_partition",
+}  # fmt: skip
+"""How the store is to write it."""
 
 _GEO = {
     "version": "1.1.0",
@@ -66,19 +70,3 @@ def country_tables(
         arrays = [merchant_id[rows], site_order[rows], lon, lat, wkb_points(lon, lat)]
         tables[iso[index]] = pa.table(arrays, schema=schema)
     return tables
-
-
-def write(
-    out: Publication, iso: tuple[str, ...], pairs: Pairs, placement: Placement, attribution: str
-) -> None:
-    """Put the egress of a shard into a part, one file per country."""
-    with out.table_writer(
-        TABLE,
-        egress_schema(attribution),
-        partition_column=COUNTRY,
-        sorted_by=SITE_ORDER_KEY,
-        derived=DERIVED,
-        files="per_partition",
-    ) as writer:
-        for key, table in country_tables(iso, pairs, placement, attribution).items():
-            writer.write_partition(key, table)

@@ -29,6 +29,7 @@ from seg1b.policy.load import Policies
 from seg1b.states import s4_allocation
 from seg1b.states.s3_requirements import required_pairs
 from seg1b.states.seed_tables import SeedTables, SiteKeys, SiteTables
+from seg1b.states.shard_tables import Numbering
 from seg1b.states.tables import Pairs, Plan
 from seg1b.states.world_model import WorldModel
 
@@ -115,10 +116,12 @@ def run_countries(
     *,
     surface_known: bool = True,
     draw: bool = True,
+    numbering: Numbering | None = None,
 ) -> Replay:
-    """All of `run` but the check of S3, for some countries of a seed: what one task does.
+    """All of `run` but the check of S3, for some countries of a seed, or for a block of pairs of one country.
 
-    `required`: the pairs of these countries. Without `draw`, or where keys differ, no draw is made again.
+    `required`: these pairs; `numbering` says which block, None that they are all pairs of their countries. Without
+    `draw`, or where keys differ, no draw is made again.
     """
     iso = world.iso
     expected = SiteKeys.of(required)
@@ -138,7 +141,7 @@ def run_countries(
     if parity or not keys[-1].passed or not draw:
         return Replay(tuple(keys), violations, blocks)
     if surface_known:
-        drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks)
+        drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks, numbering)
     else:
         drawn = [_assignment_on_plan(world.iso, tables, policies, seed, manifest_fingerprint)]
     return Replay((*keys, *drawn, *_coordinates(tables, iso)), violations, blocks)
@@ -150,8 +153,16 @@ def joined(requirements: Check, parts: Sequence[Replay]) -> Replay:
     If a row is missing somewhere, or the requirements are wrong, draws count nowhere: which sites they are for is not
     settled.
     """
+    all_parts = summed([Replay((), {PARITY: requirements.differing}, {}), *parts])
+    settled = requirements.passed and all(c.passed for c in all_parts.checks if c.name in _KEY_CHECKS)
+    found = [check for check in all_parts.checks if settled or check.name in _KEY_CHECKS]
+    return Replay((requirements, *found), all_parts.violations, all_parts.blocks if settled else {})
+
+
+def summed(parts: Sequence[Replay]) -> Replay:
+    """Several countries' replays, or several blocks', as one."""
     checks: dict[str, list[Check]] = {}
-    violations: dict[str, int | None] = {PARITY: requirements.differing}
+    violations: dict[str, int | None] = {}
     blocks: dict[str, int] = {}
     for part in parts:
         for check in part.checks:
@@ -161,14 +172,11 @@ def joined(requirements: Check, parts: Sequence[Replay]) -> Replay:
             violations[name] = None if before is None or count is None else before + count
         for family, used in part.blocks.items():
             blocks[family] = blocks.get(family, 0) + used
-    in_order = all(check.passed for name in _KEY_CHECKS for check in checks.get(name, []))
-    settled = in_order and requirements.passed
-    found = [_sum(rows) for name, rows in checks.items() if settled or name in _KEY_CHECKS]
-    return Replay((requirements, *found), violations, blocks if settled else {})
+    return Replay(tuple(_sum(rows) for rows in checks.values()), violations, blocks)
 
 
 def _sum(checks: Sequence[Check]) -> Check:
-    """One check of several shards; what differs first is named by its country's code, which begins the text."""
+    """One check of several parts; what differs first is named by its country's code, which begins the text."""
     first = min((check.first for check in checks if check.first), default="")
     return Check(checks[0].name, checks[0].demand, sum(check.differing for check in checks), first)
 
@@ -259,6 +267,7 @@ def _draws(
     seed: int,
     manifest_fingerprint: str,
     blocks: dict[str, int],
+    numbering: Numbering | None,
 ) -> list[Check]:
     """Replay S4, S5 and S6 country by country."""
     pairs = tables.pairs
@@ -269,7 +278,7 @@ def _draws(
     plan_tile = _expanded(tables.plan)
     plan_differs = 0
     for country, part, rows in _country_pairs(pairs):
-        planned = replay_plan(world, country, pairs, part, policies, seed)
+        planned = replay_plan(world, country, pairs, part, policies, seed, numbering)
         merchants, n_sites = pairs.merchant_id[part], pairs.n_sites[part]
         order = np.lexsort((planned, np.repeat(np.arange(len(n_sites)), n_sites)))
         plan_differs += int((planned[order] != plan_tile[rows]).sum())
@@ -378,9 +387,15 @@ def _expanded(plan: Plan) -> IntArray:
 
 
 def replay_plan(
-    world: WorldModel, country: int, pairs: Pairs, part: slice, policies: Policies, seed: int
+    world: WorldModel,
+    country: int,
+    pairs: Pairs,
+    part: slice,
+    policies: Policies,
+    seed: int,
+    numbering: Numbering | None = None,
 ) -> IntArray:
-    """Tile of every site number of a country by S4's policy.
+    """Tile of every site number of a country, or of a block of its pairs, by S4's policy.
 
     The first engine's plan draws nothing; it is made again by the same code.
     """
@@ -391,7 +406,13 @@ def replay_plan(
     if policy.mode == "two_stage_pps":
         two_stage = policy.two_stage
         return replay_allocation.replay_country_plan(
-            seed, iso, n_sites, pieces, two_stage.sites_per_area, two_stage.dispersed_ppm
+            seed,
+            iso,
+            n_sites,
+            pieces,
+            two_stage.sites_per_area,
+            two_stage.dispersed_ppm,
+            None if numbering is None else (numbering.first, numbering.sites),
         )
     if policy.mode == "systematic_pps":
         return replay_allocation.replay_pair_plan(seed, iso, pairs.merchant_id[part], n_sites, pieces)

@@ -13,11 +13,9 @@ from typing import Any
 
 from seg1b.errors import ContractError
 from seg1b.policy.load import POLICY_FILES, Policies, digest
-from seg1b.scoring.controls import old_placement
-from seg1b.scoring.evidence import neighbour_tests, soft_diagnostics
-from seg1b.scoring.measure import ScoringContext
-from seg1b.scoring.score import Score, score_seed
-from seg1b.scoring.sites import Sites
+from seg1b.scoring.evidence import old_placement_tests, soft_diagnostics
+from seg1b.scoring.measure import ScoringContext, SiteTally, tally
+from seg1b.scoring.score import Score, score_tally
 from seg1b.scoring.values import plain
 from seg1b.states import s9_replay
 from seg1b.states.s9_replay import Replay
@@ -66,18 +64,18 @@ def validate(
     """
     replayed = s9_replay.run(world, tables, policies, seed, manifest_fingerprint, surface_known=surface_known)
     require_scorable(replayed)
-    return conclude(tables.sites(world.grid), replayed, context, seed, lock)
+    return conclude(tally(tables.sites(world.grid), seed, context), replayed, context, seed, lock)
 
 
 def conclude(
-    sites: Sites,
+    sites: SiteTally,
     replayed: Replay,
     context: ScoringContext,
     seed: int,
     lock: Mapping[str, float] | None = None,
 ) -> Validation:
     """Score the egress of a seed that was replayed; `require_scorable` must have passed."""
-    score = score_seed(sites, seed, context, replayed.violations, lock=lock)
+    score = score_tally(sites, seed, context, replayed.violations, lock=lock)
     return Validation(replayed, score, evidence(sites, score, context, seed))
 
 
@@ -95,13 +93,13 @@ def require_scorable(replayed: Replay) -> None:
         raise ContractError("E904_EGRESS_SCHEMA_VIOLATION", f"{invalid} coordinates are none")
 
 
-def evidence(sites: Sites, score: Score, context: ScoringContext, seed: int) -> dict[str, Any]:
+def evidence(sites: SiteTally, score: Score, context: ScoringContext, seed: int) -> dict[str, Any]:
     """Two-sample tests against the first engine's placement of the same counts, and soft diagnostics."""
-    reference = old_placement(sites, context.surfaces[0].surface, context.grid, seed)
+    points = sites.points(context.countries)
     return {
         "reference": "the same counts placed by largest remainder, as the first engine did",
-        "neighbour_tests": plain(neighbour_tests(score.measurement, reference)),
-        "soft_diagnostics": plain(soft_diagnostics(sites, score.measurement, context)),
+        "neighbour_tests": plain(old_placement_tests(sites, score.measurement, context, seed)),
+        "soft_diagnostics": plain(soft_diagnostics(points, score.measurement, context)),
     }
 
 

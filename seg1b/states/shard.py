@@ -1,7 +1,7 @@
 """S4, S5, S6 and S8 for some countries of one seed: the unit that executors distribute.
 
 Each state's rows become one part under that state's key. What is already there, from a run that was interrupted or
-from a state that need not run again, is read instead of made.
+from a state that need not run again, is read instead of made (but S4's plan: it is quicker made again than read).
 """
 
 from __future__ import annotations
@@ -9,36 +9,43 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from seg1b.kernels.jit import cpu_s
 from seg1b.policy.load import Policies
 from seg1b.states import s4_allocation, s5_assignment, s6_jitter, s8_egress
 from seg1b.states.tables import (
+    ASSIGNMENT_SCHEMA,
     COUNTRY,
+    JITTER_SCHEMA,
     PLAN_KEY,
+    PLAN_SCHEMA,
     SITE_KEY,
     Pairs,
-    Placement,
     Plan,
     assignment_to_arrow,
     column,
     jitter_to_arrow,
     placement_from_arrow,
-    plan_from_arrow,
     plan_to_arrow,
 )
 from seg1b.states.world_model import WorldModel
-from seg1b.store.publication import Publication
 from seg1b.store.store import Store
+from seg1b.store.table_reader import TableReader
 
 PLAN_TABLE = "s4_alloc_plan"
 ASSIGNMENT_TABLE = "s5_site_tile_assignment"
 JITTER_TABLE = "s6_site_jitter"
+BLOCK_SITES = 1 << 20
+_TABLES = {"S4": PLAN_TABLE, "S5": ASSIGNMENT_TABLE, "S6": JITTER_TABLE, "S8": s8_egress.TABLE}
+_SCHEMAS = {"S4": PLAN_SCHEMA, "S5": ASSIGNMENT_SCHEMA, "S6": JITTER_SCHEMA}
+_KEYS = {"S4": PLAN_KEY, "S5": SITE_KEY, "S6": SITE_KEY}
+_PLACED_COLUMNS = ("tile_id", "lon_deg", "lat_deg", "attempts", "component")
 
 
 @dataclass(frozen=True)
@@ -52,20 +59,23 @@ class SeedIdentity:
 
 @dataclass
 class StageTimes:
-    """Wall and CPU seconds per state, as telemetry."""
+    """Wall and CPU seconds per state, and per part of a state (`S9.replay`), as telemetry.
+
+    Seconds of this thread and of kernels that it spread over others.
+    """
 
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @contextmanager
     def of(self, state: str) -> Iterator[None]:
         """Add what happens in the block to a state's times."""
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu = time.perf_counter(), cpu_s()
         try:
             yield
         finally:
             entry = self.seconds.setdefault(state, {"wall_s": 0.0, "cpu_s": 0.0})
             entry["wall_s"] += time.perf_counter() - wall
-            entry["cpu_s"] += time.process_time() - cpu
+            entry["cpu_s"] += cpu_s() - cpu
 
     def add(self, seconds: Mapping[str, Mapping[str, float]]) -> None:
         """Add times measured elsewhere."""
@@ -82,20 +92,57 @@ class StageTimes:
         return total
 
 
-def shard_partitions(
-    store: Store, state: str, key: str, part: str, table: str, codes: Sequence[str]
-) -> Iterator[tuple[str, pa.Table]]:
-    """(ISO code, rows) of some countries of a table: of the committed output, or else of the part that holds them."""
+def shard_reader(store: Store, state: str, key: str, part: str, table: str) -> TableReader:
+    """A table of the committed output, or else of the part that holds a shard's countries."""
     name = state.lower()
-    committed = store.has(name, key)
-    reader = store.open_table(name, key, table) if committed else store.open_part(name, key, part, table)
-    for code in codes:
-        yield code, reader.partition(code)
+    return (
+        store.open_table(name, key, table)
+        if store.has(name, key)
+        else store.open_part(name, key, part, table)
+    )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Pairs that S4 plans together: whole countries, and the blocks of at most BLOCK_SITES in which they are placed."""
+
+    pairs: Pairs
+    blocks: tuple[slice, ...]
+
+
+def units(pairs: Pairs) -> Iterator[Unit]:
+    """Cut pairs so that no more than a block is in memory: small countries together, a giant one in several blocks.
+
+    A pair is never cut. Ascending; together the units are all pairs.
+    """
+    whole: list[slice] = []
+    held = 0
+    for _, part in pairs.countries():
+        sites = int(pairs.n_sites[part].sum())
+        if whole and held + sites > BLOCK_SITES:
+            yield _unit(pairs, slice(whole[0].start, whole[-1].stop))
+            whole, held = [], 0
+        whole.append(part)
+        held += sites
+    if whole:
+        yield _unit(pairs, slice(whole[0].start, whole[-1].stop))
+
+
+def _unit(pairs: Pairs, part: slice) -> Unit:
+    own = pairs.rows(part)
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(own.n_sites)))
+    blocks, first = [], 0
+    while first < len(own.n_sites):
+        stop = int(np.searchsorted(before, before[first] + BLOCK_SITES, side="right")) - 1
+        stop = max(stop, first + 1)
+        blocks.append(slice(first, stop))
+        first = stop
+    return Unit(own, tuple(blocks))
 
 
 @dataclass
 class ShardRun:
-    """One shard on its way through the states."""
+    """One shard on its way through the states, block by block."""
 
     store: Store
     world: WorldModel
@@ -107,75 +154,125 @@ class ShardRun:
     times: StageTimes = field(default_factory=StageTimes)
 
     def run(self) -> StageTimes:
-        """Publish the shard's part of every state that lacks it."""
+        """Publish the shard's part of every state that lacks it: none is seen before all its rows are there."""
         if self._published("S8"):
             return self.times
-        with self.times.of("S4"):
-            plan = self._plan()
-        with self.times.of("S5"):
-            tile_id = self._assignment(plan)
-        with self.times.of("S6"):
-            placement = self._placement(tile_id)
-        with self.times.of("S8"), self._part("S8") as out:
-            s8_egress.write(out, self.world.iso, self.pairs, placement, self.attribution)
+        with ExitStack() as stack:
+            sinks = {
+                state: _Sink(self, state, stack)
+                for state in ("S8", "S6", "S5", "S4")
+                if not self._published(state)
+            }
+            readers = {
+                state: self._reader(state, table) for state, table in _TABLES.items() if state not in sinks
+            }
+            diagnostics: list[dict[str, Any]] = []
+            for unit in units(self.pairs):
+                plan, row_start = None, np.empty(0, np.int64)
+                if "S4" in sinks or "S5" in sinks:
+                    with self.times.of("S4"):
+                        done = s4_allocation.run(
+                            self.world, unit.pairs, self.policies.allocation, self.identity.seed
+                        )
+                        plan, row_start = done.plan, done.plan.rows_of_pairs(unit.pairs)
+                        diagnostics += done.diagnostics
+                for part in unit.blocks:
+                    rows = (
+                        None
+                        if plan is None
+                        else plan.rows(slice(row_start[part.start], row_start[part.stop]))
+                    )
+                    self._block(unit.pairs, part, rows, sinks, readers)
+            if "S4" in sinks:
+                with self.times.of("S4"):
+                    sinks["S4"].out.add_bytes(
+                        "diagnostics.json", json.dumps(diagnostics, sort_keys=True).encode()
+                    )
+            for state in ("S4", "S5", "S6", "S8"):
+                if state in sinks:
+                    with self.times.of(state):
+                        sinks[state].close()
         return self.times
+
+    def _block(
+        self,
+        unit: Pairs,
+        part: slice,
+        plan: Plan | None,
+        sinks: Mapping[str, _Sink],
+        readers: Mapping[str, TableReader],
+    ) -> None:
+        """Place the pairs `part` of a unit, and write what is not there yet."""
+        pairs, identity, iso = unit.rows(part), self.identity, self.world.iso
+        if plan is not None and "S4" in sinks:
+            with self.times.of("S4"):
+                sinks["S4"].writer.extend(plan_to_arrow(iso, plan))
+        if "S6" in readers:
+            with self.times.of("S6"):
+                placement = placement_from_arrow(_read_block(readers["S6"], iso, unit, part, _PLACED_COLUMNS))
+        if plan is not None and "S5" in sinks:
+            with self.times.of("S5"):
+                tile_id = s5_assignment.run(
+                    iso, pairs, plan, self.policies.assignment, identity.seed, identity.manifest_fingerprint
+                )
+                sinks["S5"].writer.extend(assignment_to_arrow(iso, pairs, tile_id))
+        elif "S6" in sinks:
+            with self.times.of("S5"):
+                tile_id = column(
+                    _read_block(readers["S5"], iso, unit, part, ("tile_id",)), "tile_id", np.int64
+                )
+        if "S6" in sinks:
+            with self.times.of("S6"):
+                placement = s6_jitter.run(
+                    self.world,
+                    pairs,
+                    tile_id,
+                    self.policies.jitter,
+                    identity.seed,
+                    identity.manifest_fingerprint,
+                )
+                sinks["S6"].writer.extend(jitter_to_arrow(iso, pairs, placement))
+        with self.times.of("S8"):
+            for key, table in s8_egress.country_tables(iso, pairs, placement, self.attribution).items():
+                sinks["S8"].writer.append(key, table)
 
     def _published(self, state: str) -> bool:
         """Whether this shard's rows of a state are there, as this very part or in a committed output."""
         key = self.identity.keys[state]
         return self.store.has(state.lower(), key) or self.name in self.store.parts(state.lower(), key)
 
-    @contextmanager
-    def _part(self, state: str) -> Iterator[Publication]:
-        with self.store.part(state.lower(), self.identity.keys[state], self.name) as out:
-            yield out
+    def _reader(self, state: str, table: str) -> TableReader:
+        return shard_reader(self.store, state, self.identity.keys[state], self.name, table)
 
-    def _read(self, state: str, table: str) -> pa.Table:
-        """This shard's rows of a published table."""
-        codes = [self.world.iso[country] for country in np.unique(self.pairs.country).tolist()]
-        partitions = shard_partitions(self.store, state, self.identity.keys[state], self.name, table, codes)
-        return pa.concat_tables([rows for _, rows in partitions])
 
-    def _plan(self) -> Plan:
-        if self._published("S4"):
-            return plan_from_arrow(self.world.iso, self._read("S4", PLAN_TABLE))
-        done = s4_allocation.run(self.world, self.pairs, self.policies.allocation, self.identity.seed)
-        with self._part("S4") as out:
-            table = plan_to_arrow(self.world.iso, done.plan)
-            out.add_table(PLAN_TABLE, table, partition_column=COUNTRY, sorted_by=PLAN_KEY)
-            out.add_bytes("diagnostics.json", json.dumps(done.diagnostics, sort_keys=True).encode())
-        return done.plan
+class _Sink:
+    """A state's part that is being written: closed, it is published; left by an error, it is dropped."""
 
-    def _assignment(self, plan: Plan) -> np.ndarray[Any, np.dtype[np.int64]]:
-        if self._published("S5"):
-            return column(self._read("S5", ASSIGNMENT_TABLE), "tile_id", np.int64)
-        identity = self.identity
-        tile_id = s5_assignment.run(
-            self.world.iso,
-            self.pairs,
-            plan,
-            self.policies.assignment,
-            identity.seed,
-            identity.manifest_fingerprint,
+    def __init__(self, run: ShardRun, state: str, stack: ExitStack) -> None:
+        options = (
+            s8_egress.WRITING if state == "S8" else {"partition_column": COUNTRY, "sorted_by": _KEYS[state]}
         )
-        with self._part("S5") as out:
-            table = assignment_to_arrow(self.world.iso, self.pairs, tile_id)
-            out.add_table(ASSIGNMENT_TABLE, table, partition_column=COUNTRY, sorted_by=SITE_KEY)
-        return tile_id
-
-    def _placement(self, tile_id: np.ndarray[Any, np.dtype[np.int64]]) -> Placement:
-        if self._published("S6"):
-            return placement_from_arrow(self._read("S6", JITTER_TABLE))
-        identity = self.identity
-        placement = s6_jitter.run(
-            self.world,
-            self.pairs,
-            tile_id,
-            self.policies.jitter,
-            identity.seed,
-            identity.manifest_fingerprint,
+        schema = s8_egress.egress_schema(run.attribution) if state == "S8" else _SCHEMAS[state]
+        self._stack = stack.enter_context(ExitStack())
+        self.out = self._stack.enter_context(
+            run.store.part(state.lower(), run.identity.keys[state], run.name)
         )
-        with self._part("S6") as out:
-            table = jitter_to_arrow(self.world.iso, self.pairs, placement)
-            out.add_table(JITTER_TABLE, table, partition_column=COUNTRY, sorted_by=SITE_KEY)
-        return placement
+        self.writer = self._stack.enter_context(self.out.table_writer(_TABLES[state], schema, **options))
+
+    def close(self) -> None:
+        """Publish."""
+        self._stack.close()
+
+
+def _read_block(
+    reader: TableReader, iso: Sequence[str], unit: Pairs, part: slice, columns: Sequence[str]
+) -> pa.Table:
+    """Some columns of the sites of a unit's pairs `part`."""
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(unit.n_sites)))
+    tables = []
+    for country, own in unit.countries():
+        first, stop = max(own.start, part.start), min(own.stop, part.stop)
+        if first < stop:
+            begin, rows = int(before[first] - before[own.start]), int(before[stop] - before[first])
+            tables.append(reader.slice(iso[country], begin, rows, columns))
+    return pa.concat_tables(tables)

@@ -45,6 +45,10 @@ class Pairs:
         """(country index, slice of its pairs), ascending."""
         return country_slices(self.country)
 
+    def rows(self, part: slice) -> Pairs:
+        """Some consecutive pairs."""
+        return Pairs(self.country[part], self.merchant_id[part], self.n_sites[part])
+
     def only(self, countries: Sequence[int]) -> Pairs:
         """The pairs of some countries."""
         keep = np.isin(self.country, np.asarray(countries, np.int16))
@@ -75,6 +79,10 @@ class Plan:
     merchant_id: NDArray[np.uint64]
     tile_id: IntArray
     n_sites_tile: IntArray
+
+    def rows(self, part: slice) -> Plan:
+        """Some consecutive rows."""
+        return Plan(self.country[part], self.merchant_id[part], self.tile_id[part], self.n_sites_tile[part])
 
     def rows_of_pairs(self, pairs: Pairs) -> IntArray:
         """Offsets (P + 1) of every pair's rows; raises ContractError E401 if plan and pairs do not match."""

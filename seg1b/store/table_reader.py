@@ -100,6 +100,20 @@ class TableReader:
                 table = table.select(list(columns))
         return table
 
+    def slice(
+        self, key: PartitionKey, first: int, rows: int, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Some rows of a partition, from number `first` on; cheapest in ascending order.
+
+        Raises StoreError E_STORE_DAMAGED for a file that is not the published one, KeyError without such rows.
+        """
+        item = self._by_key[key]
+        if not 0 <= first <= first + rows <= item.rows:
+            raise KeyError(f"partition {key!r} has {item.rows} rows")
+        return self._rows(
+            item.file, item.first_row + first, rows, None if columns is None else tuple(columns)
+        )
+
     def partitions(
         self, columns: Sequence[str] | None = None, *, verify: bool = False
     ) -> Iterator[tuple[PartitionKey, pa.Table]]:

@@ -178,6 +178,11 @@ class TableWriter:
         for key, rows in split(table, self._partition_column):
             self.write_partition(key, rows)
 
+    def extend(self, table: pa.Table) -> None:
+        """Add rows that are sorted by the partition column; the first may belong to the last partition."""
+        for key, rows in split(table, self._partition_column or ""):
+            self.append(key, rows)
+
     def _start_file(self, name: str) -> None:
         self._file_name, self._file_rows = name, 0
         self._file = self._folder.create(name)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from seg1b.errors import ContractError, StoreError
-from seg1b.store.digest import PartitionKey, arrow_partition_digest, logical_schema, table_digest, type_name
+from seg1b.store.digest import PartitionHasher, PartitionKey, logical_schema, table_digest, type_name
 
 
 @dataclass(frozen=True)
@@ -122,19 +122,47 @@ def split(table: pa.Table, column: str) -> Iterator[tuple[PartitionKey, pa.Table
         yield values[start].as_py(), table.slice(start, end - start)
 
 
+class TableHasher:
+    """Logical digest of a table in memory whose rows come in pieces, partitions in ascending order."""
+
+    def __init__(self, derived: Sequence[str] = ()) -> None:
+        self._derived = tuple(derived)
+        self._schema: pa.Schema | None = None
+        self._partitions: dict[PartitionKey, PartitionHasher] = {}
+
+    def append(self, key: PartitionKey, table: pa.Table) -> None:
+        """Rows of one partition that follow those before."""
+        self._schema = table.schema
+        if key not in self._partitions:
+            self._partitions[key] = PartitionHasher(table.schema, self._derived)
+        self._partitions[key].update(table)
+
+    def extend(self, table: pa.Table, column: str) -> None:
+        """Rows that are sorted by the partition column."""
+        for key, rows in split(table, column):
+            self.append(key, rows)
+
+    def hexdigest(self) -> str:
+        """Digest of all rows so far, 64 hex. Raises ContractError E_STORE_PARTITION if there are none."""
+        if self._schema is None:
+            raise ContractError("E_STORE_PARTITION", "a table without rows has no digest here")
+        entries = [(key, hasher.rows, hasher.hexdigest()) for key, hasher in self._partitions.items()]
+        return table_digest(logical_schema(self._schema, self._derived), entries)
+
+
 def partitioned_digest(table: pa.Table, column: str) -> str:
-    """Logical digest of a table in memory that is sorted by its partition column."""
-    partitions = [(key, rows.num_rows, arrow_partition_digest(rows)) for key, rows in split(table, column)]
-    return table_digest(logical_schema(table.schema), partitions)
+    """Logical digest of a table in memory that is sorted by its partition column; at least one row."""
+    hasher = TableHasher()
+    hasher.extend(table, column)
+    return hasher.hexdigest()
 
 
 def hive_digest(partitions: Mapping[PartitionKey, pa.Table], derived: Sequence[str] = ()) -> str:
     """Logical digest of a table whose partitions do not repeat their key; at least one partition."""
-    schema = next(iter(partitions.values())).schema
-    entries = [
-        (key, rows.num_rows, arrow_partition_digest(rows, derived)) for key, rows in partitions.items()
-    ]
-    return table_digest(logical_schema(schema, derived), entries)
+    hasher = TableHasher(derived)
+    for key, rows in partitions.items():
+        hasher.append(key, rows)
+    return hasher.hexdigest()
 
 
 def damaged(path: Path, problem: str) -> StoreError:
