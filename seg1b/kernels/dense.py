@@ -147,11 +147,8 @@ def _mass_sum(own: Any) -> Any:
 
 
 @njit
-def _tally(own: Any, total: Any, mass_sum: Any, shift: Any, prefix: Any, histogram: Any) -> Any:
-    """Count remainders that begin with `prefix` by their next digit, which ends at bit `shift`; the sum of quotients.
-
-    A digit has as many values as `histogram` entries, 2^16.
-    """
+def _tally(own: Any, total: Any, mass_sum: Any, prefix: Any, above: Any, shift: Any, histogram: Any) -> Any:
+    """Count the remainders whose bits from `above` up are `prefix` by those from `shift` up; the sum of quotients."""
     floors = np.int64(0)
     digits = np.int64(len(histogram) - 1)
     for s in range(len(own.row)):
@@ -159,7 +156,7 @@ def _tally(own: Any, total: Any, mass_sum: Any, shift: Any, prefix: Any, histogr
         for k in range(own.first[s], own.first[s] + own.col1[s] - own.col0[s]):
             quotient, residue = multiply_divide(mass_of(own.persons[k], area, own.rule), total, mass_sum)
             floors += quotient
-            if residue >> (shift + _DIGIT_BITS) == prefix:
+            if residue >> above == prefix:
                 histogram[(residue >> shift) & digits] += 1
     return floors
 
@@ -209,9 +206,9 @@ def cut_country(own: CountryTiles, total: int, mass_sum: int | None = None) -> C
         raise ContractError("E105", "the masses sum to 0 or to more than 2^60")
     shift, prefix, slots, sharing = known.bit_length(), 0, -1, 0
     while shift > 0 and (slots < 0 or sharing > _FEW):
-        shift = max(0, shift - _DIGIT_BITS)
-        histogram = np.zeros(1 << _DIGIT_BITS, np.int64)
-        floors = int(_tally(own, total, known, shift, prefix, histogram))
+        above, shift = shift, max(0, shift - _DIGIT_BITS)
+        histogram = np.zeros(1 << above - shift, np.int64)
+        floors = int(_tally(own, total, known, prefix, above, shift, histogram))
         slots = total - floors if slots < 0 else slots
         if slots == 0:
             return Cut(total, known, known, 0)  # no remainder is that large
@@ -220,7 +217,7 @@ def cut_country(own: CountryTiles, total: int, mass_sum: int | None = None) -> C
         digit = len(histogram) - 1 - place
         sharing = int(histogram[digit])
         slots -= int(ahead[place]) - sharing
-        prefix = prefix << _DIGIT_BITS | digit
+        prefix = prefix << above - shift | digit
     if shift == 0:  # those that share all digits have the same remainder, and only their order counts
         return Cut(total, known, prefix, int(_tie_end(own, total, known, prefix, slots)))
     residues, numbers = np.empty(sharing, np.int64), np.empty(sharing, np.int64)

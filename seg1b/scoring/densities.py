@@ -165,7 +165,7 @@ def _rank_runs(
             row_end = (row + 1) * columns
             area = row_area_cm2[row]
         density = population[run] / area
-        pattern = (density.view(np.int64) >> shift) - least
+        pattern = (np.float64(density).view(np.int64) >> shift) - least
         if pattern > len(guide) - 2:
             continue
         people = population[run] * length[run]
