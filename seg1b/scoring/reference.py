@@ -108,15 +108,9 @@ def build_reference(
     cell_deg: float = 1.0,
 ) -> SurfaceReference:
     """The reference of one surface; cities are the settlements that count as such (degrees, float64 each)."""
-    countries = len(surface.start) - 1
     edge = tiles_per_cell(grid, cell_deg)
-    cover_first, cover_end = disc_spans(grid, city_lon_deg, city_lat_deg, radius_km * 1000.0)
-    near_city = np.zeros(countries, np.int64)
-    for c in range(countries):
-        for runs in surface.batches(c):
-            cover_from = int(np.searchsorted(cover_end, runs.tile0[0], side="right"))
-            near_city[c] += _covered_people(*runs, cover_first, cover_end, cover_from)
-    cell_country, cell, cell_people = _cells(grid, surface, edge)
+    cover = disc_spans(grid, city_lon_deg, city_lat_deg, radius_km * 1000.0)
+    near_city, cell_country, cell, cell_people = _near_and_cells(grid, surface, edge, *cover)
     return SurfaceReference(
         name=name,
         tiles_per_cell=edge,
@@ -127,6 +121,34 @@ def build_reference(
         cell_people=cell_people,
         densities=densities_of(surface, grid.row_area_cm2(), grid.ncols),
     )
+
+
+def _near_and_cells(
+    grid: GridLike, surface: SurfaceLike, edge: int, cover_first: IntArray, cover_end: IntArray
+) -> tuple[IntArray, npt.NDArray[np.int16], npt.NDArray[np.int32], IntArray]:
+    """People of each country in the tiles that the ranges cover; country, cell and people of the cells where people
+    live. The runs are gone through once.
+    """
+    countries = len(surface.start) - 1
+    near_city = np.zeros(countries, np.int64)
+    per_row = -(-grid.ncols // edge)
+    people = np.zeros(per_row * -(-grid.nrows // edge), np.int64)
+    country, cell, cell_people = [], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+    for c in range(countries):
+        rows = [0, -1]  # of cells, the first and the last that the country reaches
+        for runs in surface.batches(c):
+            first, last = (runs.tile0[[0, -1]] // grid.ncols // edge).tolist()
+            rows = [first if rows[1] < 0 else rows[0], last]
+            cover_from = int(np.searchsorted(cover_end, runs.tile0[0], side="right"))
+            near_city[c] += _covered_people(*runs, cover_first, cover_end, cover_from)
+            _cell_people(*runs, grid.ncols, edge, per_row, people)
+        band = slice(rows[0] * per_row, (rows[1] + 1) * per_row)
+        found = np.flatnonzero(people[band]) + band.start
+        country.append(np.full(len(found), c, np.int16))
+        cell.append(found.astype(np.int32))
+        cell_people.append(people[found])
+        people[found] = 0
+    return near_city, np.concatenate(country), np.concatenate(cell), np.concatenate(cell_people)
 
 
 # Discs
@@ -263,32 +285,6 @@ def _cell_people(
             people[cell] += step * population[run]
             tile += step
             left -= step
-
-
-def _cells(
-    grid: GridLike, surface: SurfaceLike, edge: int
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32], IntArray]:
-    per_row = -(-grid.ncols // edge)
-    people = np.zeros(per_row * -(-grid.nrows // edge), np.int64)
-    country, cell, cell_people = [], [], []
-    for c in range(len(surface.start) - 1):
-        tile0, _ = surface.tiles_of(c)
-        if not len(tile0):
-            continue
-        rows = tile0[[0, -1]] // grid.ncols // edge
-        band = slice(int(rows[0]) * per_row, (int(rows[1]) + 1) * per_row)
-        people[band] = 0
-        for runs in surface.batches(c):
-            _cell_people(*runs, grid.ncols, edge, per_row, people)
-        found = np.flatnonzero(people[band]) + band.start
-        country.append(np.full(len(found), c, np.int16))
-        cell.append(found.astype(np.int32))
-        cell_people.append(people[found])
-    return (
-        np.concatenate(country or [np.empty(0, np.int16)]),
-        np.concatenate(cell or [np.empty(0, np.int32)]),
-        np.concatenate(cell_people or [np.empty(0, np.int64)]),
-    )
 
 
 def tile_density(people: IntArray, tile_id: IntArray, grid: GridLike) -> FloatArray:
