@@ -366,12 +366,12 @@ def seal_into(store: Store, policies: Policies, bundle: Path) -> Path:
     from seg1b.states import s0_gate
     from seg1b.states.plan import keys_for
 
-    digest = verify_bundle(bundle).content_sha256_hex
-    key = keys_for(policies, {"catalogue": digest}, None, ("S0c",))["S0c"]
+    receipt = verify_bundle(bundle)
+    key = keys_for(policies, {"catalogue": receipt.content_sha256_hex}, None, ("S0c",))["S0c"]
     with store.lease("catalogue") as lease:
         lease.hold(keys={key})
         if not store.has(s0_gate.CATALOGUE_STATE, key):
-            s0_gate.seal_catalogue(store, key, bundle)
+            s0_gate.seal_catalogue(store, key, receipt)
     return store.layout.object(s0_gate.CATALOGUE_STATE, key) / s0_gate.BUNDLE_FOLDER
 
 

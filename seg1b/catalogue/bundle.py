@@ -30,10 +30,12 @@ from seg1b.catalogue.shares import CountryShares
 from seg1b.catalogue.synthesise import SYNTHESIS_REVISION, Synthesis
 from seg1b.catalogue.tables import (
     OUTLET_CATALOGUE,
+    PAIR_SCHEMA,
     SCHEMAS,
     Lineage,
     evidence_tables,
     outlet_rows,
+    pair_tables,
     site_sequence_rows,
     slices,
 )
@@ -42,10 +44,10 @@ from seg1b.kernels.streams import encode_u64
 from seg1b.policy.digest import canonical
 from seg1b.policy.models import CountrySharesPolicy
 from seg1b.store.digest import (
+    PartitionHasher,
     arrow_partition_digest,
     frame,
     logical_schema,
-    partition_digest,
     readable_json,
     sha256_bytes,
     sha256_file,
@@ -160,16 +162,10 @@ def pairs_digest(catalogue: OutletCatalogue) -> str:
     """Logical digest of what an outlet catalogue means: its pairs, whatever the row-per-outlet files look
     like.
     """
-    iso = np.array(catalogue.iso)
-    columns = {
-        "merchant_id": pa.array(catalogue.merchant_id),
-        "legal_country_iso": pa.array(iso[catalogue.country].tolist(), pa.string()),
-        "home_country_iso": pa.array(iso[catalogue.home_country].tolist(), pa.string()),
-        "n_sites": pa.array(catalogue.n_sites),
-        "raw_nb_outlet_draw": pa.array(catalogue.raw_outlet_draw),
-    }
-    schema = logical_schema(pa.table(columns).schema)
-    return table_digest(schema, [("", catalogue.pair_count, partition_digest(columns))])
+    hasher = PartitionHasher(PAIR_SCHEMA)
+    for table in pair_tables(catalogue):
+        hasher.update(table)
+    return table_digest(logical_schema(PAIR_SCHEMA), [("", hasher.rows, hasher.hexdigest())])
 
 
 def framed_digest(files: Iterable[tuple[str, str, int]]) -> str:

@@ -16,8 +16,14 @@ from typing import Any, Final, Literal
 
 import pyarrow as pa
 
-from seg1b.catalogue.guard_values import EVIDENCE_DATASETS, metric_values, realised_ratio_median
-from seg1b.catalogue.tables import OUTLET_CATALOGUE
+from seg1b.catalogue.guard_values import (
+    GUARD_COLUMNS,
+    MerchantOutlets,
+    metric_values,
+    realised_ratio_median,
+)
+from seg1b.catalogue.rows import OutletRuns
+from seg1b.catalogue.verify import BundleReceipt, read_datasets
 from seg1b.errors import InputError
 
 B_SHARE_MIN: Final = 0.70
@@ -105,26 +111,32 @@ class GuardReport:
     b_plus_without_b: tuple[str, ...]
 
 
-def guard_metrics(tables: Mapping[str, pa.Table]) -> GuardReport:
-    """Grade a catalogue from its datasets (id -> table, as `bundle.read_datasets` returns them).
+def guard_metrics(runs: OutletRuns, tables: Mapping[str, pa.Table]) -> GuardReport:
+    """Grade a catalogue from the rows of its outlets and its other datasets (id -> table with `GUARD_COLUMNS`).
 
     `not_applicable` when the bundle has none of the 1A evidence; raises InputError E_GUARD_NO_CATALOGUE
     without outlets.
     """
-    if OUTLET_CATALOGUE not in tables:
+    if not runs.rows:
         raise InputError(
             "E_GUARD_NO_CATALOGUE",
             "the guard needs the outlet catalogue",
             where=", ".join(sorted(tables)) or "no datasets",
             next_step="read the whole bundle",
         )
-    missing = [dataset for dataset in EVIDENCE_DATASETS if dataset not in tables]
+    missing = [dataset for dataset in GUARD_COLUMNS if dataset not in tables]
     why = f"the bundle has no {', '.join(missing)}" if missing else "the evidence is empty or constant"
-    values = metric_values(tables)
+    outlets = MerchantOutlets.of(runs)
+    values = metric_values(outlets, tables)
     metrics = {name: _metric(name, values.get(name), f"not_computable: {why}") for name in BANDS}
-    if len(missing) == len(EVIDENCE_DATASETS):
+    if len(missing) == len(GUARD_COLUMNS):
         return _not_applicable(metrics)
-    return _graded(metrics, realised_ratio_median(tables))
+    return _graded(metrics, realised_ratio_median(outlets, tables))
+
+
+def guard_bundle(runs: OutletRuns, receipt: BundleReceipt) -> GuardReport:
+    """Grade a verified bundle whose outlets were read as `runs`; raises InputError E305_SCHEMA_INVALID."""
+    return guard_metrics(runs, read_datasets(receipt, GUARD_COLUMNS))
 
 
 def _metric(name: str, value: float | None, reason: str) -> GuardMetric:

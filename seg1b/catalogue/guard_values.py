@@ -7,8 +7,9 @@ A value of None comes with a reason that begins with `not_computable`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -16,23 +17,31 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seg1b.catalogue.tables import OUTLET_CATALOGUE, REQUIRED_OUTPUTS
-from seg1b.kernels.inequality import gini, top_share
+from seg1b.catalogue.rows import OutletRuns
+from seg1b.catalogue.tables import REQUIRED_OUTPUTS
+from seg1b.kernels.inequality import exact_dot, gini, top_share
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Merchants = npt.NDArray[np.uint64]
 
-EVIDENCE_DATASETS: Final = ("s3_candidate_set", "s6_membership", "nb_dispersion")
+GUARD_COLUMNS: Final[Mapping[str, Sequence[str]]] = {
+    "s3_candidate_set": ("merchant_id", "is_home"),
+    "s6_membership": ("merchant_id",),
+    "nb_dispersion": ("dispersion_k",),
+}
+"""The evidence, and what of it is read."""
+
+_SLICE: Final = 1 << 16
 
 
-def metric_values(tables: Mapping[str, pa.Table]) -> dict[str, float | None]:
-    """Metric -> value, None where the evidence is missing, empty or constant. `outlet_catalogue` must be
+def metric_values(outlets: MerchantOutlets, tables: Mapping[str, pa.Table]) -> dict[str, float | None]:
+    """Metric -> value, None where the evidence is missing, empty or constant.
+
+    `tables`: every other dataset of the bundle; of evidence `GUARD_COLUMNS` are read, of the rest only that they are
     there.
     """
-    values: dict[str, float | None] = {}
-    outlets = _Outlets.of(tables[OUTLET_CATALOGUE])
-    values |= _outlet_metrics(outlets)
+    values = _outlet_metrics(outlets)
     if "s3_candidate_set" in tables:
         candidates = _foreign_candidates(tables, outlets.merchant_id)
         values["candidate_count_median"] = float(np.median(candidates))
@@ -48,7 +57,7 @@ def metric_values(tables: Mapping[str, pa.Table]) -> dict[str, float | None]:
 
 
 @dataclass(frozen=True)
-class _Outlets:
+class MerchantOutlets:
     """Per merchant, ascending: outlets, outlets abroad, legal countries; and whether the rows' identity is in
     order.
     """
@@ -60,38 +69,27 @@ class _Outlets:
     sound: bool
 
     @staticmethod
-    def of(table: pa.Table) -> _Outlets:
-        """Count the rows of an `outlet_catalogue`, one an outlet."""
-        merchant_id, merchant = np.unique(table.column("merchant_id").to_numpy(), return_inverse=True)
-        legal, home = table.column("legal_country_iso"), table.column("home_country_iso")
-        abroad = pc.not_equal(legal, home).to_numpy().astype(np.int64)
-        countries = legal.combine_chunks().dictionary_encode()
-        country = countries.indices.to_numpy().astype(np.int64)
-        order = table.column("site_order").to_numpy().astype(np.int64)
-        pair, pair_of_row = np.unique(
-            merchant * (len(countries.dictionary) + 1) + country, return_inverse=True
+    def of(runs: OutletRuns) -> MerchantOutlets:
+        """Add up the runs of an `outlet_catalogue`, in whatever order they stand; at least one.
+
+        Identity is in order if no pair occurs twice, site_order counts 1..n in every pair, and site_id is the
+        zero-filled order.
+        """
+        order = np.lexsort((runs.country, runs.merchant_id))
+        merchant_id, country, n_rows = runs.merchant_id[order], runs.country[order], runs.n_rows[order]
+        first_of_merchant = np.r_[True, merchant_id[1:] != merchant_id[:-1]]
+        first_of_pair = first_of_merchant | np.r_[True, country[1:] != country[:-1]]
+        start = np.flatnonzero(first_of_merchant)
+        return MerchantOutlets(
+            merchant_id=merchant_id[start],
+            outlets=np.add.reduceat(n_rows, start),
+            abroad=np.add.reduceat(np.where(country != runs.home_country[order], n_rows, 0), start),
+            legal_countries=np.add.reduceat(first_of_pair.astype(np.int64), start),
+            sound=bool(first_of_pair.all()) and runs.numbering is None and runs.naming is None,
         )
-        merchants = merchant_id.size
-        return _Outlets(
-            merchant_id=merchant_id,
-            outlets=np.bincount(merchant, minlength=merchants),
-            abroad=np.bincount(merchant, weights=abroad, minlength=merchants).astype(np.int64),
-            legal_countries=np.bincount(pair // (len(countries.dictionary) + 1), minlength=merchants),
-            sound=_identity_is_sound(pair_of_row, order, table.column("site_id")),
-        )
 
 
-def _identity_is_sound(pair: Integers, site_order: Integers, site_id: pa.ChunkedArray) -> bool:
-    """No duplicate key, site_order 1..n in every pair, site_id the zero-filled order."""
-    rows = np.lexsort((site_order, pair))
-    sorted_pair = pair[rows]
-    first = np.searchsorted(sorted_pair, sorted_pair)
-    contiguous = bool(np.array_equal(site_order[rows], np.arange(rows.size) - first + 1))
-    expected = pc.utf8_lpad(pa.array(site_order).cast(pa.string()), width=6, padding="0")
-    return contiguous and bool(pc.all(pc.equal(site_id.combine_chunks(), expected)).as_py())
-
-
-def _outlet_metrics(outlets: _Outlets) -> dict[str, float | None]:
+def _outlet_metrics(outlets: MerchantOutlets) -> dict[str, float | None]:
     n, abroad = outlets.outlets, outlets.abroad
     by_size = np.lexsort((outlets.merchant_id, n))
     deciles = np.array_split(by_size, 10)
@@ -126,11 +124,10 @@ def _foreign_candidates(tables: Mapping[str, pa.Table], merchant_id: Merchants) 
     return _count_by_merchant(foreign.column("merchant_id"), merchant_id)
 
 
-def realised_ratio_median(tables: Mapping[str, pa.Table]) -> float | None:
+def realised_ratio_median(outlets: MerchantOutlets, tables: Mapping[str, pa.Table]) -> float | None:
     """Median of realised / candidate foreign countries over merchants with more than one legal country."""
     if "s3_candidate_set" not in tables:
         return None
-    outlets = _Outlets.of(tables[OUTLET_CATALOGUE])
     candidates = _foreign_candidates(tables, outlets.merchant_id)
     spread = (outlets.legal_countries > 1) & (candidates > 0)
     if not spread.any():
@@ -142,10 +139,16 @@ def _dispersion_metrics(dispersion: Floats) -> dict[str, float | None]:
     ascending = np.sort(dispersion)
     if ascending.size == 0 or not np.isfinite(ascending).all() or ascending[0] <= 0.0:
         return {"phi_cv": None, "phi_p95_p05_ratio": None}
-    mean = math.fsum(ascending.tolist()) / ascending.size
-    variance = math.fsum(((ascending - mean) ** 2).tolist()) / ascending.size
+    mean = _sum(ascending) / ascending.size
+    variance = _sum((ascending - mean) ** 2) / ascending.size
     high, low = (_nearest_rank(ascending, percent) for percent in (95, 5))
     return {"phi_cv": math.sqrt(variance) / mean, "phi_p95_p05_ratio": high / low}
+
+
+def _sum(values: Floats) -> float:
+    """Correctly rounded sum, a slice of Python numbers at a time."""
+    pieces = (values[first : first + _SLICE].tolist() for first in range(0, values.size, _SLICE))
+    return math.fsum(chain.from_iterable(pieces))
 
 
 def _nearest_rank(ascending: Floats, percent: int) -> float:
@@ -158,20 +161,19 @@ def spearman(a: Integers, b: Integers) -> float | None:
     constant.
     """
     x, y = _doubled_mid_ranks(a), _doubled_mid_ranks(b)
-    n = len(x)
-    sum_x, sum_y = sum(x), sum(y)
-    covariance = n * sum(i * j for i, j in zip(x, y, strict=True)) - sum_x * sum_y
-    variance_x = n * sum(i * i for i in x) - sum_x**2
-    variance_y = n * sum(j * j for j in y) - sum_y**2
+    n = x.size
+    sum_x, sum_y = int(x.sum()), int(y.sum())
+    covariance = n * exact_dot(x, y) - sum_x * sum_y
+    variance_x = n * exact_dot(x, x) - sum_x**2
+    variance_y = n * exact_dot(y, y) - sum_y**2
     if variance_x == 0 or variance_y == 0:
         return None
     return covariance / math.sqrt(variance_x * variance_y)
 
 
-def _doubled_mid_ranks(values: Integers) -> list[int]:
+def _doubled_mid_ranks(values: Integers) -> Integers:
     """Twice the mean rank of each value among ties: whole numbers."""
     ascending = np.sort(values)
     below = np.searchsorted(ascending, values, side="left")
     up_to = np.searchsorted(ascending, values, side="right")
-    ranks: list[int] = (below + up_to + 1).tolist()
-    return ranks
+    return below + up_to + 1

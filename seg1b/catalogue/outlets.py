@@ -118,15 +118,15 @@ def from_pairs(
     """
     order = np.lexsort((country, merchant_id))
     merchant_id, n_sites = merchant_id[order], n_sites[order]
-    _, inverse = np.unique(merchant_id, return_inverse=True)
-    total = np.zeros(inverse.max(initial=-1) + 1, np.int64)
-    np.add.at(total, inverse, n_sites)
+    start = np.flatnonzero(np.r_[True, merchant_id[1:] != merchant_id[:-1]][: merchant_id.size])
+    total = np.add.reduceat(n_sites, start, dtype=np.int64) if start.size else start
+    pairs = np.diff(start, append=merchant_id.size)
     return OutletCatalogue(
         iso=iso,
         merchant_id=merchant_id.astype(np.uint64),
         country=country[order].astype(np.int16),
         n_sites=n_sites.astype(np.int32),
         home_country=home_country[order].astype(np.int16),
-        raw_outlet_draw=total[inverse].astype(np.int32),
+        raw_outlet_draw=np.repeat(total.astype(np.int32), pairs),
         seed=seed,
     )

@@ -83,6 +83,15 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
 }
 """Dataset id -> Arrow schema. A dataset not named here does not belong into a bundle."""
 
+PAIR_SCHEMA: Final = _schema(
+    merchant_id=pa.uint64(),
+    legal_country_iso=pa.string(),
+    home_country_iso=pa.string(),
+    n_sites=pa.int32(),
+    raw_nb_outlet_draw=pa.int32(),
+)
+"""What a row-per-outlet table means: the pairs, ascending by (merchant_id, legal_country_iso)."""
+
 REQUIRED_OUTPUTS: Final = (
     "s3_integerised_counts",
     "s3_site_sequence",
@@ -129,6 +138,22 @@ def _constant(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
 
 def _table(dataset: str, columns: dict[str, Any]) -> pa.Table:
     return pa.table(columns, schema=SCHEMAS[dataset])
+
+
+def pair_tables(catalogue: OutletCatalogue, rows: int = ROWS_PER_SLICE) -> Iterator[pa.Table]:
+    """The pairs of a catalogue as `PAIR_SCHEMA` has them, at most `rows` a table."""
+    for first in range(0, catalogue.pair_count, rows):
+        part = slice(first, first + rows)
+        yield pa.table(
+            {
+                "merchant_id": catalogue.merchant_id[part],
+                "legal_country_iso": _texts(catalogue.iso, catalogue.country[part]),
+                "home_country_iso": _texts(catalogue.iso, catalogue.home_country[part]),
+                "n_sites": catalogue.n_sites[part],
+                "raw_nb_outlet_draw": catalogue.raw_outlet_draw[part],
+            },
+            schema=PAIR_SCHEMA,
+        )
 
 
 def slices(catalogue: OutletCatalogue, rows: int = ROWS_PER_SLICE) -> Iterator[slice]:

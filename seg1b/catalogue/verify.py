@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -29,6 +27,7 @@ from seg1b.catalogue.bundle import (
     pairs_digest,
 )
 from seg1b.catalogue.outlets import OutletCatalogue
+from seg1b.catalogue.rows import RESTORE, ROW_COLUMNS, OutletRuns, RunCollapser
 from seg1b.catalogue.tables import OUTLET_CATALOGUE, SCHEMAS, Lineage
 from seg1b.errors import InputError
 from seg1b.store.digest import sha256_bytes, sha256_file
@@ -44,14 +43,21 @@ _REQUIRED: Final = (
     "egress_checksums.json",
     INDEX_NAME,
 )
-_RESTORE: Final = "restore the bundle from where it was made, or make it again; never edit its files"
+_LINEAGE: Final = ("manifest_fingerprint", "global_seed")
+
+BATCH_ROWS = 1 << 17
+"""Rows in memory at a time."""
+
+_BUFFER_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class BundleReceipt:
     """What was proven. `content_sha256_hex` depends on the tables' meaning only, not on Parquet's bytes.
 
-    `flag_sha256_hex` is the flag's own value, `egress_framed_sha256_hex` covers every data file's bytes.
+    `flag_sha256_hex` is the flag's own value, `egress_framed_sha256_hex` covers every data file's bytes. `data_files`
+    has (bytes, SHA-256) of each data file and `documents` the bytes of each validation file, by path below `root`:
+    together all that belongs to the bundle.
     """
 
     root: Path
@@ -62,6 +68,8 @@ class BundleReceipt:
     content_sha256_hex: str
     dataset_rows: Mapping[str, int]
     dataset_logical_sha256_hex: Mapping[str, str]
+    data_files: Mapping[str, tuple[int, str]] = field(repr=False)
+    documents: Mapping[str, bytes] = field(repr=False)
 
     def part_files(self, dataset: str) -> list[Path]:
         """Parquet files of a dataset, in name order."""
@@ -77,7 +85,7 @@ def verify_bundle(root: Path, expected: Lineage | None = None) -> BundleReceipt:
     """
     folder = _validation_folder(root)
     contents = _indexed_contents(folder)
-    flag = _verify_flag(folder, contents)
+    flag, flag_line = _verify_flag(folder, contents)
     documents = {name: _json(folder / name, contents[name]) for name in _REQUIRED if name != INDEX_NAME}
     lineage = _verify_identity(folder, documents, expected)
     checksums = documents["egress_checksums.json"]
@@ -94,10 +102,15 @@ def verify_bundle(root: Path, expected: Lineage | None = None) -> BundleReceipt:
         dataset_logical_sha256_hex={
             name: d["logical_sha256_hex"] for name, d in checksums["datasets"].items()
         },
+        data_files={path: (size_bytes, sha256_hex) for path, sha256_hex, size_bytes in files},
+        documents={
+            (folder / name).relative_to(root).as_posix(): content
+            for name, content in {**contents, FLAG_NAME: flag_line}.items()
+        },
     )
 
 
-def _fault(code: str, message: str, where: Path, next_step: str = _RESTORE) -> InputError:
+def _fault(code: str, message: str, where: Path, next_step: str = RESTORE) -> InputError:
     return InputError(code, message, where=str(where), next_step=next_step)
 
 
@@ -158,11 +171,13 @@ def _index_path(index: Path, number: int, row: Any) -> str:
     return str(path)
 
 
-def _verify_flag(folder: Path, contents: Mapping[str, bytes]) -> str:
+def _verify_flag(folder: Path, contents: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """The flag's digest, and its bytes."""
     flag = folder / FLAG_NAME
     if not flag.is_file():
         raise _fault("E_PASS_MISSING", "the bundle has no PASS flag: it may not be read", flag)
-    line = _FLAG_LINE.match(flag.read_bytes())
+    content = flag.read_bytes()
+    line = _FLAG_LINE.match(content)
     if line is None:
         raise _fault("E_FLAG_FORMAT_INVALID", "the flag is not the line `sha256_hex = <64 hex digits>`", flag)
     stated = line.group(1).decode("ascii")
@@ -178,7 +193,7 @@ def _verify_flag(folder: Path, contents: Mapping[str, bytes]) -> str:
             f"the digests in index.json are not those of the files{_culprit(contents)}",
             flag,
         )
-    return stated
+    return stated, content
 
 
 def _culprit(contents: Mapping[str, bytes]) -> str:
@@ -279,102 +294,100 @@ def _verify_files(
             raise _fault("E_PARTITION_MISPLACED", "a partition holds its data files and nothing else", file)
 
 
-def read_dataset(receipt: BundleReceipt, dataset: str) -> pa.Table:
-    """One dataset of a verified bundle, with its declared types. Raises InputError E305_SCHEMA_INVALID."""
+def read_dataset(receipt: BundleReceipt, dataset: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """One dataset of a verified bundle, with its declared types, or some of its columns (none: only its rows' number).
+
+    Raises InputError E305_SCHEMA_INVALID.
+    """
+    wanted = None if columns is None else list(columns)
     tables = []
     for path in receipt.part_files(dataset):
-        table = pq.read_table(path, partitioning=None)
-        if table.schema.names != SCHEMAS[dataset].names or table.schema.types != SCHEMAS[dataset].types:
-            raise _fault("E305_SCHEMA_INVALID", f"columns of {dataset} are not those of the contract", path)
-        tables.append(table)
-    return pa.concat_tables(tables)
+        try:
+            with _open_parquet(path, dataset) as file:
+                tables.append(file.read(wanted))
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, error) from error
+    schema = SCHEMAS[dataset]
+    empty = (schema if wanted is None else pa.schema([schema.field(name) for name in wanted])).empty_table()
+    return pa.concat_tables(tables) if tables else empty
 
 
-def read_datasets(receipt: BundleReceipt) -> dict[str, pa.Table]:
-    """Every dataset that the bundle has: what the guard judges. Row-per-outlet tables come whole."""
-    return {name: read_dataset(receipt, name) for name in SCHEMAS if name in receipt.dataset_rows}
+def read_datasets(
+    receipt: BundleReceipt, columns: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, pa.Table]:
+    """Every dataset that the bundle has; with `columns`, of each dataset those only (none where it names none)."""
+    return {
+        name: read_dataset(receipt, name, None if columns is None else columns.get(name, ()))
+        for name in SCHEMAS
+        if name in receipt.dataset_rows
+    }
+
+
+def read_runs(receipt: BundleReceipt) -> OutletRuns:
+    """The rows of a verified bundle's outlet catalogue, collapsed as they stream by.
+
+    Raises InputError E_PATH_EMBED_MISMATCH (lineage in the rows is not the path's) or E305_SCHEMA_INVALID; what else
+    the rows promise is for `catalogue_of` to demand.
+    """
+    collapser = RunCollapser()
+    for path in receipt.part_files(OUTLET_CATALOGUE):
+        collapser.begin(str(path))
+        columns = [*_LINEAGE, *ROW_COLUMNS]
+        try:
+            with _open_parquet(path, OUTLET_CATALOGUE, dictionaries=True) as file:
+                for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+                    _require_lineage(batch, receipt.lineage, path)
+                    collapser.add(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, error) from error
+    return collapser.finish()
 
 
 def read_catalogue(receipt: BundleReceipt, iso: tuple[str, ...]) -> OutletCatalogue:
-    """The outlet catalogue of a verified bundle, over the country table `iso`, row group by row group.
+    """The outlet catalogue of a verified bundle over the country table `iso`; raises as `read_runs`, `catalogue_of`."""
+    return catalogue_of(read_runs(receipt), receipt, iso)
 
-    Raises InputError E_PATH_EMBED_MISMATCH, E302_FK_COUNTRY, E307_PK_DUPLICATE, E308_COUNTS_MISMATCH,
-    E310_UNSORTED, E314_SITE_ORDER_INTEGRITY, E305_SCHEMA_INVALID, E_EGRESS_HASH_MISMATCH (rows are not those
-    of the logical digest).
+
+def catalogue_of(
+    runs: OutletRuns, receipt: BundleReceipt, iso: tuple[str, ...] | None = None
+) -> OutletCatalogue:
+    """The pairs of a verified bundle's rows, as its logical digest says them.
+
+    Raises InputError as `OutletRuns.catalogue`, and E_EGRESS_HASH_MISMATCH for other pairs.
     """
-    groups = [
-        _pairs_of_rows(rows, receipt, path, iso)
-        for path in receipt.part_files(OUTLET_CATALOGUE)
-        for rows in _row_groups(path)
-    ]
-    where = receipt.root / receipt.lineage.partition(OUTLET_CATALOGUE)
-    columns = {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
-    _require_ascending(columns["merchant_id"], columns["country"], where)
-    catalogue = OutletCatalogue(iso=iso, seed=receipt.lineage.seed, **columns)
+    catalogue = runs.catalogue(receipt.lineage.seed, iso)
     if pairs_digest(catalogue) != receipt.dataset_logical_sha256_hex[OUTLET_CATALOGUE]:
+        where = receipt.root / receipt.lineage.partition(OUTLET_CATALOGUE)
         raise _fault("E_EGRESS_HASH_MISMATCH", "the rows are not those of the bundle's logical digest", where)
     return catalogue
 
 
-def _row_groups(path: Path) -> list[pa.Table]:
-    file = pq.ParquetFile(path)
-    expected = SCHEMAS[OUTLET_CATALOGUE]
-    if file.schema_arrow.names != expected.names or file.schema_arrow.types != expected.types:
-        raise _fault(
-            "E305_SCHEMA_INVALID", "the outlet catalogue does not have the contract's ten columns", path
-        )
-    return [file.read_row_group(i) for i in range(file.num_row_groups)]
+def _open_parquet(path: Path, dataset: str, *, dictionaries: bool = False) -> pq.ParquetFile:
+    """A part of a dataset, once its columns are those of the contract; `dictionaries`: text repeats, read it so."""
+    schema = SCHEMAS[dataset]
+    try:
+        file = pq.ParquetFile(path)
+        if file.schema_arrow.names != schema.names or file.schema_arrow.types != schema.types:
+            raise _fault("E305_SCHEMA_INVALID", f"columns of {dataset} are not those of the contract", path)
+        if not dictionaries:
+            return file
+        text = [field.name for field in schema if pa.types.is_string(field.type)]
+        metadata = file.metadata
+        file.close()
+        return pq.ParquetFile(path, metadata=metadata, read_dictionary=text, buffer_size=_BUFFER_BYTES)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
 
 
-def _pairs_of_rows(
-    rows: pa.Table, receipt: BundleReceipt, path: Path, iso: tuple[str, ...]
-) -> dict[str, npt.NDArray[Any]]:
-    tokens = {
-        "manifest_fingerprint": receipt.lineage.manifest_fingerprint,
-        "global_seed": receipt.lineage.seed,
-    }
-    for name, token in tokens.items():
-        other = [value for value in pc.unique(rows.column(name)).to_pylist() if value != token]
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return _fault("E305_SCHEMA_INVALID", f"cannot be read as Parquet: {error}", path)
+
+
+def _require_lineage(batch: pa.RecordBatch, lineage: Lineage, path: Path) -> None:
+    """Every row says the seed and fingerprint of its path."""
+    for name, token in zip(_LINEAGE, (lineage.manifest_fingerprint, lineage.seed), strict=True):
+        other = [value for value in pc.unique(batch.column(name)).to_pylist() if value != token]
         if other:
             raise _fault(
                 "E_PATH_EMBED_MISMATCH", f"{name} {other[0]!r} in the rows, {token!r} in the path", path
             )
-    merchant_id = rows.column("merchant_id").to_numpy()
-    country = _country_index(rows.column("legal_country_iso"), iso, path)
-    home = _country_index(rows.column("home_country_iso"), iso, path)
-    order = rows.column("site_order").to_numpy()
-    count = rows.column("final_country_outlet_count").to_numpy()
-    first = np.r_[True, (merchant_id[1:] != merchant_id[:-1]) | (country[1:] != country[:-1])]
-    start = np.flatnonzero(first)
-    n_sites = np.diff(np.r_[start, merchant_id.size])
-    if not np.array_equal(order, np.arange(order.size) - np.repeat(start, n_sites) + 1):
-        raise _fault("E314_SITE_ORDER_INTEGRITY", "site_order is not 1..n in every pair", path)
-    if not np.array_equal(count, np.repeat(n_sites, n_sites)):
-        raise _fault(
-            "E308_COUNTS_MISMATCH", "final_country_outlet_count is not the number of the pair's rows", path
-        )
-    return {
-        "merchant_id": merchant_id[start],
-        "country": country[start],
-        "n_sites": n_sites.astype(np.int32),
-        "home_country": home[start],
-        "raw_outlet_draw": rows.column("raw_nb_outlet_draw").to_numpy()[start],
-    }
-
-
-def _country_index(column: pa.ChunkedArray, iso: tuple[str, ...], path: Path) -> npt.NDArray[np.int16]:
-    index = pc.index_in(column, value_set=pa.array(iso, pa.string())).combine_chunks()
-    if index.null_count:
-        unknown = column.combine_chunks().filter(pc.is_null(index))[0].as_py()
-        message = f"country {unknown!r} is not in the world's country table"
-        raise _fault("E302_FK_COUNTRY", message, path, "use a world that has this country")
-    positions: npt.NDArray[np.int16] = index.to_numpy().astype(np.int16)
-    return positions
-
-
-def _require_ascending(merchant_id: npt.NDArray[Any], country: npt.NDArray[Any], where: Path) -> None:
-    same = merchant_id[1:] == merchant_id[:-1]
-    if bool(np.any(same & (country[1:] == country[:-1]))):
-        raise _fault("E307_PK_DUPLICATE", "a pair of merchant and country occurs twice", where)
-    if not bool(np.all((merchant_id[1:] > merchant_id[:-1]) | (same & (country[1:] > country[:-1])))):
-        raise _fault("E310_UNSORTED", "rows are not ascending by merchant_id, legal_country_iso", where)

@@ -10,15 +10,34 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+_INT64_MAX = 2**63 - 1
 
-def _checked(counts: npt.ArrayLike) -> list[int]:
+
+def exact_dot(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> int:
+    """Sum of the products of two lists of n integers, exact whatever its size."""
+    bound = int(np.abs(a).max(initial=0)) * int(np.abs(b).max(initial=0))
+    rows = _INT64_MAX // max(bound, 1)
+    if rows == 0:
+        return sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True))
+    return sum(
+        int(np.dot(a[first : first + rows], b[first : first + rows])) for first in range(0, len(a), rows)
+    )
+
+
+def _checked(counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
     values = np.asarray(counts)
     if values.ndim != 1 or (values.size and not np.issubdtype(values.dtype, np.integer)):
         raise TypeError(f"counts must be a list of integers, got {values.dtype} of {values.ndim} dimensions")
-    ascending: list[int] = np.sort(values).tolist()
-    if ascending and ascending[0] < 0:
+    ascending = np.sort(values)
+    if ascending.size and ascending[0] < 0:
         raise ValueError(f"counts must not be negative, got {ascending[0]}")
-    return ascending
+    if ascending.size and int(ascending[-1]) > _INT64_MAX:
+        raise ValueError(f"counts must fit into 64 bits with a sign, got {ascending[-1]}")
+    return ascending.astype(np.int64)
+
+
+def _total(counts: npt.NDArray[np.int64]) -> int:
+    return exact_dot(counts, np.ones_like(counts))
 
 
 def gini(counts: npt.ArrayLike) -> float | None:
@@ -29,10 +48,10 @@ def gini(counts: npt.ArrayLike) -> float | None:
     """
     ascending = _checked(counts)
     n = len(ascending)
-    total = sum(ascending)
+    total = _total(ascending)
     if total == 0:
         return None
-    return sum((2 * i - n - 1) * value for i, value in enumerate(ascending, start=1)) / (n * total)
+    return exact_dot(np.arange(1 - n, n, 2, dtype=np.int64), ascending) / (n * total)
 
 
 def top_count(n: int, percent: int) -> int:
@@ -43,7 +62,7 @@ def top_count(n: int, percent: int) -> int:
 def top_share(counts: npt.ArrayLike, percent: int) -> float | None:
     """Share of the total held by the largest `percent` % of n integer counts; None for a zero total."""
     ascending = _checked(counts)
-    total = sum(ascending)
+    total = _total(ascending)
     if total == 0:
         return None
-    return sum(ascending[-top_count(len(ascending), percent) :]) / total
+    return _total(ascending[-top_count(len(ascending), percent) :]) / total

@@ -92,7 +92,7 @@ def in_chunks(
         bounds = [n * i // workers for i in range(workers + 1)]
     else:
         aims = [int(before[-1]) * i // workers for i in range(1, workers)]
-        bounds = [0, *np.searchsorted(before[1:], aims).tolist(), n]
+        bounds = [0, *np.searchsorted(before[1:], aims, side="right").tolist(), n]
 
     def timed(start: int, stop: int) -> float:
         before_s = cpu_s()

@@ -67,7 +67,7 @@ def neighbourhood(
 
     Chord c between unit vectors, arc `2*asin(min(1, c/2))` times the radius 6,371,008.8 m; points at the same place
     give 0. `at_once` bounds the points that are in the tree at a time (a band is never less than a step of
-    latitude); results do not depend on it.
+    latitude), for each thread; results do not depend on it.
     """
     n = len(lon_deg)
     nearest, near = np.full(n, np.inf), np.zeros(n, np.bool_)
@@ -79,13 +79,18 @@ def neighbourhood(
         near[tree.order] = _near(tree, centres, limit)
         return Neighbourhood(arc_m(nearest), near)
     step = np.floor((lat_deg + 90.0) / STEP_DEG).astype(np.int16)
-    for first, last in _bands(step, at_once):
-        rows = np.flatnonzero((step >= first - 1) & (step <= last))
-        tree = _tree(lon_deg[rows], lat_deg[rows])
-        rows = rows[tree.order]
-        own = (step[rows] >= first) & (step[rows] < last)
-        nearest[rows[own]] = _nearest(tree)[own]
-        near[rows[own]] = _near(tree, centres, limit)[own]
+    bands = _bands(step, at_once)
+
+    def search(low: int, high: int) -> None:
+        for first, last in bands[low:high]:
+            rows = np.flatnonzero((step >= first - 1) & (step <= last))
+            tree = _tree(lon_deg[rows], lat_deg[rows])
+            rows = rows[tree.order]
+            own = (step[rows] >= first) & (step[rows] < last)
+            nearest[rows[own]] = _nearest(tree)[own]
+            near[rows[own]] = _near(tree, centres, limit)[own]
+
+    in_chunks(search, len(bands))
     _look_again(lon_deg, lat_deg, nearest, at_once)
     for part in _parts(n, at_once):
         nearest[part] = arc_m(nearest[part])
@@ -156,7 +161,7 @@ def _look_again(lon_deg: FloatArray, lat_deg: FloatArray, nearest: FloatArray, a
 def _in_marked(lon_deg: FloatArray, lat_deg: FloatArray, part: slice, marked: BoolArray) -> IntArray:
     """Numbers of the points of a part that lie in marked cells."""
     row = np.clip(np.floor(lat_deg[part] + 90.0), 0, 179).astype(np.int64)
-    column = np.clip(np.floor(lon_deg[part] + 180.0), 0, 359).astype(np.int64)
+    column = np.floor(lon_deg[part] + 180.0).astype(np.int64) % 360
     rows: IntArray = part.start + np.flatnonzero(marked[row, column])
     return rows
 

@@ -55,8 +55,8 @@ def replay_assignment(
 ) -> I64:
     """Tile of every site of one country, int64[n], in site number order.
 
-    `plan_tiles` int64[n]: each pair's multiset of tiles, pair after pair, in any order within a pair. With a
-    fingerprint the v1 family: v1 streams, and order by u instead of x0.
+    `plan_tiles` int64[n]: each pair's multiset of tiles, ascending, pair after pair. With a fingerprint the v1
+    family: v1 streams, and order by u instead of x0.
     """
     pair, order = number_sites(n_sites)
     ids = owned(merchant_ids, np.uint64)
@@ -70,7 +70,8 @@ def replay_assignment(
     x0 = np.empty(len(pair), np.uint64)
     assignment_draws(pair, order, key, high, low, fingerprint is not None, x0)
     drawn = x0 if fingerprint is None else unit_intervals(x0)
-    tiles = owned(plan_tiles, np.int64)
     result = np.empty(len(pair), np.int64)
-    result[np.lexsort((order, drawn, pair))] = tiles[np.lexsort((tiles, pair))]
+    result[np.lexsort((drawn, pair))] = owned(
+        plan_tiles, np.int64
+    )  # a stable sort: equal draws keep site order
     return result

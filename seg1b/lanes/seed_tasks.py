@@ -120,9 +120,11 @@ def prepare_seed(
     reused = []
     externals = world_externals(stage.world.digest, stage.attribution)
     world_keys = keys_for(policies, externals, seed)
+    receipt = None
     with times.of("CAT"):
         if bundle is not None:
-            digest = verify_bundle(bundle).content_sha256_hex
+            receipt = verify_bundle(bundle)
+            digest = receipt.content_sha256_hex
         else:
             if store.has(CATALOGUE_STATE, world_keys["CAT"]):
                 reused.append("CAT")
@@ -137,7 +139,7 @@ def prepare_seed(
         if store.has(s0_gate.CATALOGUE_STATE, keys["S0c"]):
             reused.append("S0c")
         else:
-            s0_gate.seal_catalogue(store, keys["S0c"], bundle)
+            s0_gate.seal_catalogue(store, keys["S0c"], receipt or verify_bundle(bundle))
         guard = store.read_json(s0_gate.CATALOGUE_STATE, keys["S0c"], s0_gate.GUARD_NAME)
         require_guard(guard)
     with times.of("S3"):
@@ -175,10 +177,7 @@ def publish_synthesis(store: Store, key: str, stage: WorldStage, policies: Polic
         write_synthesis(root, synthesis, stage.shares, policies.country_shares, stage.world.digest)
         receipt = verify_bundle(root)
         with store.transaction(CATALOGUE_STATE, key) as out:
-            for path in sorted(p for p in root.rglob("*") if p.is_file()):
-                out.add_bytes(
-                    f"{s0_gate.BUNDLE_FOLDER}/{path.relative_to(root).as_posix()}", path.read_bytes()
-                )
+            s0_gate.add_bundle(out, receipt)
             out.facts = {"catalogue_digest": receipt.content_sha256_hex, "seed": seed}
 
 

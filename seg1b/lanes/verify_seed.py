@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from seg1b.catalogue.bundle import write_synthesis
-from seg1b.catalogue.guard import guard_metrics
+from seg1b.catalogue.guard import guard_bundle
 from seg1b.catalogue.synthesise import synthesise
-from seg1b.catalogue.verify import BundleReceipt, read_datasets, verify_bundle
+from seg1b.catalogue.verify import BundleReceipt, catalogue_of, read_runs, verify_bundle
 from seg1b.lanes import certificate, verify_partial
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint
 from seg1b.lanes.verify_files import check_catalogue_files
@@ -48,7 +48,10 @@ def verify_seed(
     if document["identity"]["catalogue_origin"] == "synthesised" and not report.partially:
         _compare_synthesis(stage, policies, seed, receipt, report)
     facts = SeedFacts(seed, digest, manifest_fingerprint(world.digest, digest))
-    tables, digests = read_seed(folder, stage, policies, receipt, report)
+    runs = read_runs(receipt)
+    guard = guard_bundle(runs, receipt)
+    catalogue = catalogue_of(runs, receipt, stage.world.iso)
+    tables, digests = read_seed(folder, stage, policies, catalogue, report)
     validation = s9_validation.validate(
         stage.world,
         tables,
@@ -76,7 +79,7 @@ def verify_seed(
     report.checked.append(f"seed {seed}: {len(tables.egress)} sites {replayed}")
     evidence = certificate.SeedEvidence(
         facts,
-        plain(guard_metrics(read_datasets(receipt))),
+        plain(guard),
         denied,
         tables.pairs.sites_per_country(len(stage.world.iso)),
         validation.score,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seg1b.catalogue.verify import BundleReceipt, read_catalogue
+from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.errors import InputError
 from seg1b.lanes.verify_report import VerifyReport
 from seg1b.lanes.world_stage import WorldStage
@@ -28,15 +28,14 @@ from seg1b.store.tables import hive_digest, partitioned_digest, split
 
 
 def read_seed(
-    folder: Path, stage: WorldStage, policies: Policies, receipt: BundleReceipt, report: VerifyReport
+    folder: Path, stage: WorldStage, policies: Policies, catalogue: OutletCatalogue, report: VerifyReport
 ) -> tuple[SeedTables, dict[str, str]]:
-    """A seed's published tables and their logical digests, from the files.
+    """A seed's published tables and their logical digests, from the files; `catalogue` as the seed's bundle has it.
 
     Foreign columns and metadata are findings. Raises InputError E_VERIFY_TABLE for a table that is none, and
     whatever pyarrow raises for a file that it cannot read.
     """
     iso = stage.world.iso
-    catalogue = read_catalogue(receipt, iso)
     pairs, _ = required_pairs(catalogue, stage.world.countries, policies.requirements)
     plan, plan_digest = _read_table(folder / PLAN_TABLE, PLAN_SCHEMA, report)
     assigned, assigned_digest = _read_table(folder / ASSIGNMENT_TABLE, ASSIGNMENT_SCHEMA, report)

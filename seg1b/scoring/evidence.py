@@ -81,16 +81,19 @@ def old_placement_tests(
 
 
 def _outlets(sites: SiteTally, context: ScoringContext) -> Sites:
-    """The sites one by one."""
-    before = np.repeat(np.cumsum(sites.pair_sites) - sites.pair_sites, sites.pair_sites)
-    return Sites(
+    """The sites one by one, those of a pair numbered from 1, in however many rows the pair stands."""
+    lon, lat = sites.lon_deg, sites.lat_deg
+    outlets = Sites(
         np.repeat(sites.pair_merchant_id, sites.pair_sites),
         np.repeat(sites.pair_country, sites.pair_sites),
-        (np.arange(1, len(before) + 1) - before).astype(np.int32),
-        sites.lon_deg,
-        sites.lat_deg,
-        context.grid.tile_of(sites.lon_deg, sites.lat_deg),
+        np.empty(len(lon), np.int32),
+        lon,
+        lat,
+        context.grid.tile_of(lon, lat),
     )
+    pair, first = outlets.pairs()
+    outlets.site_order[:] = np.arange(1, len(lon) + 1) - first[pair]
+    return outlets
 
 
 def neighbour_tests(measurement: Measurement, reference: Sites) -> list[TestResult]:

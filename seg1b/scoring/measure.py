@@ -298,13 +298,16 @@ def tally_blocks(
 
     `read(first, stop)` gives the sites of blocks first to stop, in order of country, merchant and site; `rows` is the
     size of each block. Several threads read and tally at once.
+    Raises ValueError for a block that is missing, one too many, or of another size.
     """
     start = np.concatenate((np.zeros(1, np.int64), np.cumsum(rows)))
     lon_deg, lat_deg = np.empty(int(start[-1])), np.empty(int(start[-1]))
     parts: list[SiteTally] = [tally(NO_SITES, seed, context)] * len(rows)
 
     def fill(first: int, stop: int) -> None:
-        for i, sites in enumerate(read(first, stop), first):
+        for i, sites in zip(range(first, stop), read(first, stop), strict=True):
+            if len(sites) != rows[i]:
+                raise ValueError(f"block {i} has {len(sites)} sites where {rows[i]} were announced")
             own = slice(int(start[i]), int(start[i + 1]))
             lon_deg[own], lat_deg[own] = sites.lon_deg, sites.lat_deg
             parts[i] = replace(tally(sites, seed, context), lon_deg=lon_deg[own], lat_deg=lat_deg[own])

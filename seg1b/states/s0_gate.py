@@ -1,21 +1,30 @@
 """S0: prove what comes in, then seal it.
 
 S0w seals the world: the digest of every file that the tile index, the weights and the shares are made from. S0c
-verifies one catalogue's 1A bundle (index, flag, identity, data files) and copies it into the store; nobody downstream
-reads a catalogue from anywhere else. No PASS, no read. The policies of a run are sealed in its receipt, by the digest
+verifies one catalogue's 1A bundle (index, flag, identity, data files, rows) and copies it into the store, with a table
+of its pairs beside it: the bundle has a row per outlet, and nobody downstream needs to read those again. No PASS, no
+read. The policies of a run are sealed in its receipt, by the digest
 of each file, and not here: so a knob changes the keys of exactly the states that it concerns.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
-from seg1b.catalogue.guard import guard_metrics
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seg1b.catalogue.guard import guard_bundle
 from seg1b.catalogue.outlets import OutletCatalogue
-from seg1b.catalogue.verify import BundleReceipt, read_catalogue, read_datasets, verify_bundle
+from seg1b.catalogue.tables import PAIR_SCHEMA, pair_tables
+from seg1b.catalogue.verify import BundleReceipt, catalogue_of, read_runs
+from seg1b.errors import InputError
+from seg1b.store.digest import numbers_of
 from seg1b.store.plain import plain
+from seg1b.store.publication import Publication
 from seg1b.store.store import Store
 from seg1b.world.content import World
 
@@ -25,6 +34,7 @@ BUNDLE_FOLDER = "bundle"
 RECEIPT_NAME = "s0_gate_receipt_1B.json"
 SEALED_NAME = "sealed_inputs_1B.json"
 GUARD_NAME = "guard_1A.json"
+PAIRS_TABLE = "s0c_outlet_pairs"
 
 
 def seal_world(store: Store, key: str, world: World) -> None:
@@ -36,31 +46,66 @@ def seal_world(store: Store, key: str, world: World) -> None:
         out.facts = {"world_digest": world.digest}
 
 
-def seal_catalogue(store: Store, key: str, source: Path) -> BundleReceipt:
-    """Publish S0c: a verified copy of the bundle under `source`, its receipt, the sealed inputs and the 1A guard.
+def seal_catalogue(store: Store, key: str, receipt: BundleReceipt) -> None:
+    """Publish S0c: a copy of a verified bundle, its pairs, its receipt, the sealed inputs and the 1A guard.
 
-    Raises InputError E_* as `verify_bundle`; then nothing is published.
+    The logical digest of the table of pairs is the one that the bundle states of its outlets. Raises InputError as
+    `read_runs` and `catalogue_of` for rows that are not the contract's; then nothing is published.
     """
-    receipt = verify_bundle(source)
-    guard = guard_metrics(read_datasets(receipt))
+    runs = read_runs(receipt)
+    catalogue = catalogue_of(runs, receipt)
+    guard = guard_bundle(runs, receipt)
+    del runs
     with store.transaction(CATALOGUE_STATE, key) as out:
-        for path in sorted(p for p in source.rglob("*") if p.is_file()):
-            out.add_bytes(f"{BUNDLE_FOLDER}/{path.relative_to(source).as_posix()}", path.read_bytes())
+        add_bundle(out, receipt)
+        with out.table_writer(
+            PAIRS_TABLE, PAIR_SCHEMA, sorted_by=("merchant_id", "legal_country_iso")
+        ) as writer:
+            for pairs in pair_tables(catalogue):
+                writer.append("", pairs)
         out.add_json(RECEIPT_NAME, _receipt_document(receipt))
         out.add_json(SEALED_NAME, _sealed_inputs(receipt))
         out.add_json(GUARD_NAME, plain(guard))
         out.facts = {"catalogue_digest": receipt.content_sha256_hex, "kind": receipt.kind}
-    return receipt
 
 
-def open_bundle(store: Store, key: str) -> BundleReceipt:
-    """The sealed bundle of a published S0c, verified again."""
-    return verify_bundle(store.layout.object(CATALOGUE_STATE, key) / BUNDLE_FOLDER)
+def add_bundle(out: Publication, receipt: BundleReceipt) -> None:
+    """Copy a verified bundle, exactly what was verified and nothing that lies beside it."""
+    for path, (length_bytes, sha256) in sorted(receipt.data_files.items()):
+        out.add_copy(f"{BUNDLE_FOLDER}/{path}", receipt.root / path, length_bytes, sha256)
+    for path, content in sorted(receipt.documents.items()):
+        out.add_bytes(f"{BUNDLE_FOLDER}/{path}", content)
 
 
 def read_sealed_catalogue(store: Store, key: str, iso: tuple[str, ...]) -> OutletCatalogue:
-    """The outlet catalogue of a published S0c over the country table `iso`."""
-    return read_catalogue(open_bundle(store, key), iso)
+    """The outlet catalogue of a published S0c over the country table `iso`.
+
+    Raises InputError E302_FK_COUNTRY, StoreError E_STORE_DAMAGED.
+    """
+    table = store.read_table(CATALOGUE_STATE, key, PAIRS_TABLE, verify=True)
+    return OutletCatalogue(
+        iso=iso,
+        merchant_id=numbers_of(table.column("merchant_id")),
+        country=_country_index(table, "legal_country_iso", iso),
+        n_sites=numbers_of(table.column("n_sites")),
+        home_country=_country_index(table, "home_country_iso", iso),
+        raw_outlet_draw=numbers_of(table.column("raw_nb_outlet_draw")),
+        seed=int(store.read_json(CATALOGUE_STATE, key, RECEIPT_NAME)["seed"]),
+    )
+
+
+def _country_index(table: pa.Table, field: str, iso: tuple[str, ...]) -> npt.NDArray[np.int16]:
+    column = table.column(field)
+    index = pc.index_in(column, value_set=pa.array(iso, pa.string()))
+    if index.null_count:
+        row = int(np.flatnonzero(index.is_null().to_numpy())[0])
+        raise InputError(
+            "E302_FK_COUNTRY",
+            f"country {column[row].as_py()!r} is not in the world's country table",
+            where=f"merchant {table.column('merchant_id')[row]} of the sealed catalogue, field {field}",
+            next_step="use a world that has this country",
+        )
+    return numbers_of(index).astype(np.int16)
 
 
 def _receipt_document(receipt: BundleReceipt) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def run(
             "source_sites": catalogue.site_count,
             "sites": int(pairs.n_sites.sum()),
             "pairs": len(pairs.country),
-            "merchants": len(np.unique(pairs.merchant_id)),
+            "merchants": _merchants(catalogue, pairs),
             "denied": denied,
             "country_metrics": country_metrics(pairs, countries, shares),
         }
@@ -87,10 +87,12 @@ def required_pairs(
         )
     codes = policy.denylist_country_iso if policy.enabled else ()
     denied = np.isin(catalogue.country, np.array([countries.index_of[code] for code in codes], np.int16))
-    order = np.lexsort((catalogue.merchant_id, catalogue.country))
+    order = np.argsort(
+        catalogue.country, kind="stable"
+    )  # merchants ascend in the catalogue, and so in each country
     order = order[~denied[order]]
     pairs = Pairs(
-        catalogue.country[order].astype(np.int16),
+        catalogue.country[order],
         catalogue.merchant_id[order],
         catalogue.n_sites[order].astype(np.int64),
     )
@@ -99,6 +101,13 @@ def required_pairs(
         "pairs": int(denied.sum()),
         "sites": int(catalogue.n_sites[denied].sum(dtype=np.int64)),
     }
+
+
+def _merchants(catalogue: OutletCatalogue, pairs: Pairs) -> int:
+    """Merchants with a required site: the catalogue's, less those that have denied countries only."""
+    served = np.isin(catalogue.country, np.unique(pairs.country))
+    ids = catalogue.merchant_id[served]
+    return int(np.count_nonzero(ids[1:] != ids[:-1])) + bool(ids.size)
 
 
 def country_metrics(pairs: Pairs, countries: CountryTable, shares: CountryShares) -> dict[str, Any]:

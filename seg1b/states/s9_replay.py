@@ -28,8 +28,7 @@ from seg1b.kernels.jitter import inverse_normal_table
 from seg1b.policy.load import Policies
 from seg1b.states import s4_allocation
 from seg1b.states.s3_requirements import required_pairs
-from seg1b.states.seed_tables import SeedTables, SiteKeys, SiteTables
-from seg1b.states.shard_tables import Numbering
+from seg1b.states.seed_tables import Numbering, SeedTables, SiteKeys, SiteTables
 from seg1b.states.tables import Pairs, Plan
 from seg1b.states.world_model import WorldModel
 
@@ -280,8 +279,8 @@ def _draws(
     for country, part, rows in _country_pairs(pairs):
         planned = replay_plan(world, country, pairs, part, policies, seed, numbering)
         merchants, n_sites = pairs.merchant_id[part], pairs.n_sites[part]
-        order = np.lexsort((planned, np.repeat(np.arange(len(n_sites)), n_sites)))
-        plan_differs += int((planned[order] != plan_tile[rows]).sum())
+        planned = planned[np.lexsort((planned, np.repeat(np.arange(len(n_sites), dtype=np.int32), n_sites)))]
+        plan_differs += int((planned != plan_tile[rows]).sum())
         iso = world.iso[country]
         tile[rows] = replay_assignment.replay_assignment(
             seed, iso, merchants, n_sites, planned, _v1_fingerprint(policies, manifest_fingerprint)

@@ -82,6 +82,14 @@ class SiteKeys:
 
 
 @dataclass(frozen=True)
+class Numbering:
+    """Where a block's sites stand among those of its one country: the first one's number, and how many there are."""
+
+    first: int
+    sites: int
+
+
+@dataclass(frozen=True)
 class SiteTables:
     """What S3 to S8 published of some countries of a seed; `geometry_matches` (S,) is None where it was not read."""
 

@@ -9,21 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from seg1b.states import s8_egress
-from seg1b.states.seed_tables import SiteTables, join_egress
+from seg1b.states.seed_tables import Numbering, SiteTables, join_egress
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE, Unit, shard_reader
 from seg1b.states.tables import Pairs, column
 from seg1b.store.store import Store
 from seg1b.store.table_reader import TableReader
 
 _PER_SITE = {"S5": ASSIGNMENT_TABLE, "S6": JITTER_TABLE, "S8": s8_egress.TABLE}
-
-
-@dataclass(frozen=True)
-class Numbering:
-    """Where a block's sites stand among those of its one country: the first one's number, and how many there are."""
-
-    first: int
-    sites: int
 
 
 @dataclass(frozen=True)

@@ -242,22 +242,50 @@ def partition_digest(columns: Mapping[str, Column | pa.Array | pa.ChunkedArray])
     return _joined(found)
 
 
+class ColumnHasher:
+    """Digest of one column whose values come in several arrays; `kind` is its logical type."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind, self._hasher = kind, hashlib.sha256()
+
+    def update(self, values: npt.NDArray[Any] | pa.Array | pa.ChunkedArray) -> None:
+        """Add values. Raises ContractError E_STORE_NULL."""
+        if isinstance(values, np.ndarray):
+            _hash_fixed_width(self._hasher, values, self._kind)
+        else:
+            _hash_arrow(self._hasher, values, self._kind)
+
+    def digest(self) -> bytes:
+        """Digest of all values so far."""
+        return self._hasher.digest()
+
+
+def joined_digest(schema: Schema, rows: int, columns: Mapping[str, str]) -> str:
+    """Digest of a partition from the digests (hex) of its columns; raises KeyError if one is missing."""
+    return _joined((name, kind, rows, bytes.fromhex(columns[name])) for name, kind in schema)
+
+
 class PartitionHasher:
     """Digest of one partition whose rows come in several tables of one schema; derived columns are left out."""
 
     def __init__(self, schema: pa.Schema, derived: Sequence[str] = ()) -> None:
-        self._columns = [(name, kind, hashlib.sha256()) for name, kind in logical_schema(schema, derived)]
+        self._schema = logical_schema(schema, derived)
+        self._columns = {name: ColumnHasher(kind) for name, kind in self._schema}
         self.rows = 0
 
     def update(self, table: pa.Table) -> None:
         """Add rows. Raises ContractError E_STORE_NULL."""
-        for name, kind, hasher in self._columns:
-            _hash_arrow(hasher, table.column(name), kind)
+        for name, hasher in self._columns.items():
+            hasher.update(table.column(name))
         self.rows += table.num_rows
+
+    def columns(self) -> dict[str, str]:
+        """Digest of every column of all rows so far, 64 hex."""
+        return {name: hasher.digest().hex() for name, hasher in self._columns.items()}
 
     def hexdigest(self) -> str:
         """Digest of all rows so far, 64 hex."""
-        return _joined((name, kind, self.rows, hasher.digest()) for name, kind, hasher in self._columns)
+        return joined_digest(self._schema, self.rows, self.columns())
 
 
 def arrow_partition_digest(table: pa.Table, derived: Sequence[str] = ()) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -89,6 +90,10 @@ class Publication:
     def add_bytes(self, name: str, data: bytes) -> None:
         """Write a document of any kind."""
         self._folder.add_bytes(document_name(name), data)
+
+    def add_copy(self, name: str, source: Path, length_bytes: int, sha256: str) -> None:
+        """Copy a file, as a document, of which length and digest are known: any other bytes are refused at the end."""
+        self._folder.add_copy(document_name(name), source, length_bytes, sha256)
 
     def seal(self, state: str, key: str, manifest_name: str) -> Manifest:
         """Write the manifest and force everything to the disk; the store calls it at the end of the block."""

@@ -221,9 +221,9 @@ class StagedFolder:
         if source is not None:
             return StoreError(
                 "E_STORE_DAMAGED",
-                "a published file that was to be copied is not what was published; nothing was published",
+                "a file that was to be copied is not what it was when its digest was taken; nothing was published",
                 where=str(source),
-                next_step="remove that object and run again: it will be made anew",
+                next_step="restore the file; if it is an object of the store, remove that object: it will be made anew",
             )
         return StoreError(
             "E_STORE_TORN",

@@ -41,7 +41,10 @@ class _OpenFile:
             table = self._groups(group, columns, keep=not whole)
             begin = max(first - start, 0)
             parts.append(table.slice(begin, last - start - begin))
-        return pa.concat_tables(parts) if parts else self.parquet.schema_arrow.empty_table()
+        if parts:
+            return pa.concat_tables(parts)
+        nothing = self.parquet.schema_arrow.empty_table()
+        return nothing if columns is None else nothing.select(list(columns))
 
     def _groups(self, group: int, columns: tuple[str, ...] | None, *, keep: bool) -> pa.Table:
         """A row group; partitions that share one are read one after the other, so the last is kept."""

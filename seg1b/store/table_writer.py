@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -47,7 +48,9 @@ class _OpenPartition:
     def entry(self) -> PartitionEntry:
         """What the manifest says about it."""
         hasher = self._hasher
-        return PartitionEntry(self.key, hasher.rows, hasher.hexdigest(), self._file, self._first_row)
+        return PartitionEntry(
+            self.key, hasher.rows, hasher.hexdigest(), self._file, self._first_row, hasher.columns()
+        )
 
 
 class TableWriter:
@@ -250,6 +253,19 @@ def _layout(schema: pa.Schema, wanted: Mapping[str, str], *, internal: bool) -> 
     }
 
 
+def _ranks(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Numbers that order text as it orders itself."""
+    encoded = column.combine_chunks()
+    if not pa.types.is_dictionary(encoded.type):
+        encoded = encoded.dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    place = {text: rank for rank, text in enumerate(sorted(set(texts)))}
+    ranks: npt.NDArray[np.int64] = np.array([place[text] for text in texts], np.int64)[
+        numbers_of(encoded.indices)
+    ]
+    return ranks
+
+
 def _check_sorted(table: pa.Table, columns: Sequence[str], where: str) -> None:
     """Rows must ascend strictly by `columns` (which makes them a key)."""
     if not columns or table.num_rows < 2:
@@ -257,10 +273,7 @@ def _check_sorted(table: pa.Table, columns: Sequence[str], where: str) -> None:
     undecided = np.ones(table.num_rows - 1, dtype=np.bool_)
     for name in columns:
         column = table.column(name)
-        if type_name(column.type) == "string":
-            values = np.asarray(column.to_pylist(), dtype=object)
-        else:
-            values = numbers_of(column)
+        values = _ranks(column) if type_name(column.type) == "string" else numbers_of(column)
         before, after = values[:-1], values[1:]
         wrong = undecided & np.asarray(after < before, dtype=np.bool_)
         if wrong.any():

@@ -15,22 +15,34 @@ import numpy as np
 import pyarrow as pa
 
 from seg1b.errors import ContractError, StoreError
-from seg1b.store.digest import PartitionHasher, PartitionKey, logical_schema, table_digest, type_name
+from seg1b.store.digest import (
+    PartitionHasher,
+    PartitionKey,
+    joined_digest,
+    logical_schema,
+    table_digest,
+    type_name,
+)
 
 
 @dataclass(frozen=True)
 class PartitionEntry:
-    """Where one partition lies: `rows` rows of one file from row `first_row` on, whatever its row groups."""
+    """Where one partition lies: `rows` rows of one file from row `first_row` on, whatever its row groups.
+
+    `columns` has the digest of each column, from which `digest` follows: who joins two tables need not read them.
+    Nothing is known of them (None) where an earlier release wrote the table.
+    """
 
     key: PartitionKey
     rows: int
     digest: str
     file: str
     first_row: int
+    columns: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON form."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,11 @@ class TableEntry:
         )
         if entry.rows != value["rows"] or entry.logical_digest != value["logical_digest"]:
             raise ValueError("rows or logical digest of a table do not follow from its partitions")
+        for item in entry.partitions:
+            if item.columns is not None and item.digest != joined_digest(
+                entry.schema, item.rows, item.columns
+            ):
+                raise ValueError(f"the digest of partition {item.key!r} does not follow from its columns")
         return entry
 
 

@@ -6,7 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from seg1b.catalogue.rows import OutletRuns, RunCollapser
 from seg1b.catalogue.shares import CountryShares, country_shares
 from seg1b.catalogue.synthesise import Synthesis, synthesise
 from seg1b.policy.load import load_policies
@@ -82,3 +84,13 @@ def small_shares() -> CountryShares:
 def small_synthesis(seed: int = 42) -> Synthesis:
     """A catalogue of 300 merchants in the small world."""
     return synthesise(country_table(), small_shares(), synthesis_policy(), seed)
+
+
+def collapse(*files: pa.Table, rows: int | None = None) -> OutletRuns:
+    """The runs of row-per-outlet tables, each a file, taken in `rows` rows at a time."""
+    collapser = RunCollapser()
+    for number, table in enumerate(files):
+        collapser.begin(f"file {number}")
+        for batch in table.combine_chunks().to_batches(rows):
+            collapser.add(batch)
+    return collapser.finish()

@@ -15,10 +15,10 @@ import pytest
 from catalogue_cases import ISO, shares_policy, small_shares, small_synthesis
 
 from seg1b.catalogue.bundle import pairs_digest, write_synthesis, write_user_catalogue
-from seg1b.catalogue.guard import guard_metrics
+from seg1b.catalogue.guard import guard_bundle
 from seg1b.catalogue.outlets import from_pairs
 from seg1b.catalogue.tables import REQUIRED_OUTPUTS, SCHEMAS, Lineage, outlet_rows, slices
-from seg1b.catalogue.verify import BundleReceipt, read_catalogue, read_datasets, verify_bundle
+from seg1b.catalogue.verify import BundleReceipt, read_catalogue, read_datasets, read_runs, verify_bundle
 from seg1b.errors import InputError, StoreError
 
 WORLD = "ab" * 32
@@ -160,7 +160,7 @@ def test_a_users_catalogue_is_wrapped_and_has_no_guard(tmp_path: Path) -> None:
     assert lineage == write_user_catalogue(tmp_path / "b", catalogue)
     receipt = verify_bundle(tmp_path / "a", expected=lineage)
     assert read_catalogue(receipt, ISO).n_sites.tolist() == [5, 2, 1]
-    report = guard_metrics(read_datasets(receipt))
+    report = guard_bundle(read_runs(receipt), receipt)
     assert (report.status, report.grade, report.hard_gates) == ("not_applicable", "not_applicable", {})
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 import pytest
-from catalogue_cases import small_synthesis
+from catalogue_cases import collapse, small_synthesis
 from scipy.stats import spearmanr
 
 from seg1b.catalogue.guard import BANDS, Band, GuardReport, as_json, decide, guard_metrics
@@ -47,6 +47,8 @@ def by_hand() -> dict[str, pa.Table]:
                 "legal_country_iso": ["DE", "FR", "FR", "NA"],
                 "site_order": pa.array([1, 1, 2, 1], pa.int32()),
                 "site_id": ["000001", "000001", "000002", "000001"],
+                "raw_nb_outlet_draw": pa.array([1, 3, 3, 3], pa.int32()),
+                "final_country_outlet_count": pa.array([1, 2, 2, 1], pa.int32()),
             }
         ),
         "s3_candidate_set": pa.table(
@@ -63,6 +65,13 @@ def by_hand() -> dict[str, pa.Table]:
     }
 
 
+def graded(tables: dict[str, pa.Table]) -> GuardReport:
+    """The guard's report on datasets in memory."""
+    return guard_metrics(
+        collapse(*(tables[name] for name in ("outlet_catalogue",) if name in tables)), tables
+    )
+
+
 def values(report: GuardReport) -> dict[str, float | None]:
     """Metric -> value."""
     return {name: metric.value for name, metric in report.metrics.items()}
@@ -70,7 +79,7 @@ def values(report: GuardReport) -> dict[str, float | None]:
 
 def test_every_metric_by_hand() -> None:
     """Four outlets, two merchants: each of the fourteen numbers can be checked with a pencil."""
-    report = guard_metrics(by_hand())
+    report = graded(by_hand())
     assert values(report) == {
         "single_site_share": 0.5,
         "median_outlets_per_merchant": 2.0,
@@ -92,7 +101,7 @@ def test_every_metric_by_hand() -> None:
 
 def test_what_cannot_be_computed_is_named_and_fails() -> None:
     """Two merchants have no tenth decile: no value, a reason, and neither band."""
-    metric = guard_metrics(by_hand()).metrics["size_gradient_pp_top_minus_bottom"]
+    metric = graded(by_hand()).metrics["size_gradient_pp_top_minus_bottom"]
     assert metric.value is None
     assert (metric.reason or "").startswith("not_computable")
     assert not metric.b_pass
@@ -111,7 +120,7 @@ def test_bands_that_are_not_nested_are_named() -> None:
     """D-74: three B+ bands reach outside B; a value there passes B+ without B."""
     loose = {name for name, (b, b_plus) in BANDS.items() if not b.contains(b_plus)}
     assert loose == {"single_site_share", "phi_cv", "phi_p95_p05_ratio"}
-    report = guard_metrics(by_hand())
+    report = graded(by_hand())
     assert report.b_plus_without_b == ("single_site_share",)
     assert as_json(report)["metrics"]["phi_cv"]["bands_nested"] is False
 
@@ -119,7 +128,7 @@ def test_bands_that_are_not_nested_are_named() -> None:
 def test_evidence_is_joined_by_merchant() -> None:
     """Negative control: giving merchants each other's candidates or memberships destroys the correlation."""
     tables = datasets()
-    report = guard_metrics(tables)
+    report = graded(tables)
     honest = report.metrics["candidate_membership_correlation"].value or 0.0
     assert honest > 0.45
     generator = np.random.default_rng(0)
@@ -131,9 +140,7 @@ def test_evidence_is_joined_by_merchant() -> None:
             "merchant_id",
             pa.array(relabel[table.column("merchant_id").to_numpy()]),
         )
-        changed = (
-            guard_metrics({**tables, name: shuffled}).metrics["candidate_membership_correlation"].value or 0.0
-        )
+        changed = graded({**tables, name: shuffled}).metrics["candidate_membership_correlation"].value or 0.0
         assert abs(changed) < 0.3
 
 
@@ -141,7 +148,7 @@ def test_a_row_without_evidence_for_a_merchant_counts_as_none() -> None:
     """Dropping memberships lowers both realisation ratio and correlation."""
     tables = datasets()
     none = tables["s6_membership"].slice(0, 0)
-    report = guard_metrics({**tables, "s6_membership": none})
+    report = graded({**tables, "s6_membership": none})
     assert report.metrics["realization_ratio_median"].value == 0.0
     assert report.metrics["candidate_membership_correlation"].value is None
 
@@ -157,7 +164,7 @@ def test_identity_anomalies_are_seen(column: str) -> None:
     changed = table.set_column(at, field, pa.array(wrong, field.type))
     if column == "merchant_id":
         changed = pa.concat_tables([changed, changed])
-    report = guard_metrics({**tables, "outlet_catalogue": changed})
+    report = graded({**tables, "outlet_catalogue": changed})
     assert report.metrics["identity_semantics_no_unexplained_duplicate_anomalies"].value == 0.0
 
 
@@ -165,7 +172,7 @@ def test_a_missing_required_output_is_a_hard_failure() -> None:
     """Without the abort log there is no B, however good the rest."""
     tables = datasets()
     del tables["merchant_abort_log"]
-    report = guard_metrics(tables)
+    report = graded(tables)
     assert not report.hard_gates["required_outputs_emitted"]
     assert report.grade == "below_B"
 
@@ -175,7 +182,7 @@ def test_equal_dispersions_are_a_hard_failure() -> None:
     tables = datasets()
     phi = pa.array(np.full(tables["nb_dispersion"].num_rows, 80.0))
     table = tables["nb_dispersion"].set_column(1, "dispersion_k", phi)
-    report = guard_metrics({**tables, "nb_dispersion": table})
+    report = graded({**tables, "nb_dispersion": table})
     assert report.metrics["phi_cv"].value == 0.0
     assert not report.hard_gates["dispersion_heterogeneity_restored"]
     assert report.grade == "below_B"
@@ -184,7 +191,7 @@ def test_equal_dispersions_are_a_hard_failure() -> None:
 def test_an_absent_catalogue_is_refused() -> None:
     """No outlets, no guard."""
     with pytest.raises(InputError) as caught:
-        guard_metrics({})
+        graded({})
     assert caught.value.code == "E_GUARD_NO_CATALOGUE"
 
 
@@ -199,7 +206,7 @@ def test_spearman_agrees_with_scipy(seed: int) -> None:
 
 def test_decision_against_an_authority() -> None:
     """Itself passes; a metric that left its B band, and a worse concentration, are named."""
-    report = guard_metrics(datasets())
+    report = graded(datasets())
     assert decide(report, report).verdict == ("PASS" if report.eligible_b else "FAIL")
     name = "multi_country_legal_spread"
     worse_metric = dataclasses.replace(report.metrics[name], value=0.9, b_pass=False, b_plus_pass=False)
@@ -216,7 +223,7 @@ def test_decision_against_an_authority() -> None:
 
 def test_without_evidence_no_verdict_is_made() -> None:
     """A user's own catalogue: metrics that outlets give are shown, the decision is not_applicable."""
-    report = guard_metrics({"outlet_catalogue": datasets()["outlet_catalogue"]})
+    report = graded({"outlet_catalogue": datasets()["outlet_catalogue"]})
     assert decide(report).verdict == "not_applicable"
     assert report.metrics["single_site_share"].value == pytest.approx(0.37)
     assert report.metrics["phi_cv"].value is None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from seg1b.kernels import bootstrap
 from seg1b.kernels.bca import bca_interval
 from seg1b.kernels.bootstrap import (
     STATISTICS,
@@ -22,6 +25,19 @@ from seg1b.kernels.philox import block
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 KEY, COUNTER_HI = 11, 22
+
+
+def site_sample(
+    merchant: npt.NDArray[np.integer[Any]],
+    country: npt.NDArray[np.integer[Any]],
+    southern: npt.NDArray[np.bool_],
+    eligible: npt.NDArray[np.bool_],
+    distance_m: FloatArray | None,
+    region: npt.NDArray[np.integer[Any]] | None = None,
+) -> MerchantSample:
+    """The sample of single sites: each is a pair of its own."""
+    ones = np.ones(len(merchant), np.int64)
+    return merchant_sample(merchant, country, ones, southern.astype(np.int64), eligible, distance_m, region)
 
 
 class World:
@@ -42,7 +58,7 @@ class World:
 
     def sample(self) -> MerchantSample:
         """The sites, grouped by merchant."""
-        return merchant_sample(
+        return site_sample(
             self.merchant, self.country, self.southern, self.eligible, self.distance_m, self.region
         )
 
@@ -98,7 +114,7 @@ def test_the_quantile_scan_falls_back_when_a_replicate_lies_before_its_window() 
     merchant = np.concatenate((np.zeros(5000, np.int64), np.arange(1, 6)))
     distance = np.concatenate((np.linspace(1000, 2000, 5000), np.linspace(1, 5, 5)))
     country, southern = np.zeros(5005, np.int16), np.zeros(5005, np.bool_)
-    sample = merchant_sample(merchant, country, southern, np.ones(1, np.bool_), distance)
+    sample = site_sample(merchant, country, southern, np.ones(1, np.bool_), distance)
     rows = replicate_statistics(sample, 30, KEY, COUNTER_HI)
     absent = 0
     for r in range(30):
@@ -127,7 +143,7 @@ def test_order_of_the_sites_does_not_matter() -> None:
     """Shuffled rows: bit for bit the same replicates."""
     world = World()
     order = np.random.default_rng(1).permutation(len(world.merchant))
-    shuffled = merchant_sample(
+    shuffled = site_sample(
         world.merchant[order],
         world.country[order],
         world.southern[order],
@@ -149,9 +165,158 @@ def test_more_replicates_leave_the_first_ones_alone() -> None:
 def test_a_zero_median_gives_no_ratio() -> None:
     """Duplicated points make the ratio NaN inside the kernel, and no interval outside."""
     zeros = np.zeros(8)
-    sample = merchant_sample(
+    sample = site_sample(
         np.arange(8), np.zeros(8, np.int16), np.zeros(8, np.bool_), np.ones(1, np.bool_), zeros
     )
     rows = replicate_statistics(sample, 5, KEY, COUNTER_HI)
     assert np.isnan(rows[:, 6]).all()
     assert bca_interval(1.0, rows[:, 6], jackknife_statistics(sample)[:, 6], 0.95) is None
+
+
+# Random groups
+
+
+class ManyMerchants:
+    """3000 merchants with one to four pairs each in 12 countries, and a few neighbours' distances per site."""
+
+    def __init__(self, merchants: int = 3000) -> None:
+        rng = np.random.default_rng(8)
+        self.merchant = np.repeat(np.arange(merchants), rng.integers(1, 5, merchants))
+        n = len(self.merchant)
+        self.country = (rng.pareto(1.0, n) % 12).astype(np.int16)
+        self.sites = rng.integers(1, 9, n)
+        self.southern = np.where(self.country < 3, self.sites, 0)
+        self.distance_m: FloatArray = np.asarray(rng.lognormal(5.0, 1.0, int(self.sites.sum())), np.float64)
+
+    def sample(self) -> MerchantSample:
+        """The pairs, grouped by merchant or by group of merchants."""
+        return merchant_sample(
+            self.merchant, self.country, self.sites, self.southern, np.ones(12, np.bool_), self.distance_m,
+            np.arange(12) % 3,
+        )  # fmt: skip
+
+
+def groups_by_the_written_rule(merchants: int, groups: int) -> list[int]:
+    """Merchant m is in group w * groups >> 32, w the upper 32 bits of the first word of block m."""
+    key, counter_hi = (int.from_bytes(word, "big") for word in (b"random", b"groups"))
+    words = [
+        int(block(np.uint64(m), np.uint64(counter_hi), np.uint64(key))[0]) >> 32 for m in range(merchants)
+    ]
+    return [word * groups >> 32 for word in words]
+
+
+def test_above_the_limit_random_groups_of_merchants_are_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every merchant is in exactly one group, and with it all its pairs, its southern sites and its distances."""
+    world = ManyMerchants()
+    monkeypatch.setattr(bootstrap, "MAX_UNITS", 500)
+    sample = world.sample()
+    assert sample.merchants == len(sample.southern) == 500
+    group = np.array(groups_by_the_written_rule(3000, 500))
+    assert np.unique(group).size > 490  # of 500 groups of 6 on average, hardly one is empty
+    expected = np.zeros((500, 12), np.int64)
+    np.add.at(expected, (group[world.merchant], world.country), world.sites)
+    got = np.zeros((500, 12), np.int64)
+    owner = np.repeat(np.arange(500), np.diff(sample.pair_start))
+    np.add.at(got, (owner, sample.pair_country), sample.pair_sites)
+    assert got.tolist() == expected.tolist()
+    assert len(owner) == np.count_nonzero(expected)  # each pair of group and country stands there once
+    south = np.bincount(group[world.merchant], weights=world.southern, minlength=500)
+    assert sample.southern.tolist() == south.tolist()
+    own_group = np.repeat(group[world.merchant], world.sites)
+    order = np.argsort(world.distance_m)
+    assert sample.distance_m.tolist() == world.distance_m[order].tolist()
+    assert sample.distance_merchant.tolist() == own_group[order].tolist()
+
+
+def test_groups_hold_what_their_merchants_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Totals per country and in the south, distances and the observed statistics are those without groups."""
+    world = ManyMerchants()
+    alone = world.sample()
+    assert alone.merchants == 3000
+    monkeypatch.setattr(bootstrap, "MAX_UNITS", 500)
+    grouped = world.sample()
+    totals = [
+        np.bincount(sample.pair_country, weights=sample.pair_sites, minlength=12).tolist()
+        for sample in (alone, grouped)
+    ]
+    assert totals[0] == totals[1]
+    assert alone.southern.sum() == grouped.southern.sum()
+    assert alone.distance_m.tobytes() == grouped.distance_m.tobytes()
+    assert observed_statistics(alone).tolist() == observed_statistics(grouped).tolist()
+
+
+def test_at_the_limit_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many merchants as units: each stays a unit of its own. One more, and they are grouped."""
+    world = ManyMerchants()
+    alone = world.sample()
+    monkeypatch.setattr(bootstrap, "MAX_UNITS", 3000)
+    limit = world.sample()
+    for name in ("pair_start", "pair_country", "pair_sites", "southern", "distance_m", "distance_merchant"):
+        assert getattr(alone, name).tobytes() == getattr(limit, name).tobytes(), name
+    monkeypatch.setattr(bootstrap, "MAX_UNITS", 2999)
+    assert world.sample().merchants == 2999
+    assert world.sample().distance_merchant.tobytes() != alone.distance_merchant.tobytes()
+
+
+def test_intervals_of_groups_are_as_wide_as_those_of_merchants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random groups estimate the same variance: widths agree within 15 %, about the same middle."""
+    world = ManyMerchants(6000)
+    found = []
+    for limit in (1 << 16, 1500):
+        monkeypatch.setattr(bootstrap, "MAX_UNITS", limit)
+        sample = world.sample()
+        rows = replicate_statistics(sample, 1500, KEY, COUNTER_HI)
+        jackknife = jackknife_statistics(sample)
+        observed = observed_statistics(sample)
+        intervals = [
+            bca_interval(float(observed[i]), rows[:, i], jackknife[:, i], 0.95)
+            for i in (
+                0,
+                1,
+                3,
+                5,
+                6,
+                7,
+                8,
+                9,
+            )  # all but the share of the top 5 % (as 1 %) and coverage (constant)
+        ]
+        assert all(interval is not None for interval in intervals)
+        found.append(np.array([(i.low, i.high) for i in intervals if i is not None]))
+    width = found[0][:, 1] - found[0][:, 0]
+    assert (found[1][:, 1] - found[1][:, 0]) / width == pytest.approx(np.ones(8), abs=0.15)
+    assert (np.abs(found[1].mean(axis=1) - found[0].mean(axis=1)) < 0.15 * width).all()
+
+
+def test_a_grouped_jackknife_leaves_whole_groups_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: each row is the sample without the merchants of one group."""
+    world = World()
+    monkeypatch.setattr(bootstrap, "MAX_UNITS", 10)
+    sample = world.sample()
+    rows = jackknife_statistics(sample)
+    group = np.array(groups_by_the_written_rule(int(world.merchant.max()) + 1, 10))
+    assert len(rows) == 10
+    for g in range(10):
+        rest = np.flatnonzero(group[world.merchant] != g)
+        assert rows[g].tolist() == pytest.approx(world.expected(rest), rel=1e-12)
+    replicates = replicate_statistics(sample, 5, KEY, COUNTER_HI)
+    for r in range(5):
+        times = multiplicities(r, 10)
+        sites = np.repeat(np.arange(len(world.merchant)), times[group[world.merchant]])
+        assert replicates[r].tolist() == pytest.approx(world.expected(sites), rel=1e-12)
+
+
+def test_pairs_cut_in_two_are_one_pair() -> None:
+    """A merchant's sites in a country, told in several rows, give the same sample as in one."""
+    world = ManyMerchants(50)
+    first = np.minimum(world.sites, 3)
+    rest = world.sites - first
+    merchant, country = np.repeat(world.merchant, 2), np.repeat(world.country, 2)
+    sites = np.stack((first, rest), axis=1).ravel()
+    southern = np.where(country < 3, sites, 0)
+    cut = merchant_sample(
+        merchant, country, sites, southern, np.ones(12, np.bool_), world.distance_m, np.arange(12) % 3
+    )
+    whole = world.sample()
+    for name in ("pair_start", "pair_country", "pair_sites", "southern", "distance_m", "distance_merchant"):
+        assert getattr(cut, name).tobytes() == getattr(whole, name).tobytes(), name

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seg1b.catalogue.guard import guard_metrics
-from seg1b.catalogue.verify import read_catalogue, read_datasets, verify_bundle
+from seg1b.catalogue.guard import guard_bundle
+from seg1b.catalogue.verify import read_catalogue, read_runs, verify_bundle
 from seg1b.lanes import certificate
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
 from seg1b.lanes.world_stage import WorldStage
@@ -203,7 +203,7 @@ class Forger:
             (validation / name).write_bytes(data)
         _, denied = required_pairs(tables.catalogue, self.stage.world.countries, policies.requirements)
         return certificate.SeedEvidence(
-            facts, plain(guard_metrics(read_datasets(receipt))), denied,
+            facts, plain(guard_bundle(read_runs(receipt), receipt)), denied,
             tables.pairs.sites_per_country(len(self.stage.world.iso)), claim.score, claim.passed, claim.checks(),
             claim.evidence, digests,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from seg1b.policy.gates import CORE_METRICS, HardGate
 from seg1b.report.points import SitePoints
 from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import GateReport, GateRow, counter_row, gate_row
-from seg1b.scoring.measure import Measurement, SurfaceMeasurement
+from seg1b.scoring.measure import Measurement, SurfaceTally
 from seg1b.scoring.metrics import CoreScore
 from seg1b.scoring.score import Score
 from seg1b.scoring.values import Metric, known, plain, unknown
@@ -153,18 +153,20 @@ def score(seed: int | None, sites: SitePoints, *, neighbours: bool = True) -> Sc
     n = len(sites)
     random = np.random.default_rng(1000 + (seed or 0))
     distance: npt.NDArray[np.float64] | None = random.lognormal(5.0, 1.0, n) if neighbours and n else None
+    country, held = np.unique(sites.country, return_counts=True)
     measurement = Measurement(
         countries=len(ISO),
         seeds=1,
         merchant=np.arange(n),
         merchant_id=np.arange(n, dtype=np.uint64),
-        country=sites.country,
-        southern=sites.lat_deg < 0,
-        near_city=np.zeros(n, np.bool_),
+        pair_country=sites.country,
+        pair_sites=np.ones(n, np.int64),
+        pair_southern=(sites.lat_deg < 0).astype(np.int64),
+        near_city=0,
         distance_m=distance,
         duplicates=0,
         surfaces=(
-            SurfaceMeasurement("placement", random.random(n), np.zeros(n, np.bool_), np.zeros(n, np.int32)),
+            SurfaceTally("placement", random.random(n), 0, country, np.zeros(len(country), np.int32), held),
         ),
     )
     levels = {"q50": 0.5, "q90": 0.9, "q99": 0.99}

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from scoring_world import COUNTRIES, GRID, ISO, MACRO_REGION, PRIOR, bumps, chosen, context, gates, honest
 
+from seg1b.scoring import evidence
 from seg1b.scoring.controls import (
     CONTROLS,
     Control,
@@ -23,13 +24,15 @@ from seg1b.scoring.controls import (
     uniform_scatter,
 )
 from seg1b.scoring.evidence import (
+    NEIGHBOUR_TESTS,
     country_medians,
     neighbour_tests,
+    old_placement_tests,
     soft_diagnostics,
 )
 from seg1b.scoring.feasibility import feasibility, southern_share
 from seg1b.scoring.gates import STRUCTURAL_CHECKS
-from seg1b.scoring.measure import measure
+from seg1b.scoring.measure import Measurement, Points, measure, tally
 from seg1b.scoring.score import Score, score_seed
 from seg1b.scoring.sentinel import collapse_sentinel, sample_positions, shape_of, unwrapped
 from seg1b.scoring.sites import Sites, make_sites
@@ -41,6 +44,16 @@ CLEAN = dict.fromkeys(STRUCTURAL_CHECKS, 0)
 def scored(sites: Sites) -> Score:
     """Score sites of the small world."""
     return score_seed(sites, 42, context(), CLEAN)
+
+
+def measured(sites: Sites, seed: int = 1) -> Measurement:
+    """The measurement of sites of the small world."""
+    return measure(tally(sites, seed, context()), context())
+
+
+def points_of(sites: Sites) -> Points:
+    """Where sites of the small world stand."""
+    return Points(sites.country_bounds(COUNTRIES), sites.lon_deg, sites.lat_deg)
 
 
 def failures(sites: Sites) -> set[str]:
@@ -140,7 +153,7 @@ def test_a_strip_and_a_lattice_collapse_and_a_cloud_does_not() -> None:
     policy = gates().collapse_sentinel
 
     def status(lat: npt.NDArray[np.float64], lon: npt.NDArray[np.float64]) -> tuple[str, str]:
-        row = collapse_sentinel(line_of_sites(lat, lon), ISO, policy)[0]
+        row = collapse_sentinel(points_of(line_of_sites(lat, lon)), ISO, policy)[0]
         return row.status, row.reason
 
     assert status(y, x) == ("ok", "")
@@ -164,7 +177,8 @@ def test_a_country_over_the_antimeridian_is_not_a_strip() -> None:
     lon = (rng.uniform(179.5, 180.5, 300) + 180) % 360 - 180
     assert unwrapped(lon).max() - unwrapped(lon).min() < 1.0
     assert unwrapped(np.array([3.0, 1.0, 2.0])).tolist() == [3.0, 1.0, 2.0]
-    row = collapse_sentinel(line_of_sites(rng.uniform(-1, 0, 300), lon), ISO, gates().collapse_sentinel)[0]
+    sites = points_of(line_of_sites(rng.uniform(-1, 0, 300), lon))
+    row = collapse_sentinel(sites, ISO, gates().collapse_sentinel)[0]
     assert row.status == "ok"
 
 
@@ -181,7 +195,7 @@ def test_large_countries_are_sampled_by_a_seeded_rule() -> None:
 
 def test_only_the_largest_countries_are_judged() -> None:
     """Ten rows, by number of sites."""
-    rows = collapse_sentinel(honest(), ISO, gates().collapse_sentinel)
+    rows = collapse_sentinel(points_of(honest()), ISO, gates().collapse_sentinel)
     assert [row.country_iso for row in rows] == list(ISO[:10])
     assert [row.status for row in rows] == ["ok"] * 10
 
@@ -191,7 +205,7 @@ def test_only_the_largest_countries_are_judged() -> None:
 
 def test_neighbour_tests_see_the_old_placement_and_not_the_run_itself() -> None:
     """Against itself D = 0; against the old placement both tests reject."""
-    measurement = measure(honest(), 42, context())
+    measurement = measured(honest(), 42)
     same = neighbour_tests(measurement, honest())
     assert same[0].statistic == 0.0
     assert same[1].p_value == pytest.approx(1.0)
@@ -199,6 +213,23 @@ def test_neighbour_tests_see_the_old_placement_and_not_the_run_itself() -> None:
     assert all(row.p_value is not None and row.p_value < 1e-3 for row in old)
     empty = neighbour_tests(measurement, make_sites([], [], [], [], [], []))
     assert [row.statistic for row in empty] == [None, None]
+
+
+def test_the_old_placement_of_a_tally_is_that_of_its_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the limit the tests are made, of the same outlets; above it they name the reason."""
+    sites, told = honest(), tally(honest(), 42, context())
+    measurement = measure(told, context())
+    expected = neighbour_tests(measurement, old_placement(sites, bumps()[0], GRID, 7))
+    monkeypatch.setattr(evidence, "REFERENCE_SITES_MAX", len(sites))
+    made = old_placement_tests(told, measurement, context(), 7)
+    assert made == expected
+    assert [(row.test, row.reason) for row in made] == [(name, "") for name in NEIGHBOUR_TESTS]
+    monkeypatch.setattr(evidence, "REFERENCE_SITES_MAX", len(sites) - 1)
+    rows = old_placement_tests(told, measurement, context(), 7)
+    assert [row.test for row in rows] == list(NEIGHBOUR_TESTS)
+    for row in rows:
+        assert (row.statistic, row.p_value, row.n, row.n_reference) == (None, None, len(sites), 0)
+        assert row.reason == f"not_computed: more than {len(sites) - 1:,} sites"
 
 
 def test_country_medians_skip_countries_with_one_site() -> None:
@@ -209,9 +240,9 @@ def test_country_medians_skip_countries_with_one_site() -> None:
 
 def test_soft_diagnostics_of_honest_and_clustered_sites() -> None:
     """One cluster per country: score up, box down; entropy of equal countries is log C."""
-    good = soft_diagnostics(honest(), measure(honest(), 1, context()), context())
+    good = soft_diagnostics(points_of(honest()), measured(honest()), context())
     cluster = one_cluster(honest(), bumps()[0], GRID, 9)
-    bad = soft_diagnostics(cluster, measure(cluster, 1, context()), context())
+    bad = soft_diagnostics(points_of(cluster), measured(cluster), context())
     moved = {name for name, value in good.items() if bad[name] != pytest.approx(value, abs=1e-6)}
     assert moved == {"within_country_cluster_score", "bounding_box_dispersion"}
     assert (bad["within_country_cluster_score"] or 0.0) > 0.1
@@ -222,10 +253,10 @@ def test_soft_diagnostics_of_honest_and_clustered_sites() -> None:
     assert drift is not None
     assert drift < 0.001
     equal = equal_countries(honest(), bumps()[0], GRID, 9)
-    entropy = soft_diagnostics(equal, measure(equal, 1, context()), context())["country_entropy"]
+    entropy = soft_diagnostics(points_of(equal), measured(equal), context())["country_entropy"]
     assert entropy == pytest.approx(math.log(COUNTRIES), abs=1e-6)
     nothing = make_sites([], [], [], [], [], [])
-    assert soft_diagnostics(nothing, measure(nothing, 1, context()), context()) == dict.fromkeys(good)
+    assert soft_diagnostics(points_of(nothing), measured(nothing), context()) == dict.fromkeys(good)
 
 
 def test_heaviest_countries_are_those_above_their_prior() -> None:

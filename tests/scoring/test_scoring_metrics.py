@@ -24,9 +24,11 @@ from scoring_world import (
 )
 
 from seg1b.errors import ContractError
+from seg1b.kernels.neighbours import nearest_neighbour_m
 from seg1b.kernels.philox import block, u01
 from seg1b.kernels.streams import pair_stream
 from seg1b.scoring import counter_metrics as counter
+from seg1b.scoring import values
 from seg1b.scoring.controls import one_merchant, population_placement
 from seg1b.scoring.gates import counter_key
 from seg1b.scoring.measure import (
@@ -35,12 +37,13 @@ from seg1b.scoring.measure import (
     pool,
     population_pit,
     site_uniforms,
+    tally,
 )
 from seg1b.scoring.metrics import core_score, country_metrics, nn_p99_p50_ratio, region_shares
 from seg1b.scoring.reference import build_reference, tile_density
 from seg1b.scoring.score import LARGEST_MERCHANT, NO_LOCK, all_metrics, score_pooled, score_seed
 from seg1b.scoring.sites import Sites, make_sites
-from seg1b.scoring.values import Metric, known, plain, rounded, unknown
+from seg1b.scoring.values import Metric, known, plain, rounded, sum_in_order, unknown
 
 
 def ints(*values: int) -> npt.NDArray[np.int64]:
@@ -63,7 +66,9 @@ def test_country_metrics_by_hand() -> None:
 
 def test_without_sites_every_core_metric_is_a_named_failure() -> None:
     """No metric becomes 0, none becomes a pass."""
-    score = core_score(measure(empty_sites(), 1, context()), context())
+    measurement = measure(tally(empty_sites(), 1, context()), context())
+    assert measurement.distance_m is None
+    score = core_score(measurement, None, context())
     for name, metric in score.metrics.items():
         if name == "eligible_country_nonzero_share":
             assert metric.value == 0.0  # nobody is covered: that is known
@@ -132,30 +137,50 @@ def test_population_pit_by_hand() -> None:
 
 
 def test_a_country_without_people_has_no_pit() -> None:
-    """Undefined, and left out of the mean; its sites still count as standing where nobody lives."""
-    surface = runs_from_tiles([0, 1], ints(10), ints(0))
+    """Undefined, and left out; its sites still count as standing where nobody lives."""
+    surface = runs_from_tiles([0, 1, 2], ints(10, 11), ints(0, 5))
     reference = build_reference("s", GRID, surface, np.empty(0), np.empty(0), 1.0)
     sites = make_sites([1], [0], [1], [0.0], [0.0], [10])
     pit = population_pit(sites, np.array([0.5]), np.array([0.0]), reference)
-    assert np.isnan(pit).all()
+    assert len(pit) == 0
+    assert "no site lies in a country" in (counter.pit_mean(pit).reason or "")
     assert counter.pit_mean(pit).value is None
     assert counter.pit_ks(pit).value is None
+    two = make_sites([1, 1], [0, 1], [1, 1], [0.0] * 2, [0.0] * 2, [10, 11])
+    density = tile_density(surface.population_at(two.country, two.tile_id), two.tile_id, GRID)
+    assert population_pit(two, np.array([0.5, 0.25]), density, reference).tolist() == [0.25]
+    empty, towns = replace(bumps()[0], population=np.zeros_like(bumps()[0].population)), bumps()[1]
+    surfaces = tally(honest(), 1, context_of(bumps()[0], towns, (("nobody", empty),))).surfaces
+    assert [(len(s.pit), s.unpopulated) for s in surfaces] == [(len(honest()), 0), (0, len(honest()))]
 
 
-def test_pit_mean_and_ks() -> None:
-    """Against scipy, and on one value by hand."""
-    pit = np.random.default_rng(0).beta(2, 3, 500)
-    with_gap = np.concatenate((pit, [np.nan]))
-    assert counter.pit_mean(with_gap).value == pytest.approx(pit.mean(), rel=1e-11)
-    assert counter.pit_ks(with_gap).value == pytest.approx(stats.kstest(pit, "uniform").statistic, rel=1e-11)
+def test_pit_mean_and_ks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against scipy, and on one value by hand; a part at a time gives the same."""
+    pit = np.sort(np.random.default_rng(0).beta(2, 3, 500))
+    expected = stats.kstest(pit, "uniform").statistic
+    assert counter.pit_mean(pit).value == pytest.approx(pit.mean(), rel=1e-11)
+    assert counter.pit_ks(pit).value == pytest.approx(expected, rel=1e-11)
     assert counter.pit_ks(np.array([0.5])).value == 0.5
+    assert counter.pit_ks(np.array([0.25, 0.25])).value == 0.75
+    for at_once in (1, 7, 499, 500):
+        monkeypatch.setattr(counter, "_AT_ONCE", at_once)
+        assert counter.pit_ks(pit).value == pytest.approx(expected, rel=1e-11)
+
+
+def test_a_sum_in_order_is_right_to_the_last_bit_of_its_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: stretches of two, each rounded once; and of many numbers, close to the exact sum."""
+    numbers = np.array([1.0, 2.0**-60, 2.0**-60, -1.0, 3.0])
+    assert sum_in_order(numbers) == math.fsum(numbers)
+    monkeypatch.setattr(values, "_STRETCH", 2)
+    assert sum_in_order(numbers) == math.fsum([1.0, 2.0**-60 - 1.0, 3.0])
+    assert sum_in_order(np.empty(0)) == 0.0
+    many = np.sort(np.random.default_rng(1).random(10_001))
+    assert sum_in_order(many) == pytest.approx(math.fsum(many), rel=1e-15)
 
 
 def test_near_city_difference_by_hand() -> None:
     """Of four sites two are near a city; people would put 1/2 of three and all of one there: 2.5."""
-    difference = counter.near_city_difference(
-        np.array([True, True, False, False]), ints(3, 1), np.array([0.5, 1.0])
-    )
+    difference = counter.near_city_difference(2, ints(3, 1), np.array([0.5, 1.0]))
     assert difference.value == (2 - 2.5) / 4
 
 
@@ -168,10 +193,16 @@ def test_cell_correlation_by_hand() -> None:
     country = np.repeat(np.array([0, 1], np.int16), 5)
     same = np.array([0, 1, 1, 1, 1, 360, 361, 361, 361, 361], np.int32)
     reverse = np.array([0, 0, 0, 0, 1, 360, 360, 360, 360, 361], np.int32)
-    assert counter.cell_correlation(country, same, reference).value == pytest.approx(1.0)
-    assert counter.cell_correlation(country, reverse, reference).value == pytest.approx(-1.0)
-    flat = counter.cell_correlation(np.zeros(2, np.int16), np.array([0, 1], np.int32), reference)
+    one_by_one = np.ones(10, np.int64)
+    assert counter.cell_correlation(country, same, one_by_one, reference).value == pytest.approx(1.0)
+    assert counter.cell_correlation(country, reverse, one_by_one, reference).value == pytest.approx(-1.0)
+    flat = counter.cell_correlation(np.zeros(2, np.int16), np.array([0, 1], np.int32), ints(1, 1), reference)
     assert "do not vary" in (flat.reason or "")
+    owner, cells = np.array([0, 0, 1, 1], np.int16), np.array([0, 1, 360, 361], np.int32)
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        for sites, expected in ((ints(1, 4, 1, 4), 1.0), (ints(4, 1, 4, 1), -1.0)):
+            got = counter.cell_correlation(owner[order], cells[order], sites[order], reference)
+            assert got.value == pytest.approx(expected)
 
 
 def test_slope_of_a_power_law() -> None:
@@ -191,19 +222,41 @@ def test_kl_by_hand() -> None:
 
 def test_largest_merchant_by_hand() -> None:
     """In country 0 merchant 2 has 3 of 4 sites; country 1 is too small to be judged."""
-    merchant, country = ints(1, 2, 2, 2, 3), np.array([0, 0, 0, 0, 1], np.int16)
-    assert counter.largest_merchant_share(merchant, country, 2, 4).value == 0.75
-    assert counter.largest_merchant_share(merchant, country, 2, 1).value == 1.0
-    assert "no country has 5 sites" in (counter.largest_merchant_share(merchant, country, 2, 5).reason or "")
+    told = (
+        (ints(1, 2, 2, 2, 3), np.array([0, 0, 0, 0, 1], np.int16), ints(1, 1, 1, 1, 1)),  # site by site
+        (ints(1, 2, 3), np.array([0, 0, 1], np.int16), ints(1, 3, 1)),
+        (ints(2, 3, 1, 2), np.array([0, 1, 0, 0], np.int16), ints(2, 1, 1, 1)),  # a pair in two rows
+    )
+    for pairs in told:
+        assert counter.largest_merchant_share(*pairs, 2, 4).value == 0.75
+        assert counter.largest_merchant_share(*pairs, 2, 1).value == 1.0
+        assert "no country has 5 sites" in (counter.largest_merchant_share(*pairs, 2, 5).reason or "")
+    nobody = counter.largest_merchant_share(ints(), ints().astype(np.int16), ints(), 2, 1)
+    assert nobody.value is None
 
 
 def test_duplicates_at_one_metre() -> None:
     """Equal after snapping to a metre: two of three at the equator, and all longitudes at the pole."""
     metre_deg = 1 / 111_195.0
     lon, lat = np.array([10.0, 10.0 + 0.1 * metre_deg, 10.0 + 5 * metre_deg]), np.zeros(3)
-    assert duplicate_points(lon, lat, 1.0) == 1
-    assert duplicate_points(lon, lat, 100.0) == 2
-    assert duplicate_points(np.array([0.0, 90.0]), np.array([90.0, 90.0]), 1.0) == 1
+    distance_m = nearest_neighbour_m(lon, lat)
+    assert duplicate_points(lon, lat, 1.0, distance_m) == 1
+    assert duplicate_points(lon, lat, 100.0, distance_m) == 2
+    at_pole = np.array([0.0, 90.0]), np.array([90.0, 90.0])
+    assert duplicate_points(*at_pole, 1.0, nearest_neighbour_m(*at_pole)) == 1
+
+
+@pytest.mark.parametrize("middle_lat", [0.0, 47.0, -89.9999, 90.0])
+def test_duplicates_are_those_of_the_whole_lattice(middle_lat: float) -> None:
+    """Leaving out points without a close neighbour loses no duplicate, also where the lattice narrows."""
+    rng = np.random.default_rng(2)
+    lat = np.clip(middle_lat + rng.uniform(-1, 1, 3000) * 2e-4, -90.0, 90.0)
+    lon = rng.uniform(-180, 180, 3000) * (1.0 if abs(middle_lat) > 89 else 1e-6)
+    distance_m = nearest_neighbour_m(lon, lat)
+    found = duplicate_points(lon, lat, 1.0, distance_m)
+    assert found == duplicate_points(lon, lat, 1.0, np.zeros(3000))
+    assert 0 < found < 3000
+    assert duplicate_points(lon, lat, 1.0, np.full(3000, 3.1)) == 0
 
 
 def test_order_of_the_rows_changes_no_metric() -> None:

@@ -8,7 +8,7 @@ from scoring_world import GRID, bumps, runs_from_tiles
 from small_worlds import bits
 
 from seg1b.errors import InputError
-from seg1b.kernels.sphere import within_distance
+from seg1b.kernels.neighbours import neighbourhood
 from seg1b.scoring.densities import DensityClasses
 from seg1b.scoring.reference import build_reference, cell_of, disc_spans, tile_density, tiles_per_cell
 from seg1b.world.grid import Grid
@@ -37,9 +37,9 @@ def test_disc_spans_hold_exactly_the_tiles_whose_centre_is_near(lon: list[float]
     """On a grid of half degrees every tile centre of the Earth is measured: the spans hold the same tiles."""
     grid = Grid(1800)
     row, col = np.divmod(np.arange(grid.nrows * grid.ncols), grid.ncols)
-    near = within_distance(
+    near = neighbourhood(
         (col + 0.5) / 2 - 180, 90 - (row + 0.5) / 2, np.array(lon), np.array(lat), 150_000.0
-    )
+    ).near_centre
     assert covered_tiles(lon, lat, 150_000.0, grid) == set(np.flatnonzero(near).tolist())
 
 
@@ -55,7 +55,8 @@ def test_people_near_a_city_are_counted_tile_by_tile() -> None:
     surface, towns = bumps()
     reference = build_reference("s", GRID, surface, towns[:, 0], towns[:, 1], 40.0)
     row, col = np.divmod(surface.tile0, GRID.ncols)
-    near = within_distance((col + 0.5) / 10 - 180, 90 - (row + 0.5) / 10, towns[:, 0], towns[:, 1], 40_000.0)
+    lon, lat = (col + 0.5) / 10 - 180, 90 - (row + 0.5) / 10
+    near = neighbourhood(lon, lat, towns[:, 0], towns[:, 1], 40_000.0).near_centre
     owner = np.repeat(np.arange(len(towns)), np.diff(surface.start))
     expected = np.zeros(len(towns), np.int64)
     np.add.at(expected, owner[near], surface.population[near])

@@ -10,6 +10,7 @@ import pytest
 from seed_cases import COUNTRIES, catalogue
 
 from seg1b.catalogue.bundle import write_user_catalogue
+from seg1b.catalogue.verify import verify_bundle
 from seg1b.errors import InputError
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import default_policies, set_values
@@ -26,7 +27,7 @@ def store(world_stage: WorldStage, tmp_path: Path) -> Store:
     """A store with a sealed catalogue."""
     write_user_catalogue(tmp_path / "bundle", catalogue(world_stage.world.countries))
     opened = Store.open(tmp_path / "runs")
-    s0_gate.seal_catalogue(opened, SEAL, tmp_path / "bundle")
+    s0_gate.seal_catalogue(opened, SEAL, verify_bundle(tmp_path / "bundle"))
     return opened
 
 

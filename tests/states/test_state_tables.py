@@ -237,6 +237,53 @@ def test_a_join_that_does_not_hold_is_refused(tmp_path: Path) -> None:
         assert not store.has("s7", "7" * 64)
 
 
+@pytest.mark.parametrize("slice_sites", [1, 2, 3, 100])
+def test_the_required_sites_are_hashed_the_same_in_slices_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slice_sites: int
+) -> None:
+    """Whole pairs at a time, also where a pair is larger than a slice."""
+    monkeypatch.setattr(s7_synthesis, "_SLICE_SITES", slice_sites)
+    store = published(tmp_path, assignment_to_arrow(ISO, PAIRS, TILES), jitter_to_arrow(ISO, PAIRS, PLACED))
+    s7_synthesis.run(store, "7" * 64, ISO, PAIRS, KEYS)
+    assert store.manifest("s7", "7" * 64).facts["sites"] == 6
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 12))
+def test_slices_are_whole_pairs_and_no_more_of_them_than_needed(sizes: list[int], sites: int) -> None:
+    """Together all pairs; a slice reaches its size with the last of its pairs and not before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s7_synthesis, "_SLICE_SITES", sites)
+        parts = list(s7_synthesis._slices(np.array(sizes, np.int64)))
+    assert [pair for part in parts for pair in range(part.start, part.stop)] == list(range(len(sizes)))
+    assert all(sum(sizes[part.start : part.stop - 1]) < sites for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "code"),
+    [
+        ("merchant_id", [5, 6, 2**64 - 1, 5, 5, 5], "E708_1A_COVERAGE_FAIL"),
+        ("merchant_id", [5, 2**64 - 1, 2**64 - 1, 5, 5, 5], "E708_1A_COVERAGE_FAIL"),
+        ("site_order", [1, 2, 1, 1, 3, 2], "E708_1A_COVERAGE_FAIL"),
+        ("site_order", [2, 3, 1, 1, 2, 3], "E708_1A_COVERAGE_FAIL"),
+    ],
+)
+def test_tables_that_agree_on_other_sites_are_refused(
+    tmp_path: Path, name: str, values: list[int], code: str
+) -> None:
+    """S5 and S6 are the same, as many rows as required, and yet not the required ones."""
+    tables = []
+    for table in (assignment_to_arrow(ISO, PAIRS, TILES), jitter_to_arrow(ISO, PAIRS, PLACED)):
+        field = table.schema.field(name)
+        tables.append(
+            table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+        )
+    store = published(tmp_path, *tables)
+    with pytest.raises(ContractError, match=code) as caught:
+        s7_synthesis.run(store, "7" * 64, ISO, PAIRS, KEYS)
+    assert caught.value.where.startswith("country ")
+    assert not store.has("s7", "7" * 64)
+
+
 def test_the_egress_file_keeps_its_metadata(tmp_path: Path) -> None:
     """Attribution travels with every file."""
     (table, *_) = s8_egress.country_tables(ISO, PAIRS, PLACED, "maps by many").values()

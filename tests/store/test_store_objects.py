@@ -10,6 +10,7 @@ import signal
 import stat
 import threading
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,9 @@ from faulty_filesystem import UnsyncedFileSystem
 from store_cases import key, open_store, sites
 
 from seg1b.errors import ContractError, InputError, StoreError
+from seg1b.store import table_writer
 from seg1b.store.store import Store
+from seg1b.store.table_writer import TableFiles
 
 S4, S6 = key("s4"), key("s6")
 
@@ -51,6 +54,53 @@ def test_what_is_published_is_read_back(store: Store) -> None:
     assert reader.partition("ZW").num_rows == 0
     assert [part.num_rows for _, part in reader.partitions()] == [3, 3]
     assert store.verify_object("s4", S4).rows("plan") == 6
+
+
+@pytest.mark.parametrize("files", get_args(TableFiles))
+@pytest.mark.parametrize("columns", [None, ("lon_deg",), ("lon_deg", "site_order", "country_iso")])
+@pytest.mark.parametrize("group_rows", [1, 2, 3, 1 << 20])
+def test_a_slice_is_the_slice_of_the_whole(
+    store: Store,
+    files: TableFiles,
+    columns: tuple[str, ...] | None,
+    group_rows: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every range of every partition, one after the other and back again, in row groups shared and of their own."""
+    monkeypatch.setattr(table_writer, "ROW_GROUP_ROWS", group_rows)
+    monkeypatch.setattr(table_writer, "_SHARED_GROUP_ROWS", group_rows)
+    table = pa.concat_tables([sites("AD", rows=1), sites("BE", rows=5, shift=9.0), sites("NA", "ZW", rows=4)])
+    with store.transaction("s4", S4) as publication:
+        publication.add_table("plan", table, partition_column="country_iso", files=files)
+    reader = store.open_table("s4", S4, "plan")
+    assert dict(reader.partition_rows) == {"AD": 1, "BE": 5, "NA": 4, "ZW": 4}
+    ranges = [
+        (iso, first, rows)
+        for iso, total in reader.partition_rows
+        for first in range(total + 1)
+        for rows in range(total - first + 1)
+    ]
+    assert len(ranges) == 3 + 21 + 15 + 15
+    whole = {iso: reader.partition(iso, columns) for iso in reader.keys}
+    for iso, first, rows in (*ranges, *reversed(ranges)):
+        part = reader.slice(iso, first, rows, columns)
+        assert part.schema.equals(whole[iso].schema), (iso, first, rows)
+        assert part.equals(whole[iso].slice(first, rows)), (iso, first, rows)
+    assert whole["BE"].column("lon_deg").to_pylist() == [9.0, 10.0, 11.0, 12.0, 13.0]
+
+
+@pytest.mark.parametrize(
+    ("partition", "first", "rows"),
+    [("AD", 0, 4), ("AD", 3, 1), ("AD", -1, 1), ("AD", 2, -1), ("AD", 4, 0), ("AD", 4, -1), ("ZW", 0, 0)],
+)
+def test_a_slice_outside_its_partition_is_refused(
+    store: Store, partition: str, first: int, rows: int
+) -> None:
+    """Never the rows of the next partition, which follow in the same file, nor fewer than asked for."""
+    _publish(store, sites("AD", "NA"))
+    reader = store.open_table("s4", S4, "plan")
+    with pytest.raises(KeyError, match=partition):
+        reader.slice(partition, first, rows)
 
 
 def test_nothing_is_visible_before_the_end_or_after_an_error(store: Store) -> None:
@@ -254,9 +304,30 @@ def test_damage_is_found_and_can_be_repaired(store: Store, how: str) -> None:
     if how in {"truncated", "missing"}:
         with pytest.raises(StoreError):
             store.read_table("s4", S4, "plan")
+        with pytest.raises(StoreError):
+            store.open_table("s4", S4, "plan").slice("NA", 0, 1)
     store.remove("s4", S4)
     _publish(store, sites("AD", "NA"))
     store.verify_object("s4", S4)
+
+
+def test_a_slice_of_another_file_of_the_same_length_is_refused(store: Store) -> None:
+    """Fewer rows than published, in as many bytes: the reader counts what it got."""
+    _publish(store, sites("AD", "NA", rows=500))
+    path = store.layout.object("s4", S4) / "plan.parquet"
+    length = path.stat().st_size
+    path.chmod(0o644)
+    pq.write_table(sites("AD", rows=4), path)
+    data = path.read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    path.write_bytes(data[:footer] + bytes(length - len(data)) + data[footer:])
+    assert path.stat().st_size == length
+    reader = store.open_table("s4", S4, "plan")
+    assert reader.slice("AD", 0, 4).num_rows == 4
+    for iso, first, got in (("AD", 0, 4), ("AD", 2, 2), ("AD", 490, 0), ("NA", 0, 0)):
+        with pytest.raises(StoreError, match=f"it gave {got} rows where 10 were published") as error:
+            reader.slice(iso, first, 10)
+        assert error.value.code == "E_STORE_DAMAGED"
 
 
 def test_reading_with_verify_finds_changed_rows(store: Store) -> None:
