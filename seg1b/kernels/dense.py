@@ -69,15 +69,15 @@ class CountryTiles(NamedTuple):
 class DenseTiles:
     """The tiles of C countries: spans [col0, col1) of rows, country c owns spans start[c] to start[c + 1].
 
-    Tile col0[s] + i of span s is number `first[s] + i` of `persons`, any numeric type (T,); `area_cm2` int64[rows] is
-    the area of a tile of each row, `columns` the tiles of a row.
+    Tile col0[s] + i of span s is number `before[s] + i` of `persons`, any numeric type (T,), and `before` (S + 1) ends
+    with T; `area_cm2` int64[rows] is the area of a tile of each row, `columns` the tiles of a row.
     """
 
     start: Integers
     row: npt.NDArray[np.int32]
     col0: npt.NDArray[np.int32]
     col1: npt.NDArray[np.int32]
-    first: Integers
+    before: Integers
     persons: npt.NDArray[Any]
     area_cm2: Integers
     columns: int
@@ -85,12 +85,12 @@ class DenseTiles:
     def of(self, country: int, rule: npt.NDArray[np.float64]) -> CountryTiles:
         """One country's tiles and their rule."""
         part = slice(int(self.start[country]), int(self.start[country + 1]))
-        spans = self.row[part], self.col0[part], self.col1[part], self.first[part]
+        spans = self.row[part], self.col0[part], self.col1[part], self.before[part]
         return CountryTiles(*spans, self.persons, self.area_cm2, rule)
 
     def tiles_before(self) -> Integers:
         """Number of tiles before each country, int64[C + 1]: the work, for threads to share."""
-        return np.append(self.first, len(self.persons))[self.start]
+        return self.before[self.start]
 
 
 # One tile

@@ -19,7 +19,7 @@ from seg1b.kernels import dense as kernel
 from seg1b.kernels.jit import in_chunks, read_only
 from seg1b.world.grid import Grid
 from seg1b.world.surface import IntArray, PopulationSurface, Runs
-from seg1b.world.tile_index import CountrySpans, TileIndex
+from seg1b.world.tile_index import TileIndex
 
 _TILES_AT_ONCE = 1 << 20
 
@@ -28,36 +28,29 @@ _TILES_AT_ONCE = 1 << 20
 class DenseSurface:
     """Persons of every tile of C countries: S1's spans, and the values of their tiles one after the other.
 
-    `first` int64[S + 1]: number of each span's first tile, and the end; `persons` (T,) in the raster's type, 0 for
-    nobody; `people` int64[S]: micro-persons of each span.
+    `tiles`: them, in the raster's type, 0 for nobody; `people` int64[S]: micro-persons of each span. All read-only.
     """
 
     grid: Grid
-    spans: CountrySpans
-    first: IntArray
-    persons: NDArray[Any]
+    tiles: kernel.DenseTiles
     people: IntArray
 
     @property
     def start(self) -> IntArray:
         """First span of each country, int64[C + 1]."""
-        return self.spans.start
+        return self.tiles.start
 
-    @cached_property
-    def tiles(self) -> kernel.DenseTiles:
-        """As kernels take it."""
-        spans = self.spans
-        return kernel.DenseTiles(
-            read_only(spans.start), read_only(spans.row), read_only(spans.col0), read_only(spans.col1),
-            read_only(self.first[:-1]), read_only(self.persons), read_only(self.grid.row_area_cm2()), self.grid.ncols,
-        )  # fmt: skip
+    @property
+    def persons(self) -> NDArray[Any]:
+        """Persons of each tile, (T,)."""
+        return self.tiles.persons
 
     def population_at(self, country: NDArray[np.int16], tile_id: IntArray) -> IntArray:
         """Micro-persons of each (country, tile); 0 where the country has no such tile. n queries, n values."""
         found = np.empty(len(tile_id), np.int64)
         tiles = self.tiles
         kernel.people_at(
-            tiles.start, tiles.row, tiles.col0, tiles.col1, tiles.first, tiles.persons,
+            tiles.start, tiles.row, tiles.col0, tiles.col1, tiles.before, tiles.persons,
             country.astype(np.int64), read_only(tile_id), tiles.columns, found,
         )  # fmt: skip
         return found
@@ -69,33 +62,33 @@ class DenseSurface:
 
     def southern_share(self) -> NDArray[np.float64]:
         """Share of each country's people south of the equator, (C,); by area where nobody lives."""
-        spans, equator = self.spans, self.grid.nrows // 2
-        starts = zip(spans.start[:-1].tolist(), spans.start[1:].tolist(), strict=True)
-        south = np.array([a + np.searchsorted(spans.row[a:b], equator) for a, b in starts], np.int64)
-        area = self.grid.row_area_cm2()[spans.row] * (spans.col1 - spans.col0)
+        tiles, equator = self.tiles, self.grid.nrows // 2
+        starts = zip(tiles.start[:-1].tolist(), tiles.start[1:].tolist(), strict=True)
+        south = [a + int(np.searchsorted(tiles.row[a:b], equator)) for a, b in starts]
+        area = tiles.area_cm2[tiles.row] * (tiles.col1 - tiles.col0)
         shares = []
         for country, total in enumerate(self.totals.tolist()):
             values = self.people if total else area
-            own = values[spans.start[country] : spans.start[country + 1]]
-            southern = values[south[country] : spans.start[country + 1]]
+            own = values[tiles.start[country] : tiles.start[country + 1]]
+            southern = values[south[country] : tiles.start[country + 1]]
             shares.append(int(southern.sum()) / int(own.sum()) if len(own) else 0.0)
         return np.array(shares)
 
     def batches(self, country: int) -> Iterator[Runs]:
         """One country's runs of equal micro-persons, row by row, about a million tiles at once."""
-        tiles = self.tiles
+        tiles, before = self.tiles, self.tiles.before
         begin, end = int(self.start[country]), int(self.start[country + 1])
         while begin < end:
-            last = int(np.searchsorted(self.first, self.first[begin] + _TILES_AT_ONCE, side="right")) - 1
+            last = int(np.searchsorted(before, before[begin] + _TILES_AT_ONCE, side="right")) - 1
             part = slice(begin, min(max(last, begin + 1), end))
-            size = int(self.first[part.stop] - self.first[begin])
+            size = int(before[part.stop] - before[begin])
             tile0, length, people = (
                 np.empty(size, np.int64),
                 np.empty(size, np.int32),
                 np.empty(size, np.int64),
             )
             runs = kernel.runs_of_spans(
-                tiles.row[part], tiles.col0[part], tiles.col1[part], tiles.first[part], tiles.persons, tiles.columns,
+                tiles.row[part], tiles.col0[part], tiles.col1[part], tiles.before[part], tiles.persons, tiles.columns,
                 tile0, length, people,
             )  # fmt: skip
             yield Runs(read_only(tile0[:runs]), read_only(length[:runs]), read_only(people[:runs]))
@@ -115,8 +108,9 @@ class DenseSurface:
 
     def tiles_of(self, country: int) -> tuple[IntArray, NDArray[np.int32]]:
         """One country's tiles, whoever lives there: first tile ids and numbers of tiles, row by row."""
-        row, col0, col1 = self.spans.of(country)
-        return row.astype(np.int64) * self.grid.ncols + col0, col1 - col0
+        tiles, part = self.tiles, slice(int(self.start[country]), int(self.start[country + 1]))
+        tile0 = tiles.row[part].astype(np.int64) * tiles.columns + tiles.col0[part]
+        return tile0, tiles.col1[part] - tiles.col0[part]
 
 
 Surface: TypeAlias = PopulationSurface | DenseSurface
@@ -130,17 +124,23 @@ def first_tiles(index: TileIndex) -> IntArray:
 
 
 def dense_surface(index: TileIndex, persons: NDArray[Any]) -> DenseSurface:
-    """The surface of the persons (T,) of `index`'s tiles, span after span."""
-    spans, first = index.spans, first_tiles(index)
+    """The surface of the persons (T,) of `index`'s tiles, span after span; the arrays become read-only."""
+    spans = index.spans
+    tiles = kernel.DenseTiles(
+        spans.start, spans.row, spans.col0, spans.col1, first_tiles(index), persons,
+        index.grid.row_area_cm2(), index.grid.ncols,
+    )  # fmt: skip
+    for array in (tiles.start, tiles.row, tiles.col0, tiles.col1, tiles.before, persons):
+        array.setflags(write=False)
     people = np.empty(len(spans.row), np.int64)
-    col0, col1, begin, persons = (read_only(a) for a in (spans.col0, spans.col1, first[:-1], persons))
 
     def add_up(low: int, high: int) -> None:
         part = slice(low, high)
-        kernel.people_of_spans(col0[part], col1[part], begin[part], persons, people[part])
+        kernel.people_of_spans(tiles.col0[part], tiles.col1[part], tiles.before[part], persons, people[part])
 
-    in_chunks(add_up, len(people), first)
-    return DenseSurface(index.grid, spans, first, persons, people)
+    in_chunks(add_up, len(people), tiles.before)
+    people.setflags(write=False)
+    return DenseSurface(index.grid, tiles, people)
 
 
 def _between(values: IntArray, start: IntArray, end: IntArray) -> IntArray:

@@ -112,22 +112,16 @@ class DenseWeights:
 
     def pieces(self, block_tiles: int) -> DensePieces:
         """The spans cut at blocks of `block_tiles` tiles, the blocks in the order of a Hilbert curve."""
-        spans, grid = self.surface.spans, self.surface.grid
-        tile0 = spans.row.astype(np.int64) * grid.ncols + spans.col0
-        ahead = self.surface.first[:-1] - tile0  # of a tile's number before its id: the same all along a span
+        tiles, grid = self.surface.tiles, self.surface.grid
+        tile0 = tiles.row.astype(np.int64) * grid.ncols + tiles.col0
+        ahead = tiles.before[:-1] - tile0  # of a tile's number before its id: the same all along a span
+        length = tiles.col1 - tiles.col0
         cut = cut_at_blocks(
-            spans.start,
-            tile0,
-            spans.col1 - spans.col0,
-            ahead,
-            grid.ncols,
-            grid.nrows,
-            block_tiles,
-            without_zero=False,
+            tiles.start, tile0, length, ahead, grid.ncols, grid.nrows, block_tiles, without_zero=False
         )
         number = cut.tile0 + cut.value
         rule, bounds = read_only(self.rule), read_only(self.cut)
-        return dense.weigh_pieces(cut.start, cut.tile0, cut.length, number, self.surface.tiles, rule, bounds)
+        return dense.weigh_pieces(cut.start, cut.tile0, cut.length, number, tiles, rule, bounds)
 
     def runs_of(self, country: int) -> WeightRuns:
         """One country's tiles, each a run of its own: 20 bytes a tile."""
@@ -186,13 +180,13 @@ def _of_tiles(surface: DenseSurface, mix: MixParameters, dp: int) -> DenseWeight
 
 def mass_rules(surface: DenseSurface, mix: MixParameters) -> NDArray[np.float64]:
     """`MassRule` of every country, float64[C, 6]; zeros for a country without tiles."""
-    spans = surface.spans
-    area_cm2 = surface.grid.row_area_cm2()[spans.row] * (spans.col1 - spans.col0)
-    rules = np.zeros((len(spans.start) - 1, 6))
-    for country, tiles in enumerate(np.diff(surface.tiles.tiles_before()).tolist()):
+    held = surface.tiles
+    area_cm2 = held.area_cm2[held.row] * (held.col1 - held.col0)
+    rules = np.zeros((len(held.start) - 1, 6))
+    for country, tiles in enumerate(np.diff(held.tiles_before()).tolist()):
         if tiles:
             people = int(surface.totals[country])
-            area = int(area_cm2[spans.start[country] : spans.start[country + 1]].sum())
+            area = int(area_cm2[held.start[country] : held.start[country + 1]].sum())
             alone = float(mix.population == 1.0 and people > 0)
             rules[country] = dense.MassRule(
                 alone, mix.uniform / tiles, mix.area, mix.population, float(area), float(people)

@@ -31,7 +31,7 @@ def tiles_of(persons: list[float], kind: str = "f8", widths: tuple[int, ...] = (
     row = np.arange(3, 3 + len(widths), dtype=np.int32)
     col0 = np.full(len(widths), 10, np.int32)
     return dense.DenseTiles(
-        np.array([0, len(widths)]), row, col0, (col0 + widths).astype(np.int32), ends - np.array(widths),
+        np.array([0, len(widths)]), row, col0, (col0 + widths).astype(np.int32), np.append(0, ends),
         np.array(persons, kind), 1000 + 10 * np.arange(200), COLUMNS,
     )  # fmt: skip
 
@@ -61,7 +61,7 @@ def one_piece_a_span(
     """The spans as pieces, the last row first, as if the curve ran that way."""
     order = np.arange(len(tiles.row))[::-1]
     tile0 = tiles.row[order].astype(np.int64) * COLUMNS + tiles.col0[order]
-    length, number = (tiles.col1 - tiles.col0)[order], tiles.first[order]
+    length, number = (tiles.col1 - tiles.col0)[order], tiles.before[order]
     start = np.array([0, len(order)])
     return dense.weigh_pieces(start, tile0, length, number, tiles, rule[None], np.array(cut)[None])
 
@@ -182,7 +182,7 @@ def test_a_point_finds_the_tile_that_encloses_it(
     curve = one_piece_a_span(tiles, cut, PEOPLE).curve(0)
     owner = []
     for s in range(len(rows))[::-1]:
-        first = int(tiles.first[s])
+        first = int(tiles.before[s])
         for i, weight in enumerate(weights[first : first + len(rows[s])]):
             owner += [(3 + s) * COLUMNS + 10 + i] * weight
     n = np.array([s[0] for s in samples], dtype=np.int64)
@@ -246,7 +246,7 @@ def test_threads_do_not_show(threads: int, monkeypatch: pytest.MonkeyPatch) -> N
     rng = np.random.default_rng(5)
     persons = rng.integers(0, 50, 7 * 30).astype(np.float32)
     row, col0 = np.arange(7, dtype=np.int32), np.full(7, 20, np.int32)
-    first = np.arange(7) * 30
+    first = np.arange(8) * 30
     tiles = dense.DenseTiles(
         np.arange(8), row, col0, col0 + np.int32(30), first, persons, 1000 + np.arange(7), COLUMNS
     )

@@ -145,10 +145,16 @@ def test_one_value_a_tile_is_all_there_is() -> None:
     dense = dense_of(grid, countries, np.random.default_rng(2).random(180_000, np.float32))
     weights = build_weights(dense, PEOPLE, 12)
     assert weights.surface.persons.nbytes == 4 * 180_000
-    rest: list[npt.NDArray[Any]] = [dense.first, dense.people, weights.rule, weights.cut, weights.zero_mass]
+    rest: list[npt.NDArray[Any]] = [
+        dense.tiles.before,
+        dense.people,
+        weights.rule,
+        weights.cut,
+        weights.zero_mass,
+    ]
     assert sum(array.nbytes for array in rest) < 4000
     pieces = weights.pieces(60)
-    own = [pieces.tile0, pieces.length, pieces.number, pieces.cum]
+    own: list[npt.NDArray[Any]] = [pieces.tile0, pieces.length, pieces.number, pieces.cum]
     assert sum(array.nbytes for array in own) < 0.55 * 180_000
     assert np.shares_memory(pieces.tiles.persons, dense.persons)
 
