@@ -11,12 +11,14 @@ import numpy.typing as npt
 import pytest
 import rasterio
 import shapely
+from rasterio.env import getenv
 from rasterio.transform import from_origin
 from small_worlds import as_runs, bits
 
 from seg1b.errors import InputError
 from seg1b.policy.load import default_policies
 from seg1b.policy.models import TileMix
+from seg1b.world import raster
 from seg1b.world.content import World
 from seg1b.world.custom import build_user_world
 from seg1b.world.dense_surface import Surface
@@ -100,6 +102,26 @@ def test_strips_and_threads_do_not_show(
     monkeypatch.setattr("seg1b.kernels.jit.threads", lambda: threads)
     found = build_raster_surface(world, index)
     assert bits(found) == bits(expected)
+
+
+def test_reading_takes_room_for_a_row_of_blocks(tmp_path: Path) -> None:
+    """GDAL's own share of the machine's memory could be more than the raster: 64 MB do, or a larger row of blocks."""
+    path = save_raster(tmp_path / "p.tif", np.ones((4, 8), np.float32))
+    with raster._open(path) as dataset:
+        assert dataset.block_shapes[0] == (4, 8)
+        assert getenv()["GDAL_CACHEMAX"] == 64
+    profile = {
+        "driver": "GTiff",
+        "height": 8192,
+        "width": 6000,
+        "count": 1,
+        "dtype": "float64",
+        "tiled": True,
+    }
+    with rasterio.open(tmp_path / "q.tif", "w", blockxsize=2048, blockysize=4096, sparse_ok=True, **profile):
+        pass
+    with raster._open(tmp_path / "q.tif"):
+        assert getenv()["GDAL_CACHEMAX"] == 6000 * 4096 * 8 // 2**20 * 5 // 4
 
 
 def test_a_country_outside_the_raster_has_a_surface_of_zeros(tmp_path: Path) -> None:
