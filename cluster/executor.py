@@ -7,6 +7,7 @@ are small and are collected by key, so nothing depends on the order in which the
 from __future__ import annotations
 
 import heapq
+import os
 import pickle
 import time
 from collections import Counter
@@ -75,6 +76,7 @@ class RayExecutor:
         self._cpus, self._cpus_read_s = 0.0, -1.0e9
         self._cluster: dict[str, Any] = {}
         self._closed = False
+        self._retention: DistributedRetention | None = None
 
     @property
     def name(self) -> str:
@@ -91,7 +93,9 @@ class RayExecutor:
 
     def retention(self, store: Store) -> RetentionAuthority:
         """The retention actor, once Ray is up; before, the store itself (nobody waits for Ray to prune)."""
-        return DistributedRetention(store, lambda: self.session.connected)
+        if self._retention is None:
+            self._retention = DistributedRetention(store, lambda: self.session.connected)
+        return self._retention
 
     def share(self, name: str, value: object) -> None:
         """Make a value available to tasks submitted from now on; it is copied once, when first needed."""
@@ -112,7 +116,10 @@ class RayExecutor:
         """Finished tasks until none is pending. After an error the tasks that remain are cancelled."""
         if not (self._queue or self._running):
             return
+        yield from self._meanwhile()
         self.session.wait()
+        if self._retention is not None:
+            self._retention.begin()
         idle_since_s = time.monotonic()
         while self._queue or self._running:
             try:
@@ -172,6 +179,16 @@ class RayExecutor:
         self.close()
 
     # -- inside
+
+    def _meanwhile(self) -> Iterator[Completion]:
+        """While our own Ray starts, which is mostly waiting, the driver runs what it can: the costliest task first."""
+        worker = f"driver/pid-{os.getpid()}"
+        while self._queue and self.options.address is None and self.session.starting:
+            entry = heapq.heappop(self._queue)[2]
+            shared = {name: slot.value for name, slot in entry.slots.items()}
+            receipt = entry.task.function(shared, *entry.task.arguments)
+            self._tasks_by_worker[worker] += 1
+            yield Completion(entry.task, receipt, worker)
 
     def _fill(self) -> None:
         """Submit the costliest tasks, up to a bound on what is in flight."""

@@ -156,6 +156,10 @@ class DistributedRetention:
         self._direct, self._client = DirectRetention(store), RetentionClient(store.root)
         self._connected = connected
 
+    def begin(self) -> None:
+        """Have the actor's process started, without waiting for it. Ray must be up."""
+        self._client.begin()
+
     def _authority(self) -> RetentionAuthority:
         return self._client if self._connected() else self._direct
 
@@ -219,6 +223,13 @@ class RetentionClient:
         """See `RetentionKeeper.status`."""
         found: dict[str, Any] = self._call("status")
         return found
+
+    def begin(self) -> None:
+        """Find or create the actor, without waiting until it answers; what is wrong is raised by the first call."""
+        import ray
+
+        with contextlib.suppress(ray.exceptions.RayError):
+            self._handle = self._handle or _actor(self.actor_name, self._root)
 
     def close(self) -> None:
         """Let go of the actor; it ends when its creator does."""

@@ -123,6 +123,11 @@ class RaySession:
             raise self._error
 
     @property
+    def starting(self) -> bool:
+        """Whether it was begun and neither is ready nor has failed."""
+        return self._thread is not None and not self._ready.is_set()
+
+    @property
     def connected(self) -> bool:
         """Whether tasks can be submitted now."""
         return self._connected

@@ -10,8 +10,8 @@ that it has in the full sample, and merchants' distances are resampled. Recomput
 replicate would be wrong as well as dear: a merchant drawn twice would lie at distance 0 from itself. The
 interval so covers which merchants exist, not how their absence would move their neighbours' distances.
 
-Above MAX_UNITS merchants, random groups of merchants are resampled instead of single ones (the random groups method,
-Wolter 2007, chapter 2): the same variance but for a share of 1 / MAX_UNITS, at a cost that no longer grows.
+Above MAX_UNITS merchants, GROUPS random groups of merchants are resampled instead of single ones (the random groups
+method, Wolter 2007, chapter 2): the same variance but for a share of 1 / GROUPS, at a cost that no longer grows.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ STATISTICS = (
 )
 TOP_PERCENTS = (1, 5, 10)
 MAX_UNITS = 1 << 16
+GROUPS = 1 << 11
 
 _WORD = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -122,8 +123,8 @@ def _units(merchant: IntArray) -> tuple[IntArray, int]:
     if merchants <= MAX_UNITS:
         return merchant, merchants
     group = np.empty(merchants, np.int64)
-    _random_groups(MAX_UNITS, group)
-    return group[merchant], MAX_UNITS
+    _random_groups(GROUPS, group)
+    return group[merchant], GROUPS
 
 
 @njit

@@ -17,7 +17,7 @@ from typing import Any
 
 from seg1b.catalogue.verify import verify_bundle
 from seg1b.errors import ContractError
-from seg1b.lanes import certificate
+from seg1b.lanes import certificate, certificate_folder
 from seg1b.lanes.executor import Completion, DirectRetention, Executor, SerialExecutor, Task
 from seg1b.lanes.identity import run_identity
 from seg1b.lanes.retention import anticipated_keys, leased, prune_before_run
@@ -65,6 +65,10 @@ def _silent(_: Event) -> None:
 
 def _hold_nothing(_: Iterable[str]) -> None:
     """For a run without a lease."""
+
+
+def _copy_nothing(_: Preparation) -> None:
+    """For a run without a folder."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ class Certification:
     observer: Observer
     hold: Callable[[Iterable[str]], None] = _hold_nothing
     lease_id: str | None = None
+    finished: Callable[[Preparation], None] = _copy_nothing
     progress: dict[int, SeedProgress] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
 
@@ -167,6 +172,7 @@ class Certification:
             self.observer(Event("witness", seed, 1, 1))
         else:
             progress.finish = completion.receipt
+            self.finished(_prepared(seed, progress))
             self.observer(Event("validate", seed, len(progress.shards) + 1, len(progress.shards) + 1))
 
     def _place(self, seed: int, preparation: Preparation) -> None:
@@ -237,9 +243,14 @@ def certify(
     run = Certification(store, policies, world, executor, chosen, bundle, observer)
     digest = None if bundle is None else verify_bundle(bundle).content_sha256_hex
     known = anticipated_keys(store, policies, world, chosen, digest)
-    with leased(store, "certify", known) as lease, ThreadPoolExecutor(1) as pool:
+    with (
+        leased(store, "certify", known) as lease,
+        ThreadPoolExecutor(1) as pool,
+        certificate_folder.drafting(store) as draft,
+    ):
         try:
             run.hold, run.lease_id = lambda keys: lease.hold(keys=keys), lease.record.lease_id
+            run.finished = draft.add_seed
             stage, progress = run.run()
             results = [one.results() for one in progress.values()]
             preparations = [preparation for preparation, _ in results]
@@ -272,8 +283,8 @@ def certify(
                     str(p.identity.seed): _telemetry(p, progress[p.identity.seed]) for p in preparations
                 },
             }
-            path, found = certificate.publish(
-                store, stage, policies, world, assembled, preparations, telemetry
+            path, found = certificate_folder.publish(
+                draft, stage, policies, world, assembled, preparations, telemetry
             )
             observer(Event("publish", None, 1, 1))
             telemetry["wall_s"] = time.perf_counter() - started

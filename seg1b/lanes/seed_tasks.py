@@ -123,13 +123,14 @@ def prepare_seed(
     receipt = None
     with times.of("CAT"):
         if bundle is not None:
-            receipt = verify_bundle(bundle)
+            with times.of("CAT.verify"):
+                receipt = verify_bundle(bundle)
             digest = receipt.content_sha256_hex
         else:
             if store.has(CATALOGUE_STATE, world_keys["CAT"]):
                 reused.append("CAT")
             else:
-                publish_synthesis(store, world_keys["CAT"], stage, policies, seed)
+                publish_synthesis(store, world_keys["CAT"], stage, policies, seed, times)
             digest = str(store.manifest(CATALOGUE_STATE, world_keys["CAT"]).facts["catalogue_digest"])
             bundle = store.layout.object(CATALOGUE_STATE, world_keys["CAT"]) / s0_gate.BUNDLE_FOLDER
     keys = keys_for(policies, {**externals, "catalogue": digest}, seed)
@@ -139,24 +140,27 @@ def prepare_seed(
         if store.has(s0_gate.CATALOGUE_STATE, keys["S0c"]):
             reused.append("S0c")
         else:
-            s0_gate.seal_catalogue(store, keys["S0c"], receipt or verify_bundle(bundle))
+            with times.of("S0c.seal"):
+                s0_gate.seal_catalogue(store, keys["S0c"], receipt or verify_bundle(bundle))
         guard = store.read_json(s0_gate.CATALOGUE_STATE, keys["S0c"], s0_gate.GUARD_NAME)
         require_guard(guard)
     with times.of("S3"):
         iso = stage.world.iso
         if store.has(s3_requirements.STATE, keys["S3"]):
             reused.append("S3")
-            pairs = s3_requirements.load(store, keys["S3"], iso)
+            with times.of("S3.read"):
+                pairs = s3_requirements.load(store, keys["S3"], iso)
         else:
-            pairs = s3_requirements.run(
-                store,
-                keys["S3"],
-                keys["S0c"],
-                stage.world.countries,
-                stage.world.index.tiles,
-                stage.shares,
-                policies.requirements,
-            )
+            with times.of("S3.derive"):
+                pairs = s3_requirements.run(
+                    store,
+                    keys["S3"],
+                    keys["S0c"],
+                    stage.world.countries,
+                    stage.world.index.tiles,
+                    stage.shares,
+                    policies.requirements,
+                )
     fingerprint = manifest_fingerprint(stage.world.digest, digest)
     return Preparation(
         SeedIdentity(seed, keys, fingerprint),
@@ -169,14 +173,19 @@ def prepare_seed(
     )
 
 
-def publish_synthesis(store: Store, key: str, stage: WorldStage, policies: Policies, seed: int) -> None:
+def publish_synthesis(
+    store: Store, key: str, stage: WorldStage, policies: Policies, seed: int, times: StageTimes
+) -> None:
     """Synthesise the catalogue of a seed and publish its bundle."""
-    synthesis = synthesise(stage.world.countries, stage.shares, policies.synthesis, seed)
+    with times.of("CAT.synthesise"):
+        synthesis = synthesise(stage.world.countries, stage.shares, policies.synthesis, seed)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / s0_gate.BUNDLE_FOLDER
-        write_synthesis(root, synthesis, stage.shares, policies.country_shares, stage.world.digest)
-        receipt = verify_bundle(root)
-        with store.transaction(CATALOGUE_STATE, key) as out:
+        with times.of("CAT.write"):
+            write_synthesis(root, synthesis, stage.shares, policies.country_shares, stage.world.digest)
+        with times.of("CAT.verify"):
+            receipt = verify_bundle(root)
+        with times.of("CAT.publish"), store.transaction(CATALOGUE_STATE, key) as out:
             s0_gate.add_bundle(out, receipt)
             out.facts = {"catalogue_digest": receipt.content_sha256_hex, "seed": seed}
 
@@ -280,16 +289,17 @@ def finish_seed(
     pairs = s3_requirements.load(store, keys["S3"], iso)
     sites = int(pairs.n_sites.sum())
     for state in SHARDED_STATES[:-1]:
-        with times.of(state):
+        with times.part(state, "commit"):
             commit_state(store, state, keys, parts, sites)
-    with times.of("S7"):
+    with times.part("S7", "join"):
         if not store.has("s7", keys["S7"]):
             s7_synthesis.run(store, keys["S7"], iso, pairs, keys)
-    with times.of("S8"):
+    with times.part("S8", "commit"):
         commit_state(store, "S8", keys, parts, sites)
     with times.of("S9"):
-        catalogue = s0_gate.read_sealed_catalogue(store, keys["S0c"], iso)
-        requirements = s9_replay.check_requirements(stage.world, catalogue, pairs, policies)
+        with times.of("S9.requirements"):
+            catalogue = s0_gate.read_sealed_catalogue(store, keys["S0c"], iso)
+            requirements = s9_replay.check_requirements(stage.world, catalogue, pairs, policies)
         replay = s9_replay.joined(requirements, replays)
         s9_validation.require_scorable(replay)
         with times.of("S9.tally"):
@@ -299,7 +309,8 @@ def finish_seed(
         digests = logical_digests(store, keys)
         if not store.has(s9_validation.STATE, keys["S9"]):
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
-            s9_validation.run(store, keys["S9"], validation, facts, policies, digests)
+            with times.of("S9.publish"):
+                s9_validation.run(store, keys["S9"], validation, facts, policies, digests)
     return Finish(
         seed, validation.passed, validation.score, validation.checks(), validation.evidence, digests, times
     )

@@ -77,6 +77,12 @@ class StageTimes:
             entry["wall_s"] += time.perf_counter() - wall
             entry["cpu_s"] += cpu_s() - cpu
 
+    @contextmanager
+    def part(self, state: str, name: str) -> Iterator[None]:
+        """Add what happens in the block to a state's times, and to those of one part of it."""
+        with self.of(state), self.of(f"{state}.{name}"):
+            yield
+
     def add(self, seconds: Mapping[str, Mapping[str, float]]) -> None:
         """Add times measured elsewhere."""
         for state, times in seconds.items():
@@ -170,7 +176,7 @@ class ShardRun:
             for unit in units(self.pairs):
                 plan, row_start = None, np.empty(0, np.int64)
                 if "S4" in sinks or "S5" in sinks:
-                    with self.times.of("S4"):
+                    with self.times.part("S4", "allocate"):
                         done = s4_allocation.run(
                             self.world, unit.pairs, self.policies.allocation, self.identity.seed
                         )
@@ -184,13 +190,13 @@ class ShardRun:
                     )
                     self._block(unit.pairs, part, rows, sinks, readers)
             if "S4" in sinks:
-                with self.times.of("S4"):
+                with self.times.part("S4", "publish"):
                     sinks["S4"].out.add_bytes(
                         "diagnostics.json", json.dumps(diagnostics, sort_keys=True).encode()
                     )
             for state in ("S4", "S5", "S6", "S8"):
                 if state in sinks:
-                    with self.times.of(state):
+                    with self.times.part(state, "publish"):
                         sinks[state].close()
         return self.times
 
@@ -205,24 +211,24 @@ class ShardRun:
         """Place the pairs `part` of a unit, and write what is not there yet."""
         pairs, identity, iso = unit.rows(part), self.identity, self.world.iso
         if plan is not None and "S4" in sinks:
-            with self.times.of("S4"):
+            with self.times.part("S4", "write"):
                 sinks["S4"].writer.extend(plan_to_arrow(iso, plan))
         if "S6" in readers:
-            with self.times.of("S6"):
+            with self.times.part("S6", "read"):
                 placement = placement_from_arrow(_read_block(readers["S6"], iso, unit, part, _PLACED_COLUMNS))
         if plan is not None and "S5" in sinks:
-            with self.times.of("S5"):
+            with self.times.part("S5", "assign"):
                 tile_id = s5_assignment.run(
                     iso, pairs, plan, self.policies.assignment, identity.seed, identity.manifest_fingerprint
                 )
+            with self.times.part("S5", "write"):
                 sinks["S5"].writer.extend(assignment_to_arrow(iso, pairs, tile_id))
         elif "S6" in sinks:
-            with self.times.of("S5"):
-                tile_id = column(
-                    _read_block(readers["S5"], iso, unit, part, ("tile_id",)), "tile_id", np.int64
-                )
+            with self.times.part("S5", "read"):
+                rows = _read_block(readers["S5"], iso, unit, part, ("tile_id",))
+                tile_id = column(rows, "tile_id", np.int64)
         if "S6" in sinks:
-            with self.times.of("S6"):
+            with self.times.part("S6", "jitter"):
                 placement = s6_jitter.run(
                     self.world,
                     pairs,
@@ -231,8 +237,9 @@ class ShardRun:
                     identity.seed,
                     identity.manifest_fingerprint,
                 )
+            with self.times.part("S6", "write"):
                 sinks["S6"].writer.extend(jitter_to_arrow(iso, pairs, placement))
-        with self.times.of("S8"):
+        with self.times.part("S8", "write"):
             for key, table in s8_egress.country_tables(iso, pairs, placement, self.attribution).items():
                 sinks["S8"].writer.append(key, table)
 

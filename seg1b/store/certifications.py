@@ -61,15 +61,26 @@ class Certifications:
         files again: nothing happens (`volatile` files, such as timings, are not compared). Other files:
         E_STORE_CONFLICT.
         """
-        target = self._layout.certifications / check_key(cert_id)
+        check_key(cert_id)
+        with self.draft() as folder:
+            yield folder
+            self.publish_draft(folder, cert_id, volatile)
+
+    @contextmanager
+    def draft(self) -> Iterator[StagedFolder]:
+        """The folder of a pack whose id is not known yet; `publish_draft` makes it visible, else nothing stays."""
         folder = self._staging.new_folder()
         try:
             yield folder
-            folder.seal()
-            if not folder.move_to(target, self._layout.root):
-                self._require_same(target, folder, volatile)
         finally:
             folder.discard()
+
+    def publish_draft(self, folder: StagedFolder, cert_id: str, volatile: Collection[str] = VOLATILE) -> None:
+        """Publish a draft under its id, as `publish` does."""
+        target = self._layout.certifications / check_key(cert_id)
+        folder.seal()
+        if not folder.move_to(target, self._layout.root):
+            self._require_same(target, folder, volatile)
 
     def _require_same(self, target: Path, folder: StagedFolder, volatile: Collection[str]) -> None:
         with storage_errors("reading a certification", target):

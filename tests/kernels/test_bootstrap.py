@@ -209,6 +209,7 @@ def test_above_the_limit_random_groups_of_merchants_are_resampled(monkeypatch: p
     """Every merchant is in exactly one group, and with it all its pairs, its southern sites and its distances."""
     world = ManyMerchants()
     monkeypatch.setattr(bootstrap, "MAX_UNITS", 500)
+    monkeypatch.setattr(bootstrap, "GROUPS", 500)
     sample = world.sample()
     assert sample.merchants == len(sample.southern) == 500
     group = np.array(groups_by_the_written_rule(3000, 500))
@@ -234,6 +235,7 @@ def test_groups_hold_what_their_merchants_hold(monkeypatch: pytest.MonkeyPatch) 
     alone = world.sample()
     assert alone.merchants == 3000
     monkeypatch.setattr(bootstrap, "MAX_UNITS", 500)
+    monkeypatch.setattr(bootstrap, "GROUPS", 500)
     grouped = world.sample()
     totals = [
         np.bincount(sample.pair_country, weights=sample.pair_sites, minlength=12).tolist()
@@ -250,10 +252,12 @@ def test_at_the_limit_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     world = ManyMerchants()
     alone = world.sample()
     monkeypatch.setattr(bootstrap, "MAX_UNITS", 3000)
+    monkeypatch.setattr(bootstrap, "GROUPS", 3000)
     limit = world.sample()
     for name in ("pair_start", "pair_country", "pair_sites", "southern", "distance_m", "distance_merchant"):
         assert getattr(alone, name).tobytes() == getattr(limit, name).tobytes(), name
     monkeypatch.setattr(bootstrap, "MAX_UNITS", 2999)
+    monkeypatch.setattr(bootstrap, "GROUPS", 2999)
     assert world.sample().merchants == 2999
     assert world.sample().distance_merchant.tobytes() != alone.distance_merchant.tobytes()
 
@@ -264,6 +268,7 @@ def test_intervals_of_groups_are_as_wide_as_those_of_merchants(monkeypatch: pyte
     found = []
     for limit in (1 << 16, 1500):
         monkeypatch.setattr(bootstrap, "MAX_UNITS", limit)
+        monkeypatch.setattr(bootstrap, "GROUPS", limit)
         sample = world.sample()
         rows = replicate_statistics(sample, 1500, KEY, COUNTER_HI)
         jackknife = jackknife_statistics(sample)
@@ -292,6 +297,7 @@ def test_a_grouped_jackknife_leaves_whole_groups_out(monkeypatch: pytest.MonkeyP
     """By hand: each row is the sample without the merchants of one group."""
     world = World()
     monkeypatch.setattr(bootstrap, "MAX_UNITS", 10)
+    monkeypatch.setattr(bootstrap, "GROUPS", 10)
     sample = world.sample()
     rows = jackknife_statistics(sample)
     group = np.array(groups_by_the_written_rule(int(world.merchant.max()) + 1, 10))

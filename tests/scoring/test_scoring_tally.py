@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scoring_world import COUNTRIES, GRID, bumps, chosen, context, context_of, honest
 
+from seg1b.scoring import evidence
 from seg1b.scoring.controls import old_placement
 from seg1b.scoring.evidence import neighbour_tests, old_placement_tests, soft_diagnostics
 from seg1b.scoring.gates import STRUCTURAL_CHECKS
@@ -136,6 +137,23 @@ def test_a_pair_cut_in_two_is_still_one_pair() -> None:
     assert results[0] == results[1]
     reference = old_placement(few(), bumps()[0], GRID, 7)
     assert results[1][1] == neighbour_tests(measure(whole, context()), reference)
+
+
+def test_the_reference_is_made_of_the_same_outlets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told whole or site by site, a tally's outlets have the keys, places and tiles of the sites it was made of."""
+    made: list[Sites] = []
+
+    def noted(sites: Sites, *_: object) -> Sites:
+        made.append(sites)
+        return sites
+
+    monkeypatch.setattr(evidence, "old_placement", noted)
+    for told in (tally(few(), SEED, context()), in_blocks(few(), list(range(1, len(few()))))):
+        old_placement_tests(told, measure(told, context()), context(), 7)
+    assert len(made) == 2
+    for sites in made:
+        for name in ("merchant_id", "country", "site_order", "lon_deg", "lat_deg", "tile_id"):
+            assert getattr(sites, name).tolist() == getattr(few(), name).tolist(), name
 
 
 def test_a_seed_without_sites(monkeypatch: pytest.MonkeyPatch) -> None:

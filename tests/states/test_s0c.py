@@ -13,6 +13,7 @@ import pytest
 from seed_cases import catalogue
 
 from seg1b.catalogue.bundle import framed_digest, write_user_catalogue
+from seg1b.catalogue.guard import guard_bundle
 from seg1b.catalogue.tables import OUTLET_CATALOGUE
 from seg1b.catalogue.verify import BundleReceipt, read_catalogue, verify_bundle
 from seg1b.errors import InputError, StoreError
@@ -159,7 +160,7 @@ def test_a_bundle_that_changes_between_proof_and_copy_is_not_sealed(
 ) -> None:
     """The copy must have the digest that was verified."""
     (path,) = receipt.part_files(OUTLET_CATALOGUE)
-    honest = s0_gate.guard_bundle
+    honest = guard_bundle
 
     def meanwhile(*arguments: Any) -> Any:
         data = bytearray(path.read_bytes())
