@@ -2,9 +2,12 @@
 
 The catalogue is made for the purpose: the market's country shares, `--pairs` pairs of merchant and country, and sizes
 that fall off like a power of their rank. It is written as a 1A bundle before the clock starts. World, JIT and S0w to S2
-are warm; S0c to S9 are not.
+are warm; S0c to S9 are not. What S0w to S2 cost when they are made stands beside them (`world_made`).
 
-    python scripts/bench_chain.py --sites 1000000 [--pairs 100000] [--seed 42] [--resolution 30] [--json]
+    python scripts/bench_chain.py --sites 1000000 [--pairs 100000] [--seed 42] [--resolution 30] [--raster FILE]
+                                  [--json]
+
+With `--raster`, the world is the embedded polygons with that GeoTIFF's people (`scripts/make_dense_raster.py`).
 """
 
 from __future__ import annotations
@@ -180,15 +183,25 @@ def inputs(arguments: argparse.Namespace) -> tuple[Any, Any]:
     return policies, load_world(arguments.world)
 
 
-def prepare(runs: Path, bundle: Path, arguments: argparse.Namespace) -> None:
-    """Warm the world's outputs and write the catalogue; in a process of its own."""
+def build_world(raster: Path, folder: Path) -> None:
+    """A user's world of the embedded polygons and a raster; in a process of its own."""
+    from seg1b.world.custom import build_user_world
+
+    build_user_world(None, raster, folder)
+
+
+def prepare(runs: Path, bundle: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Make the world's outputs, which says what they cost, and write the catalogue; in a process of its own."""
     from seg1b.lanes.world_stage import run_world
     from seg1b.store.store import Store
 
     policies, world = inputs(arguments)
     with Store.open(runs) as store:
         stage = run_world(store, policies, world)
+    made: dict[str, Any] = {name: rounded(times) for name, times in stage.times.seconds.items()}
+    made["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
     write_catalogue(bundle, arguments.sites, arguments.pairs, world, stage.shares)
+    return made
 
 
 def child(function: Callable[..., Returned], *arguments: Any) -> Returned:
@@ -207,12 +220,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         temporary = tempfile.TemporaryDirectory()
         root = Path(temporary.name)
     try:
+        if arguments.raster is not None:
+            root = root / f"{arguments.raster.stem}-{arguments.raster.stat().st_size}"
+            arguments.world = root / "world"
+            if not arguments.world.is_dir():
+                child(build_world, arguments.raster.absolute(), arguments.world)
         runs, bundle = root / "runs", root / f"bundle-{arguments.sites}-{arguments.pairs}"
+        made = {}
         if not bundle.is_dir():
-            child(prepare, runs, bundle, arguments)
+            made = child(prepare, runs, bundle, arguments)
         for name in STATE_FOLDERS:
             shutil.rmtree(runs / "objects" / name, ignore_errors=True)
-        return child(run_chain, runs, bundle, arguments)
+        return child(run_chain, runs, bundle, arguments) | {"world_made": made}
     finally:
         if temporary is not None:
             temporary.cleanup()
@@ -228,6 +247,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--resolution", type=int, default=30, help="edge of a tile in arc-seconds")
     parser.add_argument("--world", type=Path, help="a world of your own (`seg1b world build`)")
+    parser.add_argument("--raster", type=Path, help="a population GeoTIFF to make a world of")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep store and catalogue there and use them again"
     )
