@@ -13,15 +13,18 @@ from typing import Any
 import typer
 
 from seg1b.cli import (
+    baseline_commands,
     catalogue_commands,
     certify_command,
     check_commands,
     config_commands,
+    plan_commands,
     report_commands,
     runs_commands,
     screen_command,
     tune_command,
     verify_command,
+    wave_commands,
     world_commands,
 )
 
@@ -45,6 +48,9 @@ for module in (
     verify_command,
     screen_command,
     tune_command,
+    wave_commands,
+    baseline_commands,
+    plan_commands,
     catalogue_commands,
     world_commands,
     runs_commands,

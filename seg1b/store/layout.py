@@ -34,6 +34,11 @@ class Layout:
         return self.root / ".lock"
 
     @property
+    def driver_file(self) -> Path:
+        """Held by the one driver that tunes."""
+        return self.root / ".driver"
+
+    @property
     def staging(self) -> Path:
         """Temporary folders, on the same file system as everything they become."""
         return self.root / ".staging"
@@ -67,6 +72,11 @@ class Layout:
     def phase_locks(self) -> Path:
         """Locked phases (not the inter-process lock)."""
         return self.root / "locks"
+
+    @property
+    def phases(self) -> Path:
+        """Where the plan's phases stand."""
+        return self.root / "phases"
 
     @property
     def leases(self) -> Path:

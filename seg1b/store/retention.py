@@ -1,6 +1,6 @@
 """What is still needed, and the removal of everything else.
 
-Live is what can be reached from pointers, certification packs, phase locks, open waves and unexpired
+Live is what can be reached from pointers, certification packs, phase locks and records, open waves and unexpired
 leases: their run ids lead to receipts, receipts to state keys, outputs to the outputs they were made from.
 Half-published outputs live as long as a lease names them. Certification packs are never collected.
 """
@@ -127,6 +127,7 @@ class Retention:
         layout = self._layout
         roots = [(f"pointer {path.stem}", _tokens(path)) for path in _json_files(layout.pointers)]
         roots += [(f"lock {path.stem}", _tokens(path)) for path in _json_files(layout.phase_locks)]
+        roots += [(f"phase {path.stem}", _tokens(path)) for path in _json_files(layout.phases)]
         for path in _json_files(layout.waves):
             if not _is_closed(path):
                 roots.append((f"wave {path.stem}", _tokens(path)))
