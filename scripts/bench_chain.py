@@ -141,10 +141,12 @@ def run_world_states(runs: Path, arguments: argparse.Namespace) -> Figures:
 
     policies, world = inputs(arguments)
     with tempfile.TemporaryDirectory(dir=runs.parent) as scratch:
-        for name in ("compiling", "measured"):
-            with Store.open(Path(scratch) / name) as store:
-                stage = run_world(store, policies, world)
-        found = bytes_by_state(Path(scratch) / "measured", stage.keys)
+        with Store.open(Path(scratch) / "compiling") as store:
+            run_world(store, policies, world)
+        target = Path(scratch) / "measured" if runs.exists() else runs
+        with Store.open(target) as store:
+            stage = run_world(store, policies, world)
+        found = bytes_by_state(target, stage.keys)
     peak_mb = round(peak_rss_mb(), 1)
     with Store.open(runs) as store:
         run_world(store, policies, world)
