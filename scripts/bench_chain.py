@@ -6,8 +6,11 @@ S0w, S1, S2w and S2s (under `warm`) are measured apart, each computed and publis
 part of `wall_s` and `cpu_s`; everything from reading the bundle to S9's verdict is. Substages stand under `parts`;
 those of S4 to S9 add up over threads, so they can sum to more than the chain's wall time.
 
-    python scripts/bench_chain.py --sites 1000000 [--pairs 100000] [--seed 42] [--resolution 30] [--json]
+    python scripts/bench_chain.py --sites 1000000 [--pairs 100000] [--seed 42] [--resolution 30] [--raster FILE]
+                                  [--json]
     python scripts/bench_chain.py --sites 100000 1000000 --json       several sizes: growth exponents too
+
+With `--raster`, the world is the embedded polygons with that GeoTIFF's people (`scripts/make_dense_raster.py`).
 """
 
 from __future__ import annotations
@@ -134,6 +137,13 @@ def inputs(arguments: argparse.Namespace) -> tuple[Any, Any]:
     return policies, load_world(arguments.world)
 
 
+def build_world(raster: Path, folder: Path) -> None:
+    """A user's world of the embedded polygons and a raster; in a process of its own."""
+    from seg1b.world.custom import build_user_world
+
+    build_user_world(None, raster, folder)
+
+
 def run_world_states(runs: Path, arguments: argparse.Namespace) -> Figures:
     """S0w, S1, S2w and S2s, computed and published in a process of their own; `runs` has them afterwards."""
     from seg1b.lanes.world_stage import run_world
@@ -213,7 +223,7 @@ def main() -> None:
     if not arguments.json:
         machine()
     results = []
-    with folder(arguments.keep) as root:
+    with folder(arguments) as root:
         warm = child(run_world_states, root / "runs", arguments)
         for size in sizes(arguments):
             results.append(measure(root, size, warm))
@@ -234,6 +244,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--resolution", type=int, default=30, help="edge of a tile in arc-seconds")
     parser.add_argument("--world", type=Path, help="a world of your own (`seg1b world build`)")
+    parser.add_argument("--raster", type=Path, help="a population GeoTIFF to make a world of")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep store and catalogue there and use them again"
     )
@@ -250,14 +261,17 @@ def sizes(arguments: argparse.Namespace) -> list[argparse.Namespace]:
 
 
 @contextmanager
-def folder(keep: Path | None) -> Iterator[Path]:
-    """Where store and catalogues lie: `keep`, or a folder that goes away."""
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep
-        return
+def folder(arguments: argparse.Namespace) -> Iterator[Path]:
+    """Where store and catalogues lie: below `--keep`, or in a folder that goes away; a raster's world is there too."""
     with tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary)
+        root = arguments.keep or Path(temporary)
+        if arguments.raster is not None:
+            root = root / f"{arguments.raster.stem}-{arguments.raster.stat().st_size}"
+            arguments.world = root / "world"
+        root.mkdir(parents=True, exist_ok=True)
+        if arguments.raster is not None and not arguments.world.is_dir():
+            child(build_world, arguments.raster.absolute(), arguments.world)
+        yield root
 
 
 def machine() -> None:

@@ -228,7 +228,7 @@ def main() -> None:
         parser.error(f"no state {', '.join(unknown)} here: choose of {', '.join(MEASURED)}")
     if not arguments.json:
         bench_chain.machine()
-    with bench_chain.folder(arguments.keep) as root:
+    with bench_chain.folder(arguments) as root:
         if arguments.modes:
             show_modes(child(measure_modes, root / "runs", arguments), arguments.json)
             return

@@ -14,6 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from seg1b.world.content import CountryTable, Polygons, Settlements, World
+from seg1b.world.dense_surface import DenseSurface, dense_surface
+from seg1b.world.grid import Grid
+from seg1b.world.surface import PopulationSurface
+from seg1b.world.tile_index import CountrySpans, TileIndex
 
 UNIT = 1 << 32
 STEPS = 4
@@ -126,6 +130,29 @@ def small_world(
         name=pa.array([f"place {g}" for _, g, _ in places], pa.string()),
     )
     return World(table, polygons, listed, {}, "0" * 64)
+
+
+def as_runs(surface: DenseSurface) -> PopulationSurface:
+    """The same surface as runs of equal values."""
+    parts = [surface.runs_of(country) for country in range(len(surface.start) - 1)]
+    start = np.cumsum([0, *(len(part.tile0) for part in parts)]).astype(np.int64)
+    return PopulationSurface(
+        surface.grid,
+        start,
+        np.concatenate([part.tile0 for part in parts]),
+        np.concatenate([part.length for part in parts]),
+        np.concatenate([part.population for part in parts]),
+    )
+
+
+def dense_of(
+    grid: Grid, countries: Sequence[Sequence[tuple[int, int, int]]], persons: npt.NDArray[Any]
+) -> DenseSurface:
+    """A dense surface of spans (row, first column, end) by country and the persons of their tiles."""
+    spans = [np.array(sorted(own), np.int32).reshape(-1, 3) for own in countries]
+    none = np.empty(0, np.int64)
+    index = TileIndex(grid, CountrySpans.from_list(spans), none.astype(np.int16), none)
+    return dense_surface(index, persons)
 
 
 def bits(value: Any) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from seg1b.store.digest import sha256_file
 Unsigned = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
 Countries = npt.NDArray[np.int16]
+Counts = npt.NDArray[np.int32]
 
 ALIASES: Final = {
     "country": "legal_country_iso",
@@ -136,12 +137,15 @@ def _accepted_names(name: str) -> list[str]:
 def _from_count_rows(
     source: SourceTable, merchant_id: Unsigned, country: Countries, iso: tuple[str, ...]
 ) -> OutletCatalogue:
-    n_sites = source.integers("n_sites", 1, MAX_SITES_PER_PAIR).astype(np.int64)
-    order = np.lexsort((country, merchant_id))
-    repeated = (np.diff(merchant_id[order]) == 0) & (np.diff(country[order]) == 0)
+    n_sites = source.integers("n_sites", 1, MAX_SITES_PER_PAIR).astype(np.int32)
+    order = _row_order(country, merchant_id)
+    merchant, place, sites = _in_order(order, merchant_id, country, n_sites)
+    repeated = (merchant[1:] == merchant[:-1]) & (place[1:] == place[:-1])
     _refuse_duplicates(source, order, repeated, merchant_id, country, iso, "merchant_id, country")
-    home = _homes(source, merchant_id, country, n_sites, iso)
-    return from_pairs(iso, merchant_id, country, n_sites.astype(np.int32), home)
+    home = _stated_homes(source, order, merchant_id, merchant, iso)
+    if home is None:
+        home = _largest_countries(merchant, place, sites)
+    return from_pairs(iso, merchant, place, sites, home)
 
 
 # A row per outlet
@@ -150,27 +154,28 @@ def _from_count_rows(
 def _from_outlet_rows(
     source: SourceTable, merchant_id: Unsigned, country: Countries, iso: tuple[str, ...]
 ) -> OutletCatalogue:
-    site_order = source.integers("site_order", 1, MAX_SITES_PER_PAIR).astype(np.int64)
-    order = np.lexsort((site_order, country, merchant_id))
-    merchant, place, number = merchant_id[order], country[order], site_order[order]
+    site_order = source.integers("site_order", 1, MAX_SITES_PER_PAIR).astype(np.int32)
+    order = _row_order(site_order, country, merchant_id)
+    merchant, place, number = _in_order(order, merchant_id, country, site_order)
     same_pair = (merchant[1:] == merchant[:-1]) & (place[1:] == place[:-1])
     repeated = same_pair & (number[1:] == number[:-1])
     _refuse_duplicates(
         source, order, repeated, merchant_id, country, iso, "merchant_id, legal_country_iso, site_order"
     )
     start = np.flatnonzero(np.r_[True, ~same_pair])
-    n_sites = np.diff(np.r_[start, merchant.size])
+    n_sites = np.diff(start, append=merchant.size).astype(np.int32)
     _check_site_order(source, order, number, start, n_sites)
-    _check_optional_columns(source, order, site_order, np.repeat(n_sites, n_sites))
-    home = _homes(source, merchant_id, country, np.ones(merchant_id.size, np.int64), iso)
-    pairs = order[start]
-    return from_pairs(iso, merchant[start], place[start], n_sites.astype(np.int32), home[pairs])
+    _check_optional_columns(source, order, site_order, n_sites)
+    stated = _stated_homes(source, order, merchant_id, merchant, iso)
+    pairs = merchant[start], place[start], n_sites
+    return from_pairs(iso, *pairs, _largest_countries(*pairs) if stated is None else stated[start])
 
 
 def _check_site_order(
-    source: SourceTable, order: Integers, number: Integers, start: Integers, n_sites: Integers
+    source: SourceTable, order: Integers | None, number: Counts, start: Integers, n_sites: Counts
 ) -> None:
-    expected = np.arange(number.size) - np.repeat(start, n_sites) + 1
+    expected = np.arange(1, number.size + 1)
+    expected -= np.repeat(start, n_sites)
     wrong = np.flatnonzero(number != expected)
     if wrong.size:
         at = int(wrong[0])
@@ -178,7 +183,7 @@ def _check_site_order(
             source,
             "E314_SITE_ORDER_INTEGRITY",
             f"site_order is {number[at]} where {expected[at]} must follow: the outlets of a pair count 1..n",
-            int(order[at]),
+            _row(order, at),
             "site_order",
             "number the outlets of each merchant and country from 1",
             count=wrong.size,
@@ -186,12 +191,14 @@ def _check_site_order(
 
 
 def _check_optional_columns(
-    source: SourceTable, order: Integers, site_order: Integers, pair_size: Integers
+    source: SourceTable, order: Integers | None, site_order: Counts, n_sites: Counts
 ) -> None:
-    rows_of_pair = np.empty_like(pair_size)
-    rows_of_pair[order] = pair_size
     if "final_country_outlet_count" in source.names:
-        stated = source.integers("final_country_outlet_count", 1, MAX_SITES_PER_PAIR).astype(np.int64)
+        rows_of_pair = np.repeat(n_sites, n_sites)
+        if order is not None:
+            in_order, rows_of_pair = rows_of_pair, np.empty_like(rows_of_pair)
+            rows_of_pair[order] = in_order
+        stated = source.integers("final_country_outlet_count", 1, MAX_SITES_PER_PAIR).astype(np.int32)
         wrong = np.flatnonzero(stated != rows_of_pair)
         if wrong.size:
             row = int(wrong[0])
@@ -205,7 +212,7 @@ def _check_optional_columns(
                 count=wrong.size,
             )
     if "site_id" in source.names:
-        stated = source.integers("site_id", 0, MAX_SITES_PER_PAIR).astype(np.int64)
+        stated = source.integers("site_id", 0, MAX_SITES_PER_PAIR).astype(np.int32)
         wrong = np.flatnonzero(stated != site_order)
         if wrong.size:
             row = int(wrong[0])
@@ -214,12 +221,34 @@ def _check_optional_columns(
             raise fault(source, "E_CATALOGUE_SITE_ID", message, row, "site_id", step, count=wrong.size)
 
 
+# Order of rows
+
+
+def _row_order(*keys: npt.NDArray[Any]) -> Integers | None:
+    """Rows in ascending order by the keys, of which the last counts most; None if they stand so."""
+    undecided = np.ones(max(keys[0].size - 1, 0), np.bool_)
+    for values in reversed(keys):
+        if bool(np.any(undecided & (values[1:] < values[:-1]))):
+            return np.lexsort(keys)
+        undecided &= values[1:] == values[:-1]
+    return None
+
+
+def _in_order(order: Integers | None, *columns: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+    return columns if order is None else tuple(values[order] for values in columns)
+
+
+def _row(order: Integers | None, at: int) -> int:
+    """Row of the file that is the `at`-th in order."""
+    return at if order is None else int(order[at])
+
+
 # Shared checks
 
 
 def _refuse_duplicates(
     source: SourceTable,
-    order: Integers,
+    order: Integers | None,
     repeated: npt.NDArray[np.bool_],
     merchant_id: Unsigned,
     country: Countries,
@@ -228,7 +257,7 @@ def _refuse_duplicates(
 ) -> None:
     found = np.flatnonzero(repeated)
     if found.size:
-        first, second = sorted((int(order[found[0]]), int(order[found[0] + 1])))
+        first, second = sorted(_row(order, int(found[0]) + step) for step in (0, 1))
         raise fault(
             source,
             "E_CATALOGUE_DUPLICATE_KEY",
@@ -240,40 +269,41 @@ def _refuse_duplicates(
         )
 
 
-def _homes(
-    source: SourceTable, merchant_id: Unsigned, country: Countries, n_sites: Integers, iso: tuple[str, ...]
-) -> Countries:
-    """Home country of every row's merchant, stated or where most of its outlets are."""
-    _, merchant = np.unique(merchant_id, return_inverse=True)
+def _stated_homes(
+    source: SourceTable,
+    order: Integers | None,
+    merchant_id: Unsigned,
+    merchant: Unsigned,
+    iso: tuple[str, ...],
+) -> Countries | None:
+    """Home country of every row in order, if the file states them. `merchant` is `merchant_id` in order."""
     if "home_country_iso" not in source.names:
-        return _largest_country(merchant, country, n_sites)[merchant]
+        return None
     stated = source.countries("home_country_iso", iso)
-    order = np.argsort(merchant, kind="stable")
-    first_row = order[np.searchsorted(merchant[order], np.arange(merchant.max() + 1))]
-    wrong = np.flatnonzero(stated != stated[first_row[merchant]])
-    if wrong.size:
-        row = int(wrong[0])
-        first = int(first_row[merchant[row]])
-        raise fault(
-            source,
-            "E_CATALOGUE_HOME_INCONSISTENT",
-            f"merchant {merchant_id[row]} has its home in {iso[stated[row]]} here but "
-            f"in {iso[stated[first]]} in row {first + 1}",
-            row,
-            "home_country_iso",
-            "give each merchant one home country",
-            count=wrong.size,
-        )
-    return stated
+    (home,) = _in_order(order, stated)
+    if not bool(np.any((merchant[1:] == merchant[:-1]) & (home[1:] != home[:-1]))):
+        return home
+    _, first_row, of_row = np.unique(merchant_id, return_index=True, return_inverse=True)
+    wrong = np.flatnonzero(stated != stated[first_row[of_row]])
+    row = int(wrong[0])
+    first = int(first_row[of_row[row]])
+    raise fault(
+        source,
+        "E_CATALOGUE_HOME_INCONSISTENT",
+        f"merchant {merchant_id[row]} has its home in {iso[stated[row]]} here but "
+        f"in {iso[stated[first]]} in row {first + 1}",
+        row,
+        "home_country_iso",
+        "give each merchant one home country",
+        count=wrong.size,
+    )
 
 
-def _largest_country(merchant: Integers, country: Countries, n_sites: Integers) -> Countries:
-    """i16[M]: the country with most outlets of each merchant, ties to the smaller index."""
-    key, pair = np.unique(merchant * (1 << 15) + country, return_inverse=True)
-    sites = np.zeros(key.size, np.int64)
-    np.add.at(sites, pair, n_sites)
-    owner, place = np.divmod(key, 1 << 15)
-    order = np.lexsort((place, -sites, owner))
-    first = np.searchsorted(owner[order], np.arange(int(owner.max()) + 1))
-    largest: Countries = place[order][first].astype(np.int16)
+def _largest_countries(merchant: Unsigned, place: Countries, sites: Counts) -> Countries:
+    """i16[P]: where the merchant of each pair has most outlets, ties to the smaller index; pairs ascend."""
+    start = np.flatnonzero(np.r_[True, merchant[1:] != merchant[:-1]])
+    pairs = np.diff(start, append=merchant.size)
+    most = np.repeat(np.maximum.reduceat(sites, start), pairs)
+    candidates = np.where(sites == most, place, np.iinfo(np.int16).max)
+    largest: Countries = np.repeat(np.minimum.reduceat(candidates, start), pairs).astype(np.int16)
     return largest

@@ -90,7 +90,7 @@ class SourceTable:
                 "correct the value; a country without outlets has no row",
                 count=outside.size,
             )
-        unsigned: npt.NDArray[np.uint64] = values.astype(np.uint64)
+        unsigned: npt.NDArray[np.uint64] = values.astype(np.uint64, copy=False)
         return unsigned
 
     def countries(self, field: str, iso: tuple[str, ...]) -> npt.NDArray[np.int16]:
@@ -150,6 +150,11 @@ class SourceTable:
 
     def _parsed_text(self, column: pa.Array, field: str) -> pa.Array:
         """Text as integers; empty text is a missing value."""
+        plain = _plain_digits(column)
+        return self._read_carefully(column, field) if plain is None else plain
+
+    def _read_carefully(self, column: pa.Array, field: str) -> pa.Array:
+        """Text with blanks or signs as integers, or the row that is none."""
         text = pc.utf8_trim_whitespace(column)
         text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
         self._refuse_nulls(text, field)
@@ -162,12 +167,12 @@ class SourceTable:
         negative = np.flatnonzero(pc.starts_with(text, "-").to_numpy(zero_copy_only=False))
         plain = pc.replace_substring_regex(text, r"^[+]?0*([0-9]+)$", r"\1")
         long = np.flatnonzero(pc.greater(pc.utf8_length(plain), 20).to_numpy(zero_copy_only=False))
-        bad = np.sort(np.concatenate([negative, long]))
+        twenty = pc.equal(pc.utf8_length(plain), 20)
+        beyond = pc.and_(twenty, pc.greater_equal(plain, pa.scalar(str(2**64), plain.type)))
+        large = np.flatnonzero(beyond.to_numpy(zero_copy_only=False))
+        bad = np.unique(np.concatenate([negative, long, large]))
         if not bad.size:
-            try:
-                return plain.cast(pa.uint64())
-            except pa.ArrowInvalid:
-                bad = np.array([i for i, v in enumerate(plain.to_pylist()) if int(v) >= 2**64], np.int64)
+            return plain.cast(pa.uint64())
         message = f"{text[int(bad[0])].as_py()} lies outside the whole numbers of 64 bits without a sign"
         step = "correct the value; identifiers and counts are positive"
         raise fault(self, "E_CATALOGUE_RANGE", message, int(bad[0]), field, step, count=bad.size)
@@ -183,6 +188,16 @@ class SourceTable:
             step = "store the column as an integer type: a double holds identifiers up to 2^53 only"
             raise fault(self, "E_CATALOGUE_TYPE", message, int(wrong[0]), field, step, count=wrong.size)
         return pa.array(values.astype(np.int64))
+
+
+def _plain_digits(column: pa.Array) -> pa.Array | None:
+    """Text that is digits throughout as integers; None if some of it is not (Arrow would take 0x1F for a number)."""
+    if any(pc.any(pc.match_substring(column, letter)).as_py() for letter in "xX"):
+        return None
+    try:
+        return column.cast(pa.uint64())
+    except pa.ArrowInvalid:
+        return None
 
 
 def fault(

@@ -111,7 +111,7 @@ def check(
         from seg1b import api
         from seg1b.catalogue.guard import as_json as guard_json
         from seg1b.catalogue.guard import decide, guard_bundle
-        from seg1b.catalogue.verify import read_runs, verify_bundle
+        from seg1b.catalogue.verify import catalogue_of, read_runs, verify_bundle
         from seg1b.cli.screen_command import existing_store, show_lacks
         from seg1b.lanes import screen as lane
         from seg1b.world.bundle import load_world
@@ -121,9 +121,10 @@ def check(
         with api.checked_catalogue(path, earth) as bundle:
             assert bundle is not None
             receipt = verify_bundle(bundle)
-            guard = guard_bundle(read_runs(receipt), receipt)
-            candidate = lane.load_candidate(bundle, policies, earth, seed=0)
-        row = lane.screen_one(lane.Candidate(str(path), candidate.kind, candidate.catalogue), policies, facts)
+            rows = read_runs(receipt)
+            guard = guard_bundle(rows, receipt)
+            catalogue = catalogue_of(rows, receipt, earth.countries.iso)
+        row = lane.screen_one(lane.Candidate(str(path), "bundle", catalogue), policies, facts)
         verdict = decide(guard).verdict
         if as_json:
             session.emit({

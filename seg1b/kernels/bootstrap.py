@@ -26,6 +26,7 @@ import numpy.typing as npt
 from seg1b.kernels.jit import in_chunks, njit
 from seg1b.kernels.philox import block
 from seg1b.kernels.quantiles import interpolate
+from seg1b.kernels.sorting import ascending_with_order
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -101,9 +102,8 @@ def merchant_sample(
     if distance_m is None:
         distances, owner = np.empty(0), np.empty(0, np.int32)
     else:
-        order = np.argsort(distance_m)  # the order of equal distances changes no statistic
+        distances, order = ascending_with_order(distance_m)  # the order of equal ones changes no statistic
         owner = np.repeat(unit.astype(np.int32), sites)[order]
-        distances = distance_m[order]
     return MerchantSample(
         pair_start=np.searchsorted(key // countries, np.arange(units + 1)).astype(np.int64),
         pair_country=(key % countries).astype(np.int32),

@@ -8,12 +8,13 @@ B x B tiles keep runs long: inside a block the order stays row-major.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from seg1b.kernels.jit import in_chunks, njit, read_only
+from seg1b.kernels.systematic import RunCurve
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 
@@ -31,6 +32,11 @@ class Pieces:
     length: npt.NDArray[np.int32]
     weight: npt.NDArray[np.int64]
     cum: npt.NDArray[np.int64]
+
+    def curve(self, country: int) -> RunCurve:
+        """One country's pieces."""
+        part = slice(int(self.start[country]), int(self.start[country + 1]))
+        return RunCurve(self.tile0[part], self.length[part], self.weight[part], self.cum[part])
 
 
 def hilbert_distance(x: Integers | int, y: Integers | int, order: int) -> Integers:
@@ -79,24 +85,55 @@ def cut_runs_at_blocks(
     `without_weight`. O(runs + blocks of each country's bounding box); countries are cut in as many threads as
     there are, each for itself. Raises ValueError for a run outside the grid.
     """
+    cut = cut_at_blocks(
+        start, tile0, length, weight, ncols, nrows, block_tiles, without_zero=not without_weight
+    )
+    cum = np.empty(len(cut.tile0), np.int64)
+
+    def add_up(first: int, last: int) -> None:
+        for country in range(first, last):
+            own = slice(int(cut.start[country]), int(cut.start[country + 1]))
+            mass = cut.value[own] * cut.length[own]
+            cum[own] = np.cumsum(mass) - mass
+
+    in_chunks(add_up, len(start) - 1, cut.start)
+    return Pieces(cut.start, cut.tile0, cut.length, cut.value, cum)
+
+
+class CutRuns(NamedTuple):
+    """Runs of countries cut at blocks, in block-Hilbert order: as `Pieces`, with a value of any meaning each."""
+
+    start: npt.NDArray[np.int64]
+    tile0: npt.NDArray[np.int64]
+    length: npt.NDArray[np.int32]
+    value: npt.NDArray[np.int64]
+
+
+def cut_at_blocks(
+    start: npt.NDArray[np.int64],
+    tile0: npt.NDArray[np.int64],
+    length: npt.NDArray[np.int32],
+    value: npt.NDArray[np.int64],
+    ncols: int,
+    nrows: int,
+    block_tiles: int,
+    *,
+    without_zero: bool,
+) -> CutRuns:
+    """As `cut_runs_at_blocks`: runs with a value that every piece of them has; those of value 0 can be left out."""
     if block_tiles < 1:
         raise ValueError(f"block_tiles must be at least 1, got {block_tiles}")
     if len(tile0):
         last = int((tile0 + length).max())
         if int(tile0.min()) < 0 or last > ncols * nrows or int(length.min()) < 1:
             raise ValueError("a run lies outside the grid or is empty")
-    start, tile0, length, weight = read_only(start), read_only(tile0), read_only(length), read_only(weight)
-    counts = _count_pieces(start, tile0, length, weight, ncols, block_tiles, without_weight)
+    start, tile0, length, value = read_only(start), read_only(tile0), read_only(length), read_only(value)
+    counts = _count_pieces(start, tile0, length, value, ncols, block_tiles, not without_zero)
     start_out = np.zeros(len(start), dtype=np.int64)
     np.cumsum(counts, out=start_out[1:])
     total = int(start_out[-1])
-    pieces = Pieces(
-        start_out,
-        np.empty(total, dtype=np.int64),
-        np.empty(total, dtype=np.int32),
-        np.empty(total, dtype=np.int64),
-        np.empty(total, dtype=np.int64),
-    )
+    tile0_out, length_out = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int32)
+    value_out = np.empty(total, dtype=np.int64)
     order = curve_order(ncols, nrows, block_tiles)
 
     def cut(first: int, last: int) -> None:
@@ -104,14 +141,12 @@ def cut_runs_at_blocks(
             runs = slice(int(start[country]), int(start[country + 1]))
             out = slice(int(start_out[country]), int(start_out[country + 1]))
             if out.start < out.stop:
-                cut = tile0[runs], length[runs], weight[runs]
-                own = pieces.tile0[out], pieces.length[out], pieces.weight[out]
-                _cut_country(*cut, ncols, block_tiles, order, without_weight, *own)
-                mass = own[2] * own[1]
-                pieces.cum[out] = np.cumsum(mass) - mass
+                cut = tile0[runs], length[runs], value[runs]
+                own = tile0_out[out], length_out[out], value_out[out]
+                _cut_country(*cut, ncols, block_tiles, order, not without_zero, *own)
 
     in_chunks(cut, len(start) - 1, start_out)
-    return pieces
+    return CutRuns(start_out, tile0_out, length_out, value_out)
 
 
 @njit

@@ -6,10 +6,10 @@ Independent of the production kernels, as `replay_draws` says.
 from __future__ import annotations
 
 from math import gcd, isqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from seg1b.errors import ContractError
 from seg1b.kernels.jit import njit
@@ -79,12 +79,77 @@ def weight_position(site: int, draws: PlanDraws) -> int:
     return quotient + (start + remainder) // n
 
 
-@njit
-def tile_at(position: int, tile0: I64, weight: I64, cum: I64) -> int:
-    """The tile that holds `position`: binary search for the last piece that does not begin after it.
+class RunPieces(NamedTuple):
+    """A country's weights in block-Hilbert order, int64[N]: first tile id, tiles, weight of each, weight before."""
 
-    Pieces int64[N]: first tile id, weight of each tile, exclusive cumulative weight.
+    tile0: I64
+    length: I64
+    weight: I64
+    cum: I64
+
+
+class TilePieces(NamedTuple):
+    """A country's pieces where each tile weighs what its persons say, in block-Hilbert order.
+
+    int64[N]: first tile id, tiles, number of the first in `persons`, weight before. `area_cm2` of a tile by row of
+    `columns` tiles; `rule` and `cut` say how persons become masses and masses weights (kernels.md, section 2).
     """
+
+    tile0: I64
+    length: I64
+    number: I64
+    cum: I64
+    persons: NDArray[Any]
+    area_cm2: I64
+    columns: int
+    rule: NDArray[np.float64]
+    cut: I64
+
+
+Pieces = RunPieces | TilePieces
+
+
+def _checked(pieces: Pieces, iso: str) -> tuple[Pieces, int]:
+    """The pieces as arrays that kernels take, and K. Raises ContractError if they do not lie end to end from 0."""
+    if isinstance(pieces, RunPieces):
+        runs = RunPieces(*(owned(column, np.int64) for column in pieces))
+        end = runs.cum + runs.weight * runs.length
+        if len(end) == 0 or runs.cum[0] != 0 or np.any(end[:-1] != runs.cum[1:]) or end[-1] <= 0:
+            raise _broken(iso)
+        return runs, int(end[-1])
+    tile0, length, number, cum = (owned(column, np.int64) for column in pieces[:4])
+    if len(cum) == 0 or cum[0] != 0 or np.any(cum[1:] < cum[:-1]):
+        raise _broken(iso)
+    area_cm2, rule, cut = (
+        owned(pieces.area_cm2, np.int64),
+        owned(pieces.rule, np.float64),
+        owned(pieces.cut, np.int64),
+    )
+    persons = pieces.persons  # the one array that is too large to copy
+    return TilePieces(tile0, length, number, cum, persons, area_cm2, pieces.columns, rule, cut), int(cut[0])
+
+
+def _tiles(pieces: Pieces, positions: I64, iso: str) -> I64:
+    """The tile that holds each position in [0, K). Raises ContractError if a piece does not fill its interval."""
+    tiles = np.empty(len(positions), np.int64)
+    if isinstance(pieces, RunPieces):
+        _run_tiles(positions, pieces.tile0, pieces.weight, pieces.cum, tiles)
+        return tiles
+    _weighed_tiles(positions, *pieces, tiles)
+    if len(tiles) and tiles.min() < 0:
+        raise _broken(iso)
+    return tiles
+
+
+def _broken(iso: str) -> ContractError:
+    return ContractError(
+        "E_REPLAY_WEIGHTS", "the weight pieces are not one run of cumulative weights from 0", where=iso
+    )
+
+
+@njit
+def piece_at(position: int, cum: I64) -> int:
+    """Binary search for the last piece that does not begin after `position`; `cum` int64[N] exclusive."""
     low = i64(0)
     high = i64(cum.shape[0])
     while high - low > 1:
@@ -93,36 +158,71 @@ def tile_at(position: int, tile0: I64, weight: I64, cum: I64) -> int:
             low = middle
         else:
             high = middle
-    return i64(tile0[low]) + (position - i64(cum[low])) // i64(weight[low])
+    return low
 
 
 @njit
-def site_tiles(draws: PlanDraws, tile0: I64, weight: I64, cum: I64, first: int, out: I64) -> None:
-    """`out[i]` = tile of site number first + i."""
+def _run_tiles(positions: I64, tile0: I64, weight: I64, cum: I64, out: I64) -> None:
+    """Equal weights: the tile is found by division."""
+    for i in range(positions.shape[0]):
+        piece = piece_at(positions[i], cum)
+        out[i] = i64(tile0[piece]) + (i64(positions[i]) - i64(cum[piece])) // i64(weight[piece])
+
+
+@njit
+def _tile_weight(persons: float, area_cm2: int, number: int, rule: NDArray[np.float64], cut: I64) -> int:
+    """Largest remainder: the floor of mass * K / M, and one more beyond the cut."""
+    mass = i64(np.rint(persons * 1e6))
+    if rule[0] != 1.0:
+        by_area = float(area_cm2) / rule[4]
+        by_people = mass / rule[5] if rule[5] > 0.0 else by_area
+        mass = i64(np.floor((rule[1] + rule[2] * by_area + rule[3] * by_people) * 2.0**55))
+    total, mass_sum = i64(cut[0]), i64(cut[1])
+    weight = i64(float(mass) / float(mass_sum) * float(total))
+    remainder = mass * total - weight * mass_sum
+    while remainder < 0:
+        weight -= 1
+        remainder += mass_sum
+    while remainder >= mass_sum:
+        weight += 1
+        remainder -= mass_sum
+    if remainder > cut[2] or (remainder == cut[2] and number < cut[3]):
+        weight += 1
+    return weight
+
+
+@njit
+def _weighed_tiles(
+    positions: I64, tile0: I64, length: I64, number: I64, cum: I64, persons: NDArray[Any], area_cm2: I64, columns: int,
+    rule: NDArray[np.float64], cut: I64, out: I64,
+) -> None:  # fmt: skip
+    """Weigh the tiles of a piece one after the other; -1 where they do not sum to the piece's weight."""
+    for i in range(positions.shape[0]):
+        piece = piece_at(positions[i], cum)
+        before = i64(cum[piece])
+        tile = i64(-1)
+        for k in range(length[piece]):
+            at = i64(number[piece]) + k
+            area = area_cm2[i64(tile0[piece]) // columns]
+            before += _tile_weight(float(persons[at]), area, at, rule, cut)
+            if tile < 0 and before > positions[i]:
+                tile = i64(tile0[piece]) + k
+        end = i64(cum[piece + 1]) if piece + 1 < cum.shape[0] else i64(cut[0])
+        out[i] = tile if before == end else i64(-1)
+
+
+@njit
+def _site_positions(draws: PlanDraws, first: int, out: I64) -> None:
+    """`out[i]` = position of site number first + i."""
     for i in range(out.shape[0]):
-        out[i] = tile_at(weight_position(i64(first + i), draws), tile0, weight, cum)
-
-
-def _checked_pieces(
-    iso: str, tile0: ArrayLike, length: ArrayLike, weight: ArrayLike, cum: ArrayLike
-) -> tuple[I64, I64, I64, int]:
-    tile0, length, weight, cum = (owned(column, np.int64) for column in (tile0, length, weight, cum))
-    end = cum + weight * length
-    if len(cum) == 0 or cum[0] != 0 or np.any(end[:-1] != cum[1:]) or end[-1] <= 0:
-        raise ContractError(
-            "E_REPLAY_WEIGHTS", "the weight pieces are not one run of cumulative weights from 0", where=iso
-        )
-    return tile0, weight, cum, int(end[-1])
+        out[i] = weight_position(i64(first + i), draws)
 
 
 def replay_country_plan(
     seed: int,
     iso: str,
-    n_sites: ArrayLike,
-    tile0: ArrayLike,
-    length: ArrayLike,
-    weight: ArrayLike,
-    cum: ArrayLike,
+    n_sites: I64,
+    pieces: Pieces,
     sites_per_area: int,
     dispersed_ppm: int,
     block: tuple[int, int] | None = None,
@@ -130,34 +230,26 @@ def replay_country_plan(
     """Tile of every site number of one country, int64[sum(n_sites)], before S5 permutes inside the pairs.
 
     Mode two_stage_pps. `n_sites` per pair, pairs by ascending merchant id; `block`: the number of their first site and
-    the country's sites, where they are not all of its pairs; pieces in block-Hilbert order
-    (`cum` exclusive). Raises ContractError if the pieces are not contiguous from 0.
+    the country's sites, where they are not all of its pairs. Raises ContractError E_REPLAY_WEIGHTS if the pieces are
+    not contiguous from 0.
     """
-    tile0, weight, cum, total = _checked_pieces(iso, tile0, length, weight, cum)
+    pieces, total = _checked(pieces, iso)
     sites = int(owned(n_sites, np.int64).sum())
-    tiles = np.empty(sites, np.int64)
+    positions = np.empty(sites, np.int64)
     if sites:
         first, of = block or (0, sites)
         draws = plan_draws(seed, iso, of, total, sites_per_area, dispersed_ppm)
-        site_tiles(draws, tile0, weight, cum, first, tiles)
-    return tiles
+        _site_positions(draws, first, positions)
+    return _tiles(pieces, positions, iso)
 
 
 def replay_pair_plan(
-    seed: int,
-    iso: str,
-    merchant_ids: ArrayLike,
-    n_sites: ArrayLike,
-    tile0: ArrayLike,
-    length: ArrayLike,
-    weight: ArrayLike,
-    cum: ArrayLike,
+    seed: int, iso: str, merchant_ids: NDArray[np.uint64], n_sites: I64, pieces: Pieces
 ) -> I64:
     """As `replay_country_plan`, mode systematic_pps: each pair samples alone, pair stream "alloc_pair"."""
-    tile0, weight, cum, total = _checked_pieces(iso, tile0, length, weight, cum)
-    tiles: list[int] = []
+    pieces, total = _checked(pieces, iso)
+    positions: list[int] = []
     for merchant, n in zip(owned(merchant_ids, np.uint64), owned(n_sites, np.int64), strict=True):
         start = draw_below(stream_v2(seed, "alloc_pair", iso, int(merchant)), total)
-        points = [(start + k * total) // int(n) for k in range(int(n))]
-        tiles += [int(tile_at(point, tile0, weight, cum)) for point in points]
-    return np.array(tiles, np.int64)
+        positions += [(start + k * total) // int(n) for k in range(int(n))]
+    return _tiles(pieces, np.array(positions, np.int64), iso)

@@ -1,15 +1,20 @@
-"""Fast exact sorts of the many short and few long lists of sites that pairs have."""
+"""Fast exact sorts: of the many short and few long lists of sites that pairs have, and of millions of numbers."""
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.jit import njit
+from seg1b.kernels.jit import in_chunks, njit, read_only, threads
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 INSERTION_MAX = 40
+_BUCKETS_FROM = 1 << 20
+_BUCKET_SHIFT = 46  # of a double's bits: the exponent and six bits of the fraction remain
 
 
 @njit
@@ -163,3 +168,87 @@ def _deal(bucket: Any, place: Any, order: Any) -> None:
     for i in range(len(bucket)):
         order[place[bucket[i]]] = i
         place[bucket[i]] += 1
+
+
+def ascending_with_order(values: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+    """Values float64[n] in ascending order, and their numbers in that order, int32[n]; equal ones in any order.
+
+    All values must be finite and not negative (no negative zero), n below 2^31. Threads scatter stretches of values
+    over buckets by their leading bits, then sort the buckets: they fit into a cache, which a whole array does not.
+    """
+    if len(values) < _BUCKETS_FROM:
+        order = np.argsort(values)
+        return values[order], order.astype(np.int32)
+    ascending, numbers, bounds = _scattered(values, with_order=True)
+
+    def sort(first: int, stop: int) -> None:
+        for low, high in pairwise(bounds[first : stop + 1].tolist()):
+            if high - low > 1:
+                order = np.argsort(ascending[low:high])
+                ascending[low:high] = ascending[low:high][order]
+                numbers[low:high] = numbers[low:high][order]
+
+    in_chunks(sort, len(bounds) - 1, bounds)
+    return ascending, numbers
+
+
+def ascending(values: FloatArray) -> FloatArray:
+    """Values float64[n] in ascending order; otherwise as `ascending_with_order`."""
+    if len(values) < _BUCKETS_FROM:
+        return np.sort(values)
+    found, _, bounds = _scattered(values, with_order=False)
+
+    def sort(first: int, stop: int) -> None:
+        for low, high in pairwise(bounds[first : stop + 1].tolist()):
+            found[low:high].sort()
+
+    in_chunks(sort, len(bounds) - 1, bounds)
+    return found
+
+
+def _scattered(
+    values: FloatArray, *, with_order: bool
+) -> tuple[FloatArray, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Values by bucket, their numbers (none without `with_order`), and where each bucket begins, and the end."""
+    n, parts = len(values), threads()
+    bits = read_only(np.ascontiguousarray(values)).view(np.int64)
+    lowest = int(bits.min()) >> _BUCKET_SHIFT
+    buckets = (int(bits.max()) >> _BUCKET_SHIFT) - lowest + 1
+    count = np.zeros((parts, buckets), np.int64)
+    cuts = [n * i // parts for i in range(parts + 1)]
+
+    def tell(first: int, stop: int) -> None:
+        for part in range(first, stop):
+            _count_buckets(bits, cuts[part], cuts[part + 1], lowest, count[part])
+
+    in_chunks(tell, parts)
+    bounds = np.zeros(buckets + 1, np.int64)
+    np.cumsum(count.sum(axis=0), out=bounds[1:])
+    place = bounds[:-1] + np.cumsum(count, axis=0) - count
+    scattered, numbers = np.empty(n, np.int64), np.empty(n if with_order else 0, np.int32)
+
+    def deal(first: int, stop: int) -> None:
+        for part in range(first, stop):
+            _deal_bits(bits, cuts[part], cuts[part + 1], lowest, place[part], scattered, numbers)
+
+    in_chunks(deal, parts)
+    return scattered.view(np.float64), numbers, bounds
+
+
+@njit
+def _count_buckets(bits: Any, first: int, stop: int, lowest: int, count: Any) -> None:
+    for i in range(first, stop):
+        count[(bits[i] >> _BUCKET_SHIFT) - lowest] += 1
+
+
+@njit
+def _deal_bits(
+    bits: Any, first: int, stop: int, lowest: int, place: Any, scattered: Any, numbers: Any
+) -> None:
+    """Put values first to stop at the next places of their buckets."""
+    for i in range(first, stop):
+        bucket = (bits[i] >> _BUCKET_SHIFT) - lowest
+        scattered[place[bucket]] = bits[i]
+        if len(numbers) > 0:
+            numbers[place[bucket]] = i
+        place[bucket] += 1

@@ -9,7 +9,7 @@ the theory of systematic sampling II" (1949).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -45,21 +45,51 @@ def systematic_points(
     return out
 
 
-def take(
-    n: int,
-    u0: int,
-    total: int,
-    tile0: npt.NDArray[np.int64],
-    weight: npt.NDArray[np.int64],
-    cum: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
-    """Tiles (int64[n]) that n systematic points hit, in the order of the pieces.
+class Curve(Protocol):
+    """Cells in a fixed order, in pieces; how the cells of a piece weigh is the curve's business."""
 
-    Piece i holds tiles tile0[i], tile0[i] + 1, ... of `weight[i]` each, from cumulative weight cum[i] on.
-    """
-    points = systematic_points(n, u0, total)
-    _take_ascending(points, tile0, weight, cum)
-    return points
+    @property
+    def cum(self) -> npt.NDArray[np.int64]:
+        """Weight before each piece, int64[N]."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Weight of all pieces; 0 if there are none."""
+        ...
+
+    def tiles_at(self, piece: npt.NDArray[np.int64], point: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The tile at each of n points, which lies in that piece."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunCurve:
+    """Pieces of equal weights: `length` int32[N] tiles from `tile0` int64[N] on, of `weight` int64[N] each."""
+
+    tile0: npt.NDArray[np.int64]
+    length: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.int64]
+    cum: npt.NDArray[np.int64]
+
+    @property
+    def total(self) -> int:
+        """Weight of all pieces."""
+        if not len(self.cum):
+            return 0
+        return int(self.cum[-1]) + int(self.weight[-1]) * int(self.length[-1])
+
+    def tiles_at(self, piece: npt.NDArray[np.int64], point: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The tile at each point: counted on from the piece's first in steps of its weight."""
+        return np.asarray(self.tile0[piece] + (point - self.cum[piece]) // self.weight[piece])
+
+
+def take(n: int, u0: int, curve: Curve) -> npt.NDArray[np.int64]:
+    """Tiles (int64[n]) that n systematic points hit, in the order of the curve."""
+    points = systematic_points(n, u0, curve.total)
+    piece = np.empty(n, dtype=np.int64)
+    _find_ascending(points, curve.cum, piece)
+    return curve.tiles_at(piece, points)
 
 
 def build_guide(cum: npt.NDArray[np.int64], total: int) -> GuideTable:
@@ -71,22 +101,17 @@ def build_guide(cum: npt.NDArray[np.int64], total: int) -> GuideTable:
     return GuideTable(_fill_guide(cum, ((total - 1) >> shift) + 2, shift), shift)
 
 
-def take_each(
-    n: npt.NDArray[np.int64],
-    u0: npt.NDArray[np.int64],
-    total: int,
-    tile0: npt.NDArray[np.int64],
-    weight: npt.NDArray[np.int64],
-    cum: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
+def take_each(n: npt.NDArray[np.int64], u0: npt.NDArray[np.int64], curve: Curve) -> npt.NDArray[np.int64]:
     """Tiles int64[sum(n)] of many independent systematic samples: n[p] points from start u0[p]."""
+    total = curve.total
     if len(n):
         _check(int(n.min()), int(u0.min()), total)
         _check(int(n.max()), int(u0.max()), total)
-    guide = build_guide(cum, total)
-    out = np.empty(int(n.sum()), dtype=np.int64)
-    _take_each(out, n, u0, total, tile0, weight, cum, guide.first_piece, guide.shift)
-    return out
+    guide = build_guide(curve.cum, total)
+    points = np.empty(int(n.sum()), dtype=np.int64)
+    piece = np.empty(len(points), dtype=np.int64)
+    _find_each(points, piece, n, u0, total, curve.cum, guide.first_piece, guide.shift)
+    return curve.tiles_at(piece, points)
 
 
 def _check(n: int, u0: int, total: int) -> None:
@@ -107,20 +132,20 @@ def _walk(out: Any, n: Any, position: Any, fraction: Any, step: Any, remainder: 
 
 
 @njit
-def _tile_between(t: Any, low: Any, high: Any, tile0: Any, weight: Any, cum: Any) -> Any:
-    """The tile at unit `t` of the curve, which lies in one of the pieces low .. high - 1: bisect, then count on."""
+def _piece_between(t: Any, low: Any, high: Any, cum: Any) -> Any:
+    """The last of the pieces low .. high - 1 that starts at or before unit `t` of the curve."""
     while high - low > 1:
         middle = (low + high) >> 1
         if cum[middle] <= t:
             low = middle
         else:
             high = middle
-    return tile0[low] + (t - cum[low]) // weight[low]
+    return low
 
 
 @njit
-def _take_ascending(points: Any, tile0: Any, weight: Any, cum: Any) -> None:
-    """Replace ascending points by their tiles: gallop from the last piece hit, then bisect."""
+def _find_ascending(points: Any, cum: Any, piece: Any) -> None:
+    """The pieces of ascending points: gallop from the last piece hit, then bisect."""
     pieces = np.int64(len(cum))
     low = np.int64(0)
     for k in range(len(points)):
@@ -131,8 +156,8 @@ def _take_ascending(points: Any, tile0: Any, weight: Any, cum: Any) -> None:
             low = high
             step *= 2
             high += step
-        high = min(high, pieces)
-        points[k] = _tile_between(t, low, high, tile0, weight, cum)
+        low = _piece_between(t, low, min(high, pieces), cum)
+        piece[k] = low
 
 
 @njit
@@ -149,18 +174,16 @@ def _fill_guide(cum: Any, entries: Any, shift: Any) -> Any:
 
 
 @njit
-def _take_each(
-    out: Any, n: Any, u0: Any, total: Any, tile0: Any, weight: Any, cum: Any, first_piece: Any, shift: Any
+def _find_each(
+    points: Any, piece: Any, n: Any, u0: Any, total: Any, cum: Any, first_piece: Any, shift: Any
 ) -> None:
-    """Points of each sample in turn; the guide table bounds each bisection to the pieces of one bucket."""
+    """Points of each sample in turn and their pieces; the guide table bounds each bisection to those of one bucket."""
     at = np.int64(0)
     for p in range(len(n)):
-        points = out[at : at + n[p]]
-        _walk(points, n[p], u0[p] // n[p], u0[p] % n[p], total // n[p], total % n[p])
-        for k in range(len(points)):
-            t = points[k]
-            bucket = t >> np.int64(shift)
+        own = points[at : at + n[p]]
+        _walk(own, n[p], u0[p] // n[p], u0[p] % n[p], total // n[p], total % n[p])
+        for k in range(len(own)):
+            bucket = own[k] >> np.int64(shift)
             low = np.int64(first_piece[bucket])
-            high = np.int64(first_piece[bucket + 1]) + 1
-            points[k] = _tile_between(t, low, high, tile0, weight, cum)
+            piece[at + k] = _piece_between(own[k], low, np.int64(first_piece[bucket + 1]) + 1, cum)
         at += n[p]

@@ -20,7 +20,7 @@ from seg1b.kernels.jit import njit
 from seg1b.kernels.philox import block
 from seg1b.kernels.sorting import sort_ascending
 from seg1b.kernels.streams import country_stream, draw_below, pair_streams
-from seg1b.kernels.systematic import take, take_each
+from seg1b.kernels.systematic import Curve, take, take_each
 
 MILLION = 1_000_000
 
@@ -61,9 +61,7 @@ def golden_stride(areas: int) -> int:
 
 
 def allocate_country(
-    tile0: npt.NDArray[np.int64],
-    weight: npt.NDArray[np.int64],
-    cum: npt.NDArray[np.int64],
+    curve: Curve,
     total_weight: int,
     merchant_ids: npt.NDArray[np.uint64],
     n_sites: npt.NDArray[np.int64],
@@ -76,11 +74,11 @@ def allocate_country(
 ) -> CountryAllocation:
     """Two-stage allocation of all pairs of one country, the product's default.
 
-    `tile0`, `weight`, `cum` int64[N]: the country's pieces in block-Hilbert order, weights of sum
-    `total_weight`. `merchant_ids` uint64[P] ascending, `n_sites` int64[P] >= 1. Raises ContractError
+    `curve`: the country's pieces in block-Hilbert order, weights of sum `total_weight`. `merchant_ids` uint64[P]
+    ascending, `n_sites` int64[P] >= 1. Raises ContractError
     E402, E403, E408.
     """
-    _check_inputs(tile0, weight, cum, total_weight, merchant_ids, n_sites, country_iso)
+    _check_inputs(curve, total_weight, merchant_ids, n_sites, country_iso)
     if sites_per_area < 1 or not 0 <= dispersed_ppm <= MILLION:
         raise ContractError(
             "E402", f"sites_per_area {sites_per_area} or dispersed_ppm {dispersed_ppm} is out of range"
@@ -91,13 +89,13 @@ def allocate_country(
     def draw(label: str, bound: int) -> int:
         return draw_below(country_stream(seed, label, country_iso), bound)
 
-    area_tile = take(areas, draw("trade_area", total_weight), total_weight, tile0, weight, cum)
+    area_tile = take(areas, draw("trade_area", total_weight), curve)
     phase = draw("dispersed", MILLION)
     dispersed = (sites * dispersed_ppm + phase) // MILLION
     dispersed_tile = np.empty(0, dtype=np.int64)
     if dispersed:
         start = draw("dispersed_start", total_weight)
-        dispersed_tile = take(dispersed, start, total_weight, tile0, weight, cum)
+        dispersed_tile = take(dispersed, start, curve)
     stride = golden_stride(areas)
     first_area = draw("alloc_start", areas) * stride % areas
 
@@ -115,9 +113,7 @@ def allocate_country(
 
 
 def sample_each_pair(
-    tile0: npt.NDArray[np.int64],
-    weight: npt.NDArray[np.int64],
-    cum: npt.NDArray[np.int64],
+    curve: Curve,
     total_weight: int,
     merchant_ids: npt.NDArray[np.uint64],
     n_sites: npt.NDArray[np.int64],
@@ -129,10 +125,10 @@ def sample_each_pair(
 
     Inputs and errors as `allocate_country`; there are no trade areas, and the guard has nothing to act on.
     """
-    _check_inputs(tile0, weight, cum, total_weight, merchant_ids, n_sites, country_iso)
+    _check_inputs(curve, total_weight, merchant_ids, n_sites, country_iso)
     key, counter_hi = pair_streams(seed, "alloc_pair", country_iso, merchant_ids)
     u0 = _draw_below_each(key, counter_hi, np.uint64(total_weight))
-    site_tile = take_each(n_sites, u0, total_weight, tile0, weight, cum)
+    site_tile = take_each(n_sites, u0, curve)
     pair_start = np.concatenate([[0], np.cumsum(n_sites)]).astype(np.int64)
     rows = _collapse(site_tile, pair_start)
     none = np.empty(0, dtype=np.int64)
@@ -158,14 +154,10 @@ def _allocation(
     )
 
 
-def _check_inputs(
-    tile0: Any, weight: Any, cum: Any, total_weight: int, merchant_ids: Any, n_sites: Any, country_iso: str
-) -> None:
-    if len(tile0) == 0:
+def _check_inputs(curve: Curve, total_weight: int, merchant_ids: Any, n_sites: Any, country_iso: str) -> None:
+    if len(curve.cum) == 0:
         raise ContractError("E403", f"country {country_iso} has no tiles")
-    last = total_weight - int(cum[-1])
-    whole = last == 0 if weight[-1] == 0 else last > 0 and last % int(weight[-1]) == 0
-    if not len(tile0) == len(weight) == len(cum) or total_weight < 1 or not whole:
+    if total_weight < 1 or curve.total != total_weight:
         raise ContractError("E402", f"the weights of country {country_iso} do not sum to {total_weight}")
     if len(n_sites) == 0 or len(n_sites) != len(merchant_ids) or int(n_sites.min()) < 1:
         raise ContractError("E402", f"country {country_iso} needs pairs, each with at least one site")

@@ -23,6 +23,7 @@ from seg1b.catalogue.verify import read_catalogue, verify_bundle
 from seg1b.lanes.seed_tasks import witness_digests
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, default_policies, set_values
+from seg1b.scoring.densities import DensityClasses
 from seg1b.scoring.measure import NamedSurface, ScoringContext
 from seg1b.scoring.reference import SurfaceReference, tiles_per_cell
 from seg1b.states import s9_validation
@@ -126,9 +127,11 @@ def small_stage() -> WorldStage:
         np.arange(_COUNTRIES, dtype=np.int16),
         np.full(_COUNTRIES, 90 * 360 + 180, np.int32),
         np.full(_COUNTRIES, tiles * _PEOPLE_MICRO, np.int64),
-        np.arange(_COUNTRIES + 1, dtype=np.int64),
-        np.full(_COUNTRIES, _PEOPLE_MICRO / float(grid.row_area_cm2()[_FIRST_ROW])),
-        np.full(_COUNTRIES, tiles * _PEOPLE_MICRO, np.int64),
+        DensityClasses(
+            np.arange(_COUNTRIES + 1, dtype=np.int64),
+            np.full(_COUNTRIES, _PEOPLE_MICRO / float(grid.row_area_cm2()[_FIRST_ROW])),
+            np.full(_COUNTRIES, tiles * _PEOPLE_MICRO, np.int64),
+        ),
     )
     context = ScoringContext(
         countries.iso, countries.macro_region, countries.eligible, shares.prior, shares.market_size, grid, lon, lat,
@@ -205,7 +208,8 @@ def _small_tables(stage: WorldStage) -> SeedTables:
     n_sites = np.tile(np.array([1, 2, 9, 15], np.int64), _COUNTRIES)
     pairs = Pairs(country, merchants, n_sites)
     site_country, site_merchant, order = pairs.sites()
-    first = stage.world.surface.tile0[::_EDGE_TILES]
+    spans = stage.world.index.spans
+    first = (spans.row.astype(np.int64) * grid.ncols + spans.col0)[::_EDGE_TILES]
     tile = first[site_country] + grid.ncols * (site_merchant.astype(np.int64) % 7) + order % 11
     plan = Plan(country, merchants, first[country] + merchants.astype(np.int64), n_sites)
     lon, lat = grid.centroid(tile)

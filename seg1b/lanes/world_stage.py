@@ -17,10 +17,11 @@ from seg1b.states.shard import StageTimes
 from seg1b.states.world_model import Landmarks, WorldModel, assemble, frozen, landmarks
 from seg1b.store.store import Store
 from seg1b.world.content import World, attributions
+from seg1b.world.dense_surface import Surface
 from seg1b.world.grid import Grid
-from seg1b.world.surface import PopulationSurface, build_surface
+from seg1b.world.surface import build_surface
 from seg1b.world.tile_index import TileIndex
-from seg1b.world.weights import TileWeights
+from seg1b.world.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def compose(
     world: World,
     policies: Policies,
     index: TileIndex,
-    surface: PopulationSurface,
-    weights: TileWeights,
+    surface: Surface,
+    weights: Weights,
     shares: CountryShares,
     keys: Mapping[str, str],
     reused: tuple[str, ...],
@@ -119,7 +120,7 @@ def compose(
     known: Landmarks | None = None,
 ) -> WorldStage:
     """Join the world's outputs to what every seed shares; `known` are its landmarks, where they are at hand."""
-    surfaces = [("placement", surface)]
+    surfaces: list[tuple[str, Surface]] = [("placement", surface)]
     if world.raster is not None:
         surfaces.append(("bundled", build_surface(world, index, policies.tile_weights.surface)))
     frozen(

@@ -17,6 +17,7 @@ from seg1b.kernels.philox import fill, multiply_high
 from seg1b.kernels.streams import world_stream
 from seg1b.scoring.reference import GridLike, SurfaceLike
 from seg1b.scoring.sites import Sites, make_sites
+from seg1b.world.surface import Runs
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 UintArray: TypeAlias = npt.NDArray[np.uint64]
@@ -71,15 +72,11 @@ def relocated(sites: Sites, tile_id: IntArray, grid: GridLike, seed: int, label:
     )
 
 
-def _runs(surface: SurfaceLike, country: int) -> slice:
-    return slice(int(surface.start[country]), int(surface.start[country + 1]))
-
-
-def _tile_at(surface: SurfaceLike, runs: slice, weight: IntArray, position: IntArray) -> IntArray:
+def _tile_at(runs: Runs, weight: IntArray, position: IntArray) -> IntArray:
     """Tile at each position of the cumulative weight (per tile, int64) of a country's runs."""
-    cumulative = np.concatenate((np.zeros(1, np.int64), np.cumsum(weight * surface.length[runs])))
+    cumulative = np.concatenate((np.zeros(1, np.int64), np.cumsum(weight * runs.length)))
     run = np.searchsorted(cumulative, position, side="right") - 1
-    tiles: IntArray = surface.tile0[runs][run] + (position - cumulative[run]) // weight[run]
+    tiles: IntArray = runs.tile0[run] + (position - cumulative[run]) // weight[run]
     return tiles
 
 
@@ -91,17 +88,13 @@ def _drawn_tiles(sites: Sites, surface: SurfaceLike, seed: int, label: str, by_p
     bounds = sites.country_bounds(countries)
     x0, _ = _draws(seed, label, len(sites))
     tiles = sites.tile_id.copy()
-    for c in np.flatnonzero(np.diff(bounds)).tolist():
-        runs, part = _runs(surface, c), slice(int(bounds[c]), int(bounds[c + 1]))
-        if runs.start == runs.stop:
-            continue
-        weight = np.asarray(
-            surface.population[runs] if by_people else np.ones(runs.stop - runs.start, np.int64)
-        )
+    for c in np.flatnonzero((np.diff(bounds) > 0) & (np.diff(surface.start) > 0)).tolist():
+        runs, part = surface.runs_of(c), slice(int(bounds[c]), int(bounds[c + 1]))
+        weight = np.asarray(runs.population if by_people else np.ones(len(runs.tile0), np.int64))
         if not weight.any():
-            weight = np.ones(runs.stop - runs.start, np.int64)
-        total = int((weight * surface.length[runs]).sum())
-        tiles[part] = _tile_at(surface, runs, weight, _below(x0[part], total))
+            weight = np.ones(len(runs.tile0), np.int64)
+        total = int((weight * runs.length).sum())
+        tiles[part] = _tile_at(runs, weight, _below(x0[part], total))
     return tiles
 
 
@@ -119,11 +112,9 @@ def one_cluster(sites: Sites, surface: SurfaceLike, grid: GridLike, seed: int) -
     """All sites of a country in its most populous tile (the first of equals)."""
     tiles = sites.tile_id.copy()
     bounds = sites.country_bounds(len(surface.start) - 1)
-    for c in np.flatnonzero(np.diff(bounds)).tolist():
-        runs = _runs(surface, c)
-        if runs.start < runs.stop:
-            best = int(np.argmax(surface.population[runs]))
-            tiles[int(bounds[c]) : int(bounds[c + 1])] = surface.tile0[runs][best]
+    for c in np.flatnonzero((np.diff(bounds) > 0) & (np.diff(surface.start) > 0)).tolist():
+        runs = surface.runs_of(c)
+        tiles[int(bounds[c]) : int(bounds[c + 1])] = runs.tile0[int(np.argmax(runs.population))]
     return relocated(sites, tiles, grid, seed, "cluster")
 
 
@@ -161,19 +152,16 @@ def largest_remainder_tiles(sites: Sites, surface: SurfaceLike, grid: GridLike) 
     area = grid.row_area_cm2()
     bounds = sites.country_bounds(len(surface.start) - 1)
     tiles = sites.tile_id.copy()
-    for c in np.flatnonzero(np.diff(bounds)).tolist():
-        runs, part = _runs(surface, c), slice(int(bounds[c]), int(bounds[c + 1]))
-        if runs.start == runs.stop:
-            continue
+    for c in np.flatnonzero((np.diff(bounds) > 0) & (np.diff(surface.start) > 0)).tolist():
+        (tile0, length), part = surface.tiles_of(c), slice(int(bounds[c]), int(bounds[c + 1]))
         merchant = sites.merchant_id[part]
         first = np.concatenate(([True], merchant[1:] != merchant[:-1]))
         place = np.arange(len(merchant)) - np.flatnonzero(first)[np.cumsum(first) - 1]
-        length = surface.length[runs].astype(np.int64)
-        order = np.lexsort((surface.tile0[runs], -area[surface.tile0[runs] // grid.ncols]))
-        cumulative = np.concatenate((np.zeros(1, np.int64), np.cumsum(length[order])))
+        order = np.lexsort((tile0, -area[tile0 // grid.ncols]))
+        cumulative = np.concatenate((np.zeros(1, np.int64), np.cumsum(length[order], dtype=np.int64)))
         place %= cumulative[-1]
         run = np.searchsorted(cumulative, place, side="right") - 1
-        tiles[part] = surface.tile0[runs][order][run] + place - cumulative[run]
+        tiles[part] = tile0[order][run] + place - cumulative[run]
     return tiles
 
 
@@ -187,16 +175,13 @@ def empty_desert(sites: Sites, surface: SurfaceLike, grid: GridLike, seed: int) 
     bounds = sites.country_bounds(len(surface.start) - 1)
     x0, _ = _draws(seed, "desert", len(sites))
     tiles = sites.tile_id.copy()
-    for c in np.flatnonzero(np.diff(bounds)).tolist():
-        runs, part = _runs(surface, c), slice(int(bounds[c]), int(bounds[c + 1]))
-        if runs.start < runs.stop:
-            weight = (surface.population[runs] == surface.population[runs].min()).astype(np.int64)
-            keep = np.flatnonzero(weight)
-            length = surface.length[runs][keep].astype(np.int64)
-            cumulative = np.concatenate((np.zeros(1, np.int64), np.cumsum(length)))
-            position = _below(x0[part], int(cumulative[-1]))
-            run = np.searchsorted(cumulative, position, side="right") - 1
-            tiles[part] = surface.tile0[runs][keep][run] + position - cumulative[run]
+    for c in np.flatnonzero((np.diff(bounds) > 0) & (np.diff(surface.start) > 0)).tolist():
+        runs, part = surface.runs_of(c), slice(int(bounds[c]), int(bounds[c + 1]))
+        keep = np.flatnonzero(runs.population == runs.population.min())
+        cumulative = np.concatenate((np.zeros(1, np.int64), np.cumsum(runs.length[keep], dtype=np.int64)))
+        position = _below(x0[part], int(cumulative[-1]))
+        run = np.searchsorted(cumulative, position, side="right") - 1
+        tiles[part] = runs.tile0[keep][run] + position - cumulative[run]
     return relocated(sites, tiles, grid, seed, "desert")
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from seg1b.kernels.inequality import gini
 from seg1b.kernels.quantiles import quantile_sorted
+from seg1b.kernels.sorting import ascending
 from seg1b.policy.gates import COUNTER_METRICS
 from seg1b.scoring.measure import Measurement, ScoringContext, SurfaceTally, summed
 from seg1b.scoring.reference import SurfaceReference
@@ -166,19 +167,19 @@ def largest_merchant_share(
     return known(float(np.max(sites[judged] / counts[owner[judged]])))
 
 
-def nn_metrics(ascending: FloatArray | None, isolated_km: float) -> dict[str, Metric]:
+def nn_metrics(ascending_m: FloatArray | None, isolated_km: float) -> dict[str, Metric]:
     """Median and 90 % quantile of the nearest-neighbour distance in km, and the share of isolated sites.
 
-    `ascending`: all distances in m, or None where nobody has a neighbour.
+    `ascending_m`: all distances in order, or None where nobody has a neighbour.
     """
     names = ("nn_p50_km", "nn_p90_km", "nn_isolated_10km_share")
-    if ascending is None:
+    if ascending_m is None:
         return dict.fromkeys(names, unknown("fewer than two sites: nobody has a neighbour"))
-    isolated = len(ascending) - int(np.searchsorted(ascending, isolated_km * 1000.0, side="right"))
+    isolated = len(ascending_m) - int(np.searchsorted(ascending_m, isolated_km * 1000.0, side="right"))
     values = (
-        quantile_sorted(ascending, 0.5) / 1000.0,
-        quantile_sorted(ascending, 0.9) / 1000.0,
-        isolated / len(ascending),
+        quantile_sorted(ascending_m, 0.5) / 1000.0,
+        quantile_sorted(ascending_m, 0.9) / 1000.0,
+        isolated / len(ascending_m),
     )
     return {name: known(value) for name, value in zip(names, values, strict=True)}
 
@@ -187,10 +188,10 @@ def _surface_values(
     measurement: Measurement, surface: SurfaceTally, reference: SurfaceReference
 ) -> dict[str, Metric]:
     counts, total = measurement.counts(), len(measurement)
-    ascending = np.sort(surface.pit)
+    pit = ascending(surface.pit)
     return {
-        "population_pit_mean": pit_mean(ascending),
-        "population_pit_ks": pit_ks(ascending),
+        "population_pit_mean": pit_mean(pit),
+        "population_pit_ks": pit_ks(pit),
         "unpopulated_tile_share": known(surface.unpopulated / total) if total else unknown(NO_SITES),
         "near_city_share_difference": near_city_difference(
             measurement.near_city, counts, reference.near_city_share()

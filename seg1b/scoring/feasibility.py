@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.kernels.bca import Interval
+from seg1b.kernels.bootstrap import merchant_sample
 from seg1b.kernels.inequality import gini
 from seg1b.policy.gates import GatesPolicy
 from seg1b.scoring.counter_metrics import (
@@ -24,7 +25,7 @@ from seg1b.scoring.counter_metrics import (
     prior_kl,
 )
 from seg1b.scoring.gates import CounterRow, GateRow, bootstrap_rows, counter_rows, gate_row, region_rows
-from seg1b.scoring.metrics import country_metrics, region_shares, sampled_intervals
+from seg1b.scoring.metrics import core_intervals, country_metrics, region_shares
 from seg1b.scoring.values import Metric, exact_sum, known, unknown
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -100,7 +101,8 @@ def feasibility(
     intervals: dict[str, Interval | None] = {}
     if bootstrap and len(merchant):
         nobody_south = np.zeros(len(merchant), np.int64)
-        intervals = sampled_intervals(merchant, country, held, nobody_south, eligible, None, gates.bootstrap)
+        sample = merchant_sample(merchant, country, held, nobody_south, eligible, None)
+        intervals = core_intervals(sample, gates.bootstrap)
         intervals.pop("southern_hemisphere_share")
     rows = [
         gate_row(name, metrics[name], gate, intervals.get(name))

@@ -231,17 +231,6 @@ def site_uniforms(sites: Sites, seed: int, iso: Sequence[str], label: str = PIT_
     return uniform
 
 
-def _pit(
-    density: FloatArray, uniform: FloatArray, classes: FloatArray, people: IntArray, total: int
-) -> FloatArray:
-    """(people in less dense tiles + u * people in equally dense ones) / people of the country."""
-    below = np.concatenate((np.zeros(1, np.int64), np.cumsum(people)))
-    k = np.searchsorted(classes, density)
-    own = np.minimum(k, len(classes) - 1)
-    tied = np.where((k < len(classes)) & (classes[own] == density), people[own], 0)
-    return (below[k] + uniform * tied) / total
-
-
 def population_pit(
     sites: Sites, uniform: FloatArray, density: FloatArray, reference: SurfaceReference
 ) -> FloatArray:
@@ -254,9 +243,8 @@ def population_pit(
     found = [np.empty(0)]
     for c in np.flatnonzero((np.diff(bounds) > 0) & (reference.population > 0)).tolist():
         part = slice(int(bounds[c]), int(bounds[c + 1]))
-        own = slice(int(reference.density_start[c]), int(reference.density_start[c + 1]))
-        classes, people = reference.density[own], reference.density_people[own]
-        found.append(_pit(density[part], uniform[part], classes, people, int(reference.population[c])))
+        below, tied = reference.densities.below_and_tied(c, density[part])
+        found.append((below + uniform[part] * tied) / int(reference.population[c]))
     return np.concatenate(found)
 
 

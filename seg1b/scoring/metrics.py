@@ -12,6 +12,7 @@ import numpy.typing as npt
 from seg1b.kernels.bca import Interval, bca_interval
 from seg1b.kernels.bootstrap import (
     STATISTICS,
+    MerchantSample,
     jackknife_statistics,
     merchant_sample,
     observed_statistics,
@@ -125,56 +126,41 @@ def core_score(
     )
 
 
-def core_intervals(
-    measurement: Measurement, eligible: BoolArray, policy: BootstrapPolicy, macro_region: Sequence[str] = ()
-) -> dict[str, Interval | None]:
-    """Bootstrap interval of every core metric and `region_share.<macro-region>` (merchants resampled, BCa).
-
-    None where there is none.
-    """
+def resampled(measurement: Measurement, eligible: BoolArray, macro_region: Sequence[str]) -> MerchantSample:
+    """What the intervals of a measurement are made from; `distance_m` are its distances in ascending order."""
     m = measurement
-    if not len(m):
-        return dict.fromkeys((*CORE_METRICS, *(f"region_share.{name}" for name in sorted(set(macro_region)))))
-    return sampled_intervals(
-        m.merchant,
-        m.pair_country,
-        m.pair_sites,
-        m.pair_southern,
-        eligible,
-        m.distance_m,
-        policy,
-        macro_region,
+    region = _region_numbers(macro_region)
+    return merchant_sample(
+        m.merchant, m.pair_country, m.pair_sites, m.pair_southern, eligible, m.distance_m, region
     )
 
 
-def sampled_intervals(
-    merchant: IntArray,
-    country: npt.NDArray[np.int16],
-    sites: IntArray,
-    southern: IntArray,
-    eligible: BoolArray,
-    distance_m: npt.NDArray[np.float64] | None,
-    policy: BootstrapPolicy,
-    macro_region: Sequence[str] = (),
-) -> dict[str, Interval | None]:
-    """As `core_intervals`, from plain columns of P > 0 pairs; without distances the neighbour ratio has
-    none.
-
-    Rounded to 12 significant digits: the normal distribution and powers behind them differ in the last bit between
-    machines and versions of scipy. Whatever is made of an interval (bounds, margins) starts from these numbers.
-    """
+def _region_numbers(macro_region: Sequence[str]) -> npt.NDArray[np.int32] | None:
     regions = sorted(set(macro_region))
-    region = np.array([regions.index(name) for name in macro_region], np.int32) if regions else None
-    sample = merchant_sample(merchant, country, sites, southern, eligible, distance_m, region)
+    return np.array([regions.index(name) for name in macro_region], np.int32) if regions else None
+
+
+def core_intervals(
+    sample: MerchantSample, policy: BootstrapPolicy, macro_region: Sequence[str] = ()
+) -> dict[str, Interval | None]:
+    """Bootstrap interval of every core metric and `region_share.<macro-region>` (merchants resampled, BCa).
+
+    None where there is none: without sites, and for the neighbour ratio without distances. Rounded to 12 significant
+    digits: the normal distribution and powers behind them differ in the last bit between machines and versions of
+    scipy. Whatever is made of an interval (bounds, margins) starts from these numbers.
+    """
+    names = tuple(f"region_share.{name}" for name in sorted(set(macro_region)))
+    if not sample.merchants:
+        return dict.fromkeys((*CORE_METRICS, *names))
     stream = world_stream(policy.seed, BOOTSTRAP_LABEL)
     replicates = replicate_statistics(sample, policy.replicates, stream.key, stream.counter_hi)
     jackknife = jackknife_statistics(sample)
     observed = observed_statistics(sample)
     intervals = {
         name: _rounded(bca_interval(float(observed[i]), replicates[:, i], jackknife[:, i], policy.confidence))
-        for i, name in enumerate((*STATISTICS, *(f"region_share.{name}" for name in regions)))
+        for i, name in enumerate((*STATISTICS, *names))
     }
-    return {name: intervals[name] for name in (*CORE_METRICS, *list(intervals)[len(STATISTICS) :])}
+    return {name: intervals[name] for name in (*CORE_METRICS, *names)}
 
 
 def _rounded(interval: Interval | None) -> Interval | None:

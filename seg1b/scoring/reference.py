@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.errors import InputError
-from seg1b.kernels.jit import in_chunks, njit
-from seg1b.kernels.sorting import sort_with_values
+from seg1b.kernels.jit import njit
 from seg1b.kernels.sphere import EARTH_RADIUS_M
+from seg1b.scoring.densities import Densities, densities_of
+from seg1b.world.dense_surface import Surface
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -48,29 +49,8 @@ class GridLike(Protocol):
         """The tiles in which points stand, int64[n] of float64[n] degrees."""
 
 
-class SurfaceLike(Protocol):
-    """What is needed of a population surface: runs of equal micro-persons per tile, row-major within a
-    country.
-    """
-
-    @property
-    def start(self) -> IntArray:
-        """First run of each country, int64[C + 1]."""
-
-    @property
-    def tile0(self) -> IntArray:
-        """First tile id of each run, int64[N]."""
-
-    @property
-    def length(self) -> npt.NDArray[np.int32]:
-        """Tiles of each run, int32[N], consecutive tile ids."""
-
-    @property
-    def population(self) -> IntArray:
-        """Micro-persons in each tile of a run, int64[N]."""
-
-    def population_at(self, country: npt.NDArray[np.int16], tile_id: IntArray) -> IntArray:
-        """Micro-persons of n (country, tile) pairs, int64[n]; 0 where the country has no such tile."""
+SurfaceLike: TypeAlias = Surface
+"""A population surface in whatever form it is held: runs or dense."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +58,7 @@ class SurfaceReference:
     """A named surface as scoring sees it. C countries; populations in micro-persons.
 
     population int64[C]; near_city int64[C], of them within reach of a city. Cells: country int16[K], cell
-    int32[K], people int64[K], sorted by (country, cell), only where people live. Density classes of country c
-    are rows density_start[c] to density_start[c + 1], ascending: density float64[D] in micro-persons per cm2,
-    and density_people int64[D]. A density without people has no class.
+    int32[K], people int64[K], sorted by (country, cell), only where people live.
     """
 
     name: str
@@ -90,9 +68,7 @@ class SurfaceReference:
     cell_country: npt.NDArray[np.int16]
     cell: npt.NDArray[np.int32]
     cell_people: IntArray
-    density_start: IntArray
-    density: FloatArray
-    density_people: IntArray
+    densities: Densities
 
     def near_city_share(self) -> FloatArray:
         """Share of each country's people within reach of a city, float64[C]; 0 where nobody lives."""
@@ -132,41 +108,47 @@ def build_reference(
     cell_deg: float = 1.0,
 ) -> SurfaceReference:
     """The reference of one surface; cities are the settlements that count as such (degrees, float64 each)."""
-    countries = len(surface.start) - 1
     edge = tiles_per_cell(grid, cell_deg)
-    population = _totals(surface)
-    cover_first, cover_end = disc_spans(grid, city_lon_deg, city_lat_deg, radius_km * 1000.0)
-    near_city = np.zeros(countries, np.int64)
-    first_run = surface.start[:-1][np.diff(surface.start) > 0]
-    cover_from = np.zeros(countries, np.int64)
-    cover_from[np.diff(surface.start) > 0] = np.searchsorted(
-        cover_end, surface.tile0[first_run], side="right"
-    )
-    _covered_people(
-        surface.start, surface.tile0, surface.length, surface.population, cover_first, cover_end, cover_from,
-        near_city,
-    )  # fmt: skip
-    cell_country, cell, cell_people = _cells(grid, surface, edge)
-    density_start, density, density_people = _density_classes(grid, surface)
+    cover = disc_spans(grid, city_lon_deg, city_lat_deg, radius_km * 1000.0)
+    near_city, cell_country, cell, cell_people = _near_and_cells(grid, surface, edge, *cover)
     return SurfaceReference(
         name=name,
         tiles_per_cell=edge,
-        population=population,
+        population=surface.totals,
         near_city=near_city,
         cell_country=cell_country,
         cell=cell,
         cell_people=cell_people,
-        density_start=density_start,
-        density=density,
-        density_people=density_people,
+        densities=densities_of(surface, grid.row_area_cm2(), grid.ncols),
     )
 
 
-def _totals(surface: SurfaceLike) -> IntArray:
-    """Micro-persons of each country, int64[C]."""
-    cumulative = np.cumsum(surface.population * surface.length)
-    before = np.concatenate((np.zeros(1, np.int64), cumulative))[surface.start]
-    return np.asarray(before[1:] - before[:-1])
+def _near_and_cells(
+    grid: GridLike, surface: SurfaceLike, edge: int, cover_first: IntArray, cover_end: IntArray
+) -> tuple[IntArray, npt.NDArray[np.int16], npt.NDArray[np.int32], IntArray]:
+    """People of each country in the tiles that the ranges cover; country, cell and people of the cells where people
+    live. The runs are gone through once.
+    """
+    countries = len(surface.start) - 1
+    near_city = np.zeros(countries, np.int64)
+    per_row = -(-grid.ncols // edge)
+    people = np.zeros(per_row * -(-grid.nrows // edge), np.int64)
+    country, cell, cell_people = [], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+    for c in range(countries):
+        rows = [0, -1]  # of cells, the first and the last that the country reaches
+        for runs in surface.batches(c):
+            first, last = (runs.tile0[[0, -1]] // grid.ncols // edge).tolist()
+            rows = [first if rows[1] < 0 else rows[0], last]
+            cover_from = int(np.searchsorted(cover_end, runs.tile0[0], side="right"))
+            near_city[c] += _covered_people(*runs, cover_first, cover_end, cover_from)
+            _cell_people(*runs, grid.ncols, edge, per_row, people)
+        band = slice(rows[0] * per_row, (rows[1] + 1) * per_row)
+        found = np.flatnonzero(people[band]) + band.start
+        country.append(np.full(len(found), c, np.int16))
+        cell.append(found.astype(np.int32))
+        cell_people.append(people[found])
+        people[found] = 0
+    return near_city, np.concatenate(country), np.concatenate(cell), np.concatenate(cell_people)
 
 
 # Discs
@@ -248,27 +230,25 @@ def _merged(first: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
 
 @njit
 def _covered_people(
-    start: Any, tile0: Any, length: Any, population: Any, cover_first: Any, cover_end: Any, cover_from: Any,
-    people: Any,
-) -> None:  # fmt: skip
-    """Micro-persons per country in tiles that the ranges cover: runs and ranges are walked together.
+    tile0: Any, length: Any, population: Any, cover_first: Any, cover_end: Any, cover_from: Any
+) -> Any:
+    """Micro-persons in tiles that the ranges cover: ascending runs and ranges are walked together.
 
-    `cover_from`: of each country, the first range that ends beyond its first tile.
+    `cover_from`: the first range that ends beyond the first tile.
     """
-    for c in range(people.shape[0]):
-        if start[c] == start[c + 1]:
-            continue
-        cover = cover_from[c]
-        for run in range(start[c], start[c + 1]):
-            first = tile0[run]
-            end = first + length[run]
-            while cover < cover_end.shape[0] and cover_end[cover] <= first:
-                cover += 1
-            k = cover
-            while k < cover_first.shape[0] and cover_first[k] < end:
-                covered = min(end, cover_end[k]) - max(first, cover_first[k])
-                people[c] += covered * population[run]
-                k += 1
+    people = np.int64(0)
+    cover = cover_from
+    for run in range(len(tile0)):
+        first = tile0[run]
+        end = first + length[run]
+        while cover < cover_end.shape[0] and cover_end[cover] <= first:
+            cover += 1
+        k = cover
+        while k < cover_first.shape[0] and cover_first[k] < end:
+            covered = min(end, cover_end[k]) - max(first, cover_first[k])
+            people += covered * population[run]
+            k += 1
+    return people
 
 
 # Cells
@@ -276,15 +256,7 @@ def _covered_people(
 
 @njit
 def _cell_people(
-    first: Any,
-    last: Any,
-    tile0: Any,
-    length: Any,
-    population: Any,
-    ncols: Any,
-    edge: Any,
-    per_row: Any,
-    people: Any,
+    tile0: Any, length: Any, population: Any, ncols: Any, edge: Any, per_row: Any, people: Any
 ) -> None:
     """Add one country's micro-persons to int64[cells]; a run is cut where a cell or a row ends."""
     row_start, row_cell = np.int64(-ncols), np.int64(0)
@@ -293,7 +265,7 @@ def _cell_people(
         np.int64(0),
     )  # the cell that the last tile lay in, and where its row of it ends
     tile_before = np.int64(-1)
-    for run in range(first, last):
+    for run in range(len(tile0)):
         if population[run] == 0:
             continue
         tile = tile0[run]
@@ -315,82 +287,8 @@ def _cell_people(
             left -= step
 
 
-def _cells(
-    grid: GridLike, surface: SurfaceLike, edge: int
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32], IntArray]:
-    per_row = -(-grid.ncols // edge)
-    people = np.zeros(per_row * -(-grid.nrows // edge), np.int64)
-    country, cell, cell_people = [], [], []
-    for c in range(len(surface.start) - 1):
-        first, last = int(surface.start[c]), int(surface.start[c + 1])
-        if first == last:
-            continue
-        rows = np.array([surface.tile0[first], surface.tile0[last - 1]]) // grid.ncols // edge
-        band = slice(int(rows[0]) * per_row, (int(rows[1]) + 1) * per_row)
-        people[band] = 0
-        _cell_people(
-            first, last, surface.tile0, surface.length, surface.population, grid.ncols, edge, per_row, people
-        )
-        found = np.flatnonzero(people[band]) + band.start
-        country.append(np.full(len(found), c, np.int16))
-        cell.append(found.astype(np.int32))
-        cell_people.append(people[found])
-    return (
-        np.concatenate(country or [np.empty(0, np.int16)]),
-        np.concatenate(cell or [np.empty(0, np.int32)]),
-        np.concatenate(cell_people or [np.empty(0, np.int64)]),
-    )
-
-
-# Densities
-
-
-@njit
-def _classes_of_runs(
-    population: Any, length: Any, density: Any, key: Any, mass: Any, key_scratch: Any, mass_scratch: Any
-) -> int:
-    """Bits of the densities where people live, ascending, in `key`, and their people in `mass`; their number.
-
-    The bits of positive doubles ascend as the doubles do. All arrays have as many entries as there are runs.
-    """
-    used = 0
-    for run in range(population.shape[0]):
-        if population[run] > 0:
-            key[used] = density[run]
-            mass[used] = population[run] * length[run]
-            used += 1
-    sort_with_values(key[:used], mass[:used], key_scratch, mass_scratch)
-    classes = 0
-    for i in range(used):
-        if classes > 0 and key[classes - 1] == key[i]:
-            mass[classes - 1] += mass[i]
-        else:
-            key[classes], mass[classes] = key[i], mass[i]
-            classes += 1
-    return classes
-
-
 def tile_density(people: IntArray, tile_id: IntArray, grid: GridLike) -> FloatArray:
     """Density in micro-persons per cm2, float64[n]: one division of integers, so equal tiles are exactly
     equal.
     """
     return people / grid.row_area_cm2()[tile_id // grid.ncols]
-
-
-def _density_classes(grid: GridLike, surface: SurfaceLike) -> tuple[IntArray, FloatArray, IntArray]:
-    countries = len(surface.start) - 1
-    bits = tile_density(surface.population, surface.tile0, grid).view(np.int64)
-    found = [(np.empty(0, np.int64), np.empty(0, np.int64))] * countries
-
-    def classify(first: int, last: int) -> None:
-        longest = int(np.diff(surface.start[first : last + 1]).max(initial=0))
-        scratch = [np.empty(longest, np.int64) for _ in range(4)]
-        for c in range(first, last):
-            part = slice(int(surface.start[c]), int(surface.start[c + 1]))
-            classes = _classes_of_runs(surface.population[part], surface.length[part], bits[part], *scratch)
-            found[c] = scratch[0][:classes].copy(), scratch[1][:classes].copy()
-
-    in_chunks(classify, countries, surface.start)
-    start = np.cumsum([0, *(len(classes) for classes, _ in found)], dtype=np.int64)
-    density = np.concatenate([np.empty(0, np.int64), *(classes for classes, _ in found)]).view(np.float64)
-    return start, density, np.concatenate([np.empty(0, np.int64), *(people for _, people in found)])

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from seg1b.kernels.bca import Interval
 from seg1b.scoring.counter_metrics import CounterValue, counter_values
 from seg1b.scoring.gates import GateReport, counter_key, evaluate
 from seg1b.scoring.grading import RunStatus, run_status
 from seg1b.scoring.measure import Measurement, ScoringContext, SiteTally, measure, pool, tally
-from seg1b.scoring.metrics import CoreScore, core_intervals, core_score
+from seg1b.scoring.metrics import CoreScore, core_intervals, core_score, resampled
 from seg1b.scoring.sentinel import SentinelRow, collapse_sentinel
 from seg1b.scoring.sites import Sites
 from seg1b.scoring.values import Metric, known, plain
@@ -154,14 +152,14 @@ def _scored(
     instead: Mapping[str, Metric] | None = None,
 ) -> Score:
     """`instead`: counter-metrics whose value does not follow from the measurement."""
-    ascending_m = None if measurement.distance_m is None else np.sort(measurement.distance_m)
+    sample = resampled(measurement, context.eligible, context.macro_region)
+    ascending_m = None if measurement.distance_m is None else sample.distance_m
     core = core_score(measurement, ascending_m, context)
     counters = [
         replace(value, metric=(instead or {}).get(value.name, value.metric))
         for value in counter_values(measurement, ascending_m, context)
     ]
-    del ascending_m
-    intervals = core_intervals(measurement, context.eligible, context.gates.bootstrap, context.macro_region)
+    intervals = core_intervals(sample, context.gates.bootstrap, context.macro_region)
     report = evaluate(
         core, counters, intervals, sentinel, violations, context.gates, lock=lock, seeds=measurement.seeds
     )

@@ -6,18 +6,23 @@ world and policy; the catalogue synthesis draws its quotas from them, and S3 com
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
 from seg1b.catalogue.shares import CountryShares, country_shares
-from seg1b.policy.models import CountrySharesPolicy, TileWeightsPolicy
+from seg1b.policy.models import CountrySharesPolicy, TileMix, TileWeightsPolicy
 from seg1b.states.stages import Stage, untimed
 from seg1b.states.tables import column
+from seg1b.store.publication import Publication
 from seg1b.store.store import Store
 from seg1b.world.content import World
+from seg1b.world.dense_surface import DenseSurface, Surface, dense_surface
 from seg1b.world.surface import PopulationSurface, build_surface
 from seg1b.world.tile_index import TileIndex
-from seg1b.world.weights import TileWeights, build_weights
+from seg1b.world.weights import DenseWeights, TileWeights, Weights, build_weights, mass_rules
 
 WEIGHTS_STATE = "s2w"
 SHARES_STATE = "s2s"
@@ -35,6 +40,15 @@ _RUN_ENCODINGS = {
     "population_micro": "BYTE_STREAM_SPLIT",
     "weight": "BYTE_STREAM_SPLIT",
 }
+_CUT_SCHEMA = pa.schema(
+    [
+        pa.field("country", pa.int16(), nullable=False),
+        pa.field("total", pa.int64(), nullable=False),
+        pa.field("mass_sum", pa.int64(), nullable=False),
+        pa.field("residue", pa.int64(), nullable=False),
+        pa.field("tied_until", pa.int64(), nullable=False),
+    ]
+)
 _ROWS_AT_ONCE = 1 << 23
 _SHARE_SCHEMA = pa.schema(
     [
@@ -57,33 +71,60 @@ def run_weights(
     index: TileIndex,
     policy: TileWeightsPolicy,
     stage: Stage = untimed,
-) -> tuple[PopulationSurface, TileWeights]:
-    """Build the population surface and the weights, and publish both as one table of runs.
+) -> tuple[Surface, Weights]:
+    """Build the population surface and the weights, and publish both: as runs, or a user's raster tile by tile.
 
     Raises InputError E103_DP_TOO_SMALL and, for a user's raster, W106, W107 and the raster's own codes.
     """
     with stage("S2w.surface"):
         surface = placement_surface(world, index, policy)
     with stage("S2w.weights"):
-        weights = build_weights(surface, policy.mix, policy.dp)
-        surface = PopulationSurface(
-            surface.grid, weights.start, weights.tile0, weights.length, _population_of(surface, weights)
-        )
+        if isinstance(surface, DenseSurface):
+            dense = build_weights(surface, policy.mix, policy.dp)
+            weights: Weights = dense
+            publish = partial(_publish_tiles, weights=dense, mix=policy.mix)
+        else:
+            runs = build_weights(surface, policy.mix, policy.dp)
+            people = _population_of(surface, runs)
+            surface = PopulationSurface(surface.grid, runs.start, runs.tile0, runs.length, people)
+            weights, publish = runs, partial(_publish_runs, surface=surface, weights=runs)
     with stage("S2w.publish"), store.transaction(WEIGHTS_STATE, key) as out:
-        with out.table_writer(
-            "runs", _RUN_SCHEMA, sorted_by=("country", "tile0"), encodings=_RUN_ENCODINGS
-        ) as writer:
-            for first in range(0, len(weights.tile0), _ROWS_AT_ONCE):
-                writer.append("", _run_table(surface, weights, slice(first, first + _ROWS_AT_ONCE)))
+        form = publish(out)
         out.facts = {
             "dp": weights.dp,
             "hilbert_block_tiles": policy.hilbert_block_tiles,
             "resolution_arcsec": index.grid.resolution_arcsec,
             "zero_mass_countries": [world.countries.iso[c] for c in np.flatnonzero(weights.zero_mass)],
             "people": int(surface.totals.sum()) // 1_000_000,
-            "runs": len(weights.tile0),
+            **form,
         }
     return surface, weights
+
+
+def _publish_runs(out: Publication, surface: PopulationSurface, weights: TileWeights) -> dict[str, Any]:
+    """Write population and weight of every run; the facts of this form."""
+    with out.table_writer(
+        "runs", _RUN_SCHEMA, sorted_by=("country", "tile0"), encodings=_RUN_ENCODINGS
+    ) as writer:
+        for first in range(0, len(weights.tile0), _ROWS_AT_ONCE):
+            writer.append("", _run_table(surface, weights, slice(first, first + _ROWS_AT_ONCE)))
+    return {"runs": len(weights.tile0)}
+
+
+def _publish_tiles(out: Publication, weights: DenseWeights, mix: TileMix) -> dict[str, Any]:
+    """Write the persons of every tile of S1's spans, in their order, and what weights follow from beside them.
+
+    No weight is written: the mix and the cut of each country say them all. The facts of this form.
+    """
+    persons = weights.surface.persons
+    schema = pa.schema([pa.field("persons", pa.from_numpy_dtype(persons.dtype), nullable=False)])
+    with out.table_writer("tiles", schema) as writer:
+        for first in range(0, len(persons), _ROWS_AT_ONCE):
+            writer.append("", pa.table([persons[first : first + _ROWS_AT_ONCE]], schema=schema))
+    country = np.flatnonzero(np.diff(weights.surface.start)).astype(np.int16)
+    cuts = [country, *weights.cut[country].T]
+    out.add_table("cuts", pa.table(cuts, schema=_CUT_SCHEMA), sorted_by=("country",))
+    return {"tiles": len(persons), "mix": mix.model_dump()}
 
 
 def _run_table(surface: PopulationSurface, weights: TileWeights, part: slice) -> pa.Table:
@@ -95,7 +136,7 @@ def _run_table(surface: PopulationSurface, weights: TileWeights, part: slice) ->
     return pa.table(columns, schema=_RUN_SCHEMA)
 
 
-def placement_surface(world: World, index: TileIndex, policy: TileWeightsPolicy) -> PopulationSurface:
+def placement_surface(world: World, index: TileIndex, policy: TileWeightsPolicy) -> Surface:
     """The surface that sites are placed by: a user's raster where the world has one, else the bundled settlements."""
     if world.raster is None:
         return build_surface(world, index, policy.surface)
@@ -104,8 +145,27 @@ def placement_surface(world: World, index: TileIndex, policy: TileWeightsPolicy)
     return build_raster_surface(world, index)
 
 
-def load_weights(store: Store, key: str, index: TileIndex) -> tuple[PopulationSurface, TileWeights]:
+def load_weights(store: Store, key: str, index: TileIndex) -> tuple[Surface, Weights]:
     """The published surface and weights."""
+    manifest = store.manifest(WEIGHTS_STATE, key)
+    return (_load_tiles if "tiles" in manifest.tables else _load_runs)(store, key, index)
+
+
+def _load_tiles(store: Store, key: str, index: TileIndex) -> tuple[Surface, Weights]:
+    facts = store.manifest(WEIGHTS_STATE, key).facts
+    persons = store.open_table(WEIGHTS_STATE, key, "tiles").column("persons")
+    surface = dense_surface(index, persons)
+    cuts = store.read_table(WEIGHTS_STATE, key, "cuts")
+    cut = np.zeros((len(surface.start) - 1, 4), np.int64)
+    cut[column(cuts, "country", np.int16)] = np.stack(
+        [column(cuts, name, np.int64) for name in _CUT_SCHEMA.names[1:]], axis=1
+    )
+    rule = mass_rules(surface, TileMix.model_validate(facts["mix"]))
+    zero_mass = (np.diff(surface.start) > 0) & (surface.totals == 0)
+    return surface, DenseWeights(surface, int(facts["dp"]), rule, cut, zero_mass)
+
+
+def _load_runs(store: Store, key: str, index: TileIndex) -> tuple[Surface, Weights]:
     facts = store.manifest(WEIGHTS_STATE, key).facts
     table = store.read_table(WEIGHTS_STATE, key, "runs")
     countries = len(index.spans.start) - 1
@@ -146,7 +206,7 @@ def run_shares(
     key: str,
     world: World,
     index: TileIndex,
-    surface: PopulationSurface,
+    surface: Surface,
     policy: CountrySharesPolicy,
 ) -> CountryShares:
     """Project the market prior onto the certified set and publish the table and the prices of its limits.

@@ -87,9 +87,7 @@ def required_pairs(
         )
     codes = policy.denylist_country_iso if policy.enabled else ()
     denied = np.isin(catalogue.country, np.array([countries.index_of[code] for code in codes], np.int16))
-    order = np.argsort(
-        catalogue.country, kind="stable"
-    )  # merchants ascend in the catalogue, and so in each country
+    order = np.argsort(catalogue.country, kind="stable")  # merchants ascend in it, so in each country too
     order = order[~denied[order]]
     pairs = Pairs(
         catalogue.country[order],

@@ -78,11 +78,11 @@ def _allocate(
     if policy.mode == "largest_remainder_v1":
         rank = rank_by_weight(*world.weights_of(country))
         return allocate_country_v1(rank, total, merchants, n_sites, iso, first_engine_controls(policy))
-    tile0, weight, cum = world.pieces_of(country)
+    curve = world.curve_of(country)
     if policy.mode == "systematic_pps":
-        return sample_each_pair(tile0, weight, cum, total, merchants, n_sites, seed=seed, country_iso=iso)
+        return sample_each_pair(curve, total, merchants, n_sites, seed=seed, country_iso=iso)
     return allocate_country(
-        tile0, weight, cum, total, merchants, n_sites,
+        curve, total, merchants, n_sites,
         seed=seed,
         country_iso=iso,
         sites_per_area=policy.two_stage.sites_per_area,

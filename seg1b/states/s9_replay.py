@@ -400,9 +400,7 @@ def replay_plan(
     """
     policy = policies.allocation
     iso = world.iso[country]
-    piece = slice(world.pieces.start[country], world.pieces.start[country + 1])
-    pieces = world.pieces
-    columns = (pieces.tile0[piece], pieces.length[piece], pieces.weight[piece], pieces.cum[piece])
+    pieces = world.replay_pieces(country)
     n_sites = pairs.n_sites[part]
     if policy.mode == "two_stage_pps":
         two_stage = policy.two_stage
@@ -410,13 +408,13 @@ def replay_plan(
             seed,
             iso,
             n_sites,
-            *columns,
+            pieces,
             two_stage.sites_per_area,
             two_stage.dispersed_ppm,
             None if numbering is None else (numbering.first, numbering.sites),
         )
     if policy.mode == "systematic_pps":
-        return replay_allocation.replay_pair_plan(seed, iso, pairs.merchant_id[part], n_sites, *columns)
+        return replay_allocation.replay_pair_plan(seed, iso, pairs.merchant_id[part], n_sites, pieces)
     again = s4_allocation.run(world, pairs.only([country]), policy, seed).plan
     return _expanded(again)
 

@@ -14,14 +14,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from seg1b.kernels import replay_allocation
 from seg1b.kernels.containment import EdgeIndex, tiles_on_border
-from seg1b.kernels.hilbert import Pieces
+from seg1b.kernels.systematic import Curve, RunCurve
 from seg1b.world.anchors import SettlementAnchors, build_anchors
 from seg1b.world.content import CountryTable, Settlements, World
+from seg1b.world.dense_surface import Surface
 from seg1b.world.grid import Grid
-from seg1b.world.surface import PopulationSurface
 from seg1b.world.tile_index import IntegerPolygons, TileIndex, integer_polygons
-from seg1b.world.weights import TileWeights
+from seg1b.world.weights import DensePieces, Pieces, WeightRuns, Weights
 
 IntArray = NDArray[np.int64]
 T = TypeVar("T")
@@ -39,9 +40,9 @@ class WorldModel:
     countries: CountryTable
     grid: Grid
     index: TileIndex
-    surface: PopulationSurface
-    weights: TileWeights
-    pieces: Pieces
+    surface: Surface
+    weights: Weights
+    pieces: Pieces | DensePieces
     polygons: IntegerPolygons
     edges: EdgeIndex
     anchors: SettlementAnchors
@@ -66,15 +67,24 @@ class WorldModel:
         """Whether a border of the country runs through each tile; n queries, n booleans."""
         return tiles_on_border(self.edges, country, tile_id)
 
-    def pieces_of(self, country: int) -> tuple[IntArray, IntArray, IntArray]:
-        """First tile, weight per tile and exclusive cumulative weight of one country's pieces, in curve order."""
-        part = slice(self.pieces.start[country], self.pieces.start[country + 1])
-        return self.pieces.tile0[part], self.pieces.weight[part], self.pieces.cum[part]
+    def curve_of(self, country: int) -> Curve:
+        """One country's weights in the order in which S4 samples them."""
+        return self.pieces.curve(country)
 
-    def weights_of(self, country: int) -> tuple[IntArray, NDArray[np.int32], IntArray]:
+    def replay_pieces(self, country: int) -> replay_allocation.Pieces:
+        """The same weights as the second implementation takes them."""
+        curve = self.pieces.curve(country)
+        length = curve.length.astype(np.int64)
+        if isinstance(curve, RunCurve):
+            return replay_allocation.RunPieces(curve.tile0, length, curve.weight, curve.cum)
+        return replay_allocation.TilePieces(
+            curve.tile0, length, curve.number, curve.cum, curve.persons, curve.area_cm2, curve.columns,
+            curve.rule, curve.cut,
+        )  # fmt: skip
+
+    def weights_of(self, country: int) -> WeightRuns:
         """First tile, tiles and weight per tile of one country's runs, row by row."""
-        part = slice(self.weights.start[country], self.weights.start[country + 1])
-        return self.weights.tile0[part], self.weights.length[part], self.weights.weight[part]
+        return self.weights.runs_of(country)
 
 
 @dataclass(frozen=True)
@@ -96,8 +106,8 @@ def landmarks(world: World, grid: Grid) -> Landmarks:
 def assemble(
     world: World,
     index: TileIndex,
-    surface: PopulationSurface,
-    weights: TileWeights,
+    surface: Surface,
+    weights: Weights,
     hilbert_block_tiles: int,
     known: Landmarks | None = None,
 ) -> WorldModel:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from seg1b.store.digest import PartitionKey, arrow_partition_digest
+from seg1b.store.digest import PartitionKey, arrow_partition_digest, numbers_of
 from seg1b.store.filesystem import storage_errors
 from seg1b.store.tables import TableEntry, damaged
 
 _OPEN_FILES = 16
+_ROWS_AT_ONCE = 1 << 22
 
 
 @dataclass
@@ -133,6 +135,22 @@ class TableReader:
             wanted = None if columns is None else tuple(columns)
             tables = [self._rows(file, first, rows, wanted) for file, first, rows in self._runs()]
         return pa.concat_tables(tables) if tables else self.schema(columns).empty_table()
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One column of numbers in partition order, read-only; beside it, some row groups at a time are in memory.
+
+        Raises StoreError E_STORE_DAMAGED for a file that is not the published one.
+        """
+        kind = self.schema([name]).field(0).type.to_pandas_dtype()
+        values = np.empty(self.rows, kind)
+        done = 0
+        for file, first, rows in self._runs():
+            for part in range(first, first + rows, _ROWS_AT_ONCE):
+                table = self._rows(file, part, min(_ROWS_AT_ONCE, first + rows - part), (name,))
+                values[done : done + table.num_rows] = numbers_of(table.column(name))
+                done += table.num_rows
+        values.setflags(write=False)
+        return values
 
     def schema(self, columns: Sequence[str] | None = None) -> pa.Schema:
         """Arrow schema, of all or some columns."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ MAX_PERSONS_PER_TILE: Final = 1e10
 """More than live on Earth: a raster in other units."""
 
 _PIXELS_PER_STRIP: Final = 1 << 23
+_CACHE_MB: Final = 64
 
 
 def describe_raster(path: Path) -> RasterReference:
@@ -137,11 +139,16 @@ def read_raster_window(
     return persons
 
 
-def _open(path: Path) -> Any:
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """The raster, with room in memory for one row of its blocks; what GDAL takes by itself grows with the machine."""
     try:
-        return rasterio.open(path, num_threads="ALL_CPUS")
+        dataset = rasterio.open(path, num_threads="ALL_CPUS")
     except rasterio.errors.RasterioIOError as error:
         raise _unreadable(path, str(error)) from error
+    row_bytes = dataset.block_shapes[0][0] * dataset.width * np.dtype(dataset.dtypes[0]).itemsize
+    with dataset, rasterio.Env(GDAL_CACHEMAX=max(_CACHE_MB, (row_bytes >> 20) * 5 // 4)):
+        yield dataset
 
 
 def _read(dataset: Any, window: Window, path: Path) -> NDArray[Any]:

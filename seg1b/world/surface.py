@@ -10,9 +10,10 @@ neither settlements nor people has a surface of zeros.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,14 @@ class SurfaceParameters(Protocol):
         ...
 
 
+class Runs(NamedTuple):
+    """Runs of a country: `tile0` int64[n] first tile ids, `length` int32[n] tiles, `population` int64[n] of each."""
+
+    tile0: IntArray
+    length: NDArray[np.int32]
+    population: IntArray
+
+
 @dataclass(frozen=True)
 class PopulationSurface:
     """Runs of micro-persons per tile, row-major within a country, covering all its tiles, the empty ones too.
@@ -95,6 +104,21 @@ class PopulationSurface:
         cumulative = np.zeros(len(self.tile0) + 1, np.int64)
         np.cumsum(self.population * self.length, out=cumulative[1:])
         return cumulative
+
+    def batches(self, country: int) -> Iterator[Runs]:
+        """One country's runs, row by row; nothing for a country without tiles."""
+        part = slice(int(self.start[country]), int(self.start[country + 1]))
+        if part.start < part.stop:
+            yield Runs(self.tile0[part], self.length[part], self.population[part])
+
+    def runs_of(self, country: int) -> Runs:
+        """All of one country's runs."""
+        part = slice(int(self.start[country]), int(self.start[country + 1]))
+        return Runs(self.tile0[part], self.length[part], self.population[part])
+
+    def tiles_of(self, country: int) -> tuple[IntArray, NDArray[np.int32]]:
+        """One country's tiles, whoever lives there: first tile ids and numbers of tiles, row by row."""
+        return self.runs_of(country)[:2]
 
     def southern_share(self) -> NDArray[np.float64]:
         """Share of each country's people south of the equator, (C,); by area where nobody lives."""

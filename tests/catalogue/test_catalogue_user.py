@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -218,6 +219,71 @@ def test_a_null_country_explains_namibia(tmp_path: Path) -> None:
     error = refusal(tmp_path / "a.parquet")
     assert error.code == "E_CATALOGUE_NULL_COUNTRY"
     assert "Namibia" in error.next_step
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.tuples(st.integers(1, 4), st.sampled_from(ISO)), st.integers(1, 4), min_size=1, max_size=8
+    ),
+    st.randoms(use_true_random=False),
+    st.booleans(),
+)
+def test_the_order_of_rows_does_not_matter(
+    tmp_path_factory: pytest.TempPathFactory,
+    counts: dict[tuple[int, str], int],
+    random: Random,
+    stated: bool,
+) -> None:
+    """Ascending rows are not sorted, others are: the pairs and homes are the same, and those counted by hand."""
+    best = {m: min((-n, c) for (o, c), n in counts.items() if o == m)[1] for m, _ in counts}
+    home = {m: random.choice(ISO) for m in best} if stated else best
+    expected = [(m, c, counts[m, c], home[m]) for m, c in sorted(counts)]
+    rows = [(m, c, k) for m, c in sorted(counts) for k in range(1, counts[m, c] + 1)]
+    shuffled = random.sample(rows, len(rows))
+    folder = tmp_path_factory.mktemp("order")
+    for some in (rows, shuffled):
+        header, tail = (OUTLETS, "") if not stated else (OUTLETS.strip() + ",home_country_iso\n", "home")
+        text = "".join(f"{m},{c},{k}{',' + home[m] if tail else ''}\n" for m, c, k in some)
+        assert pairs(load(folder, header + text)) == expected
+    pair_rows = random.sample(sorted(counts), len(counts))
+    header = COUNTS if not stated else COUNTS.strip() + ",home_country_iso\n"
+    text = "".join(f"{m},{c},{counts[m, c]}{',' + home[m] if stated else ''}\n" for m, c in pair_rows)
+    assert pairs(load(folder, header + text)) == expected
+
+
+def test_homes_that_differ_are_found_in_any_order(tmp_path: Path) -> None:
+    """The first row of the file counts as the merchant's word, wherever sorting puts it."""
+    header = COUNTS.strip() + ",home_country_iso\n"
+    for text in ("7,DE,1,DE\n7,FR,1,FR\n", "7,FR,1,DE\n3,AU,1,AU\n7,DE,1,FR\n"):
+        error = refusal(csv(tmp_path, header + text))
+        assert error.code == "E_CATALOGUE_HOME_INCONSISTENT"
+        assert "has its home in FR here but in DE in row 1" in error.message
+        assert f"row {text.count(chr(10))} " in error.where
+
+
+@pytest.mark.parametrize("text", ["0x1F", "0X1f", "1e3", "1_0", "١"])
+def test_only_decimal_digits_are_numbers(tmp_path: Path, text: str) -> None:
+    """What other readers take for a number is no identifier here."""
+    error = refusal(csv(tmp_path, COUNTS + f"5,DE,1\n{text},DE,1\n"))
+    assert (error.code, "row 2" in error.where) == ("E_CATALOGUE_TYPE", True)
+
+
+def test_signs_blanks_and_zeros_before_a_number(tmp_path: Path) -> None:
+    """One row with a sign must not change what the others mean."""
+    assert pairs(load(tmp_path, COUNTS + f"+5,DE,1\n 007 ,DE,2\n{2**64 - 1},DE,3\n")) == [
+        (5, "DE", 1, "DE"),
+        (7, "DE", 2, "DE"),
+        (2**64 - 1, "DE", 3, "DE"),
+    ]
+
+
+@pytest.mark.parametrize("text", [str(2**64), "+18446744073709551616", "99999999999999999999", "1" * 21])
+def test_numbers_beyond_64_bits_are_named(tmp_path: Path, text: str) -> None:
+    """Of twenty digits and more, with a smaller one of twenty digits before it."""
+    error = refusal(csv(tmp_path, COUNTS + f"{2**64 - 1},DE,1\n{text},DE,1\n{text},FR,1\n"))
+    assert (error.code, "row 2" in error.where) == ("E_CATALOGUE_RANGE", True)
+    assert "(2 rows in all)" in error.message
 
 
 def test_the_number_of_faulty_rows_is_told(tmp_path: Path) -> None:

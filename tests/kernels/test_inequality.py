@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seg1b.kernels.inequality import gini, top_count, top_share
+from seg1b.kernels.inequality import exact_dot, gini, top_count, top_share
 
 COUNTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=40)
 
@@ -92,3 +92,28 @@ def test_gini_is_twice_the_area_above_the_lorenz_curve(counts: list[int]) -> Non
     assert value is not None
     area = float(np.trapezoid(cumulative / cumulative[-1], dx=1 / len(counts)))
     assert math.isclose(value, 1.0 - 2.0 * area, abs_tol=1e-9)
+
+
+@given(
+    st.lists(st.tuples(st.integers(-(2**62), 2**62), st.integers(-(2**62), 2**62)), max_size=30),
+    st.integers(0, 62),
+)
+def test_sums_of_products_are_exact(pairs: list[tuple[int, int]], shift: int) -> None:
+    """From numbers of which many fit into one sum of 64 bits, to such that not even one product does."""
+    a, b = ([pair[side] >> shift for pair in pairs] for side in (0, 1))
+    assert exact_dot(np.array(a, np.int64), np.array(b, np.int64)) == sum(
+        x * y for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_long_sums_are_taken_in_pieces() -> None:
+    """Each product fits into 64 bits, three of them do not: no piece may overflow."""
+    large = np.full(1001, 2**31, np.int64)
+    assert exact_dot(large, large) == 1001 * 2**62
+    assert gini(np.array([0] * 999 + [2**62])) == float(Fraction(999, 1000))
+
+
+def test_counts_beyond_a_signed_word_are_refused() -> None:
+    """Not wrapped around."""
+    with pytest.raises(ValueError, match="must fit into 64 bits with a sign"):
+        gini(np.array([1, 2**63], np.uint64))

@@ -44,6 +44,7 @@ from seg1b.kernels import (
     trade_areas,
 )
 from seg1b.kernels.replay_containment import TILE_UNITS, EdgeIndex
+from seg1b.kernels.systematic import RunCurve
 
 
 def test_production_blocks_agree() -> None:
@@ -88,7 +89,8 @@ def test_production_plans_and_assignments_agree(trial: int) -> None:
     merchants = np.unique(rng.integers(0, MASK, 30, dtype=np.uint64))
     n_sites = rng.geometric(0.1, len(merchants))
     per_area, ppm = int(rng.integers(1, 12)), int(rng.choice([0, 4000, 250_000, 10**6]))
-    weights = (tile0, weight, cum, total, merchants, n_sites)
+    weights = (RunCurve(tile0, length.astype(np.int32), weight, cum), total, merchants, n_sites)
+    pieces = replay_allocation.RunPieces(tile0, length, weight, cum)
     plan = trade_areas.allocate_country(
         *weights,
         seed=trial,
@@ -97,13 +99,11 @@ def test_production_plans_and_assignments_agree(trial: int) -> None:
         dispersed_ppm=ppm,
         guard_soft=Fraction(1, 5),
     )
-    tiles = replay_allocation.replay_country_plan(
-        trial, "FR", n_sites, tile0, length, weight, cum, per_area, ppm
-    )
+    tiles = replay_allocation.replay_country_plan(trial, "FR", n_sites, pieces, per_area, ppm)
     assert plan.guard_moves == 0
     assert plan.site_tile.tolist() == tiles.tolist()
     alone = trade_areas.sample_each_pair(*weights, seed=trial, country_iso="FR")
-    replayed = replay_allocation.replay_pair_plan(trial, "FR", merchants, n_sites, tile0, length, weight, cum)
+    replayed = replay_allocation.replay_pair_plan(trial, "FR", merchants, n_sites, pieces)
     assert alone.site_tile.tolist() == replayed.tolist()
     tiles = tiles[np.lexsort((tiles, np.repeat(np.arange(len(n_sites)), n_sites)))]
     row_start = np.searchsorted(plan.pair, np.arange(len(merchants) + 1))

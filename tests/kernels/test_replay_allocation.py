@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import gcd
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,16 @@ from replay_cases import PLAIN, reference_draw
 
 from seg1b.errors import ContractError
 from seg1b.kernels import replay_allocation
+
+
+def ints(*values: int) -> npt.NDArray[np.int64]:
+    """An array of integers."""
+    return np.array(values, np.int64)
+
+
+def runs(*columns: list[int]) -> replay_allocation.RunPieces:
+    """Pieces from lists: first tiles, lengths, weights, weights before."""
+    return replay_allocation.RunPieces(*(ints(*column) for column in columns))
 
 
 def reference_plan(
@@ -64,14 +76,14 @@ def test_golden_strides() -> None:
 
 def test_plan_of_a_row_of_equal_tiles() -> None:
     """Four equal tiles, one site per area, none dispersed: every tile gets exactly two of eight sites."""
-    tiles = replay_allocation.replay_country_plan(1, "AA", [3, 5], [10], [4], [25], [0], 1, 0)
+    tiles = replay_allocation.replay_country_plan(1, "AA", ints(3, 5), runs([10], [4], [25], [0]), 1, 0)
     assert sorted(tiles) == [10, 10, 11, 11, 12, 12, 13, 13]
 
 
 def test_plan_refuses_broken_weights() -> None:
     """A gap between two pieces is a damaged artefact, not a country."""
     with pytest.raises(ContractError, match="E_REPLAY_WEIGHTS"):
-        replay_allocation.replay_country_plan(1, "AA", [3], [10, 20], [1, 1], [5, 5], [0, 6], 1, 0)
+        replay_allocation.replay_country_plan(1, "AA", ints(3), runs([10, 20], [1, 1], [5, 5], [0, 6]), 1, 0)
 
 
 @settings(deadline=None, max_examples=60)
@@ -100,7 +112,7 @@ def test_plan_is_the_definition(
     cum = [sum(w * n for w, n in zip(weight[:k], length[:k], strict=True)) for k in range(len(pieces))]
     tiles = [(t + i, w) for t, n, w in zip(tile0, length, weight, strict=True) for i in range(n)]
     expected = reference_plan(seed, "FR", sum(n_sites), tiles, per_area, ppm)
-    arguments = (seed, "FR", n_sites, tile0, length, weight, cum, per_area, ppm)
+    arguments = (seed, "FR", ints(*n_sites), runs(tile0, length, weight, cum), per_area, ppm)
     assert replay_allocation.replay_country_plan(*arguments).tolist() == expected
     assert PLAIN.replay_country_plan(*arguments).tolist() == expected
 
@@ -109,7 +121,7 @@ def test_plan_beyond_64_bits() -> None:
     """K = 10^15 and 30,000 sites: k*K exceeds 64 bits, the tiles are still those of unbounded integers."""
     total, sites, length = 10**15, 30_000, 1000
     tiles = replay_allocation.replay_country_plan(
-        3, "FR", [sites], [0], [length], [total // length], [0], 1, 500_000
+        3, "FR", ints(sites), runs([0], [length], [total // length], [0]), 1, 500_000
     )
     draws = replay_allocation.plan_draws(3, "FR", sites, total, 1, 500_000)
     for site in range(sites - 200, sites):

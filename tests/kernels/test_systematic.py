@@ -5,23 +5,20 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seg1b.kernels.systematic import systematic_points, take, take_each
-
-Cells = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], int]
+from seg1b.kernels.systematic import RunCurve, systematic_points, take, take_each
 
 
-def pieces(runs: list[tuple[int, int]]) -> Cells:
-    """tile0, weight, cum and total of runs (length, weight); tile ids from 100, one id left out between."""
+def pieces(runs: list[tuple[int, int]]) -> RunCurve:
+    """The curve of runs (length, weight); tile ids from 100, one id left out between."""
     length = np.array([k for k, _ in runs], dtype=np.int64)
     weight = np.array([w for _, w in runs], dtype=np.int64)
     tile0 = 100 + np.concatenate([[0], np.cumsum(length + 1)[:-1]])
     cum = np.concatenate([[0], np.cumsum(length * weight)])
-    return tile0.astype(np.int64), weight, cum[:-1].astype(np.int64), int(cum[-1])
+    return RunCurve(tile0.astype(np.int64), length.astype(np.int32), weight, cum[:-1].astype(np.int64))
 
 
 RUNS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5)), min_size=1, max_size=7).filter(
@@ -32,7 +29,8 @@ RUNS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5)), min_size=1, max
 @given(RUNS, st.integers(1, 12))
 def test_inclusion_is_proportional_to_weight_over_all_starts(runs: list[tuple[int, int]], n: int) -> None:
     """Over every u0 in [0, K) a tile is taken exactly n*w times, each time floor or ceil of n*w/K."""
-    tile0, weight, cum, total = pieces(runs)
+    curve = pieces(runs)
+    tile0, total = curve.tile0, curve.total
     weight_of = {
         int(t): int(w)
         for first, (length, w) in zip(tile0, runs, strict=True)
@@ -40,7 +38,7 @@ def test_inclusion_is_proportional_to_weight_over_all_starts(runs: list[tuple[in
     }
     taken = dict.fromkeys(weight_of, 0)
     for u0 in range(total):
-        tiles, counts = np.unique(take(n, u0, total, tile0, weight, cum), return_counts=True)
+        tiles, counts = np.unique(take(n, u0, curve), return_counts=True)
         here = dict(zip(tiles.tolist(), counts.tolist(), strict=True))
         for tile, w in weight_of.items():
             assert n * w // total <= here.get(tile, 0) <= -(-n * w // total)
@@ -71,33 +69,33 @@ def test_both_look_ups_agree_with_a_linear_search(
     runs: list[tuple[int, int]], samples: list[tuple[int, int]]
 ) -> None:
     """Galloping and guide table find the tile that encloses the point."""
-    tile0, weight, cum, total = pieces(runs)
+    curve = pieces(runs)
+    tile0, total = curve.tile0, curve.total
     owner = [t for f, (k, w) in zip(tile0, runs, strict=True) for t in range(f, f + k) for _ in range(w)]
     n = np.array([s[0] for s in samples], dtype=np.int64)
     u0 = np.array([s[1] % total for s in samples], dtype=np.int64)
-    together = take_each(n, u0, total, tile0, weight, cum).tolist()
+    together = take_each(n, u0, curve).tolist()
     expected = [[owner[(b + k * total) // a] for k in range(a)] for a, b in zip(n, u0, strict=True)]
     assert together == [t for sample in expected for t in sample]
-    alone = [take(int(a), int(b), total, tile0, weight, cum).tolist() for a, b in zip(n, u0, strict=True)]
+    alone = [take(int(a), int(b), curve).tolist() for a, b in zip(n, u0, strict=True)]
     assert alone == expected
 
 
 def test_few_points_on_many_pieces_and_many_on_few() -> None:
     """The gallop and the guide table also agree at sizes where both really jump."""
     rng = np.random.default_rng(5)
-    tile0, weight, cum, total = pieces(
-        [(int(k), int(w)) for k, w in rng.integers((1, 0), (20, 90), (3000, 2))]
-    )
+    curve = pieces([(int(k), int(w)) for k, w in rng.integers((1, 0), (20, 90), (3000, 2))])
+    tile0, weight, cum, total = curve.tile0, curve.weight, curve.cum, curve.total
     n = np.array([1, 2, 7, 20_000], dtype=np.int64)
     u0 = rng.integers(0, total, 4)
-    together = take_each(n, u0, total, tile0, weight, cum)
+    together = take_each(n, u0, curve)
     bounds = np.concatenate([[0], np.cumsum(n)])
     for i, (a, b) in enumerate(pairwise(bounds)):
         points = systematic_points(int(n[i]), int(u0[i]), total)
         piece = np.searchsorted(cum, points, side="right") - 1
         expected = tile0[piece] + (points - cum[piece]) // weight[piece]
         assert np.array_equal(together[a:b], expected)
-        assert np.array_equal(take(int(n[i]), int(u0[i]), total, tile0, weight, cum), expected)
+        assert np.array_equal(take(int(n[i]), int(u0[i]), curve), expected)
 
 
 @pytest.mark.parametrize(("n", "u0", "total"), [(0, 0, 5), (1, 5, 5), (1, -1, 5), (1, 0, 0), (2**41, 0, 5)])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from seg1b.errors import ContractError
 from seg1b.kernels.streams import country_stream, draw_below, pair_stream
+from seg1b.kernels.systematic import RunCurve
 from seg1b.kernels.trade_areas import (
     CountryAllocation,
     allocate_country,
@@ -26,10 +27,11 @@ Weights = list[int]
 Ints = npt.NDArray[np.int64]
 
 
-def columns(weights: Weights) -> tuple[Ints, Ints, Ints]:
+def curve_of(weights: Weights) -> RunCurve:
     """One piece a tile, tile ids descending so that curve order and tile order differ."""
     weight = np.array(weights, dtype=np.int64)
-    return np.arange(1000, 1000 - len(weights), -1), weight, np.cumsum(weight) - weight
+    tile0 = np.arange(1000, 1000 - len(weights), -1)
+    return RunCurve(tile0, np.ones(len(weights), np.int32), weight, np.cumsum(weight) - weight)
 
 
 def allocate(
@@ -37,7 +39,7 @@ def allocate(
 ) -> CountryAllocation:
     """Allocation of merchants 1, 2, 3, ... of a country with those tile weights."""
     return allocate_country(
-        *columns(weights), sum(weights), np.arange(1, len(sizes) + 1, dtype=np.uint64), np.array(sizes),
+        curve_of(weights), sum(weights), np.arange(1, len(sizes) + 1, dtype=np.uint64), np.array(sizes),
         seed=seed, country_iso="GB", sites_per_area=m, dispersed_ppm=ppm, guard_soft=0.2,
     )  # fmt: skip
 
@@ -143,7 +145,7 @@ def test_each_pair_samples_on_its_own() -> None:
     """systematic_pps: a pair's tiles are its own systematic sample from its own start."""
     weights, sizes = [3, 0, 5, 2, 9, 1], [4, 1, 25]
     plan = sample_each_pair(
-        *columns(weights), 20, np.array([5, 6, 2**63 + 1], dtype=np.uint64), np.array(sizes),
+        curve_of(weights), 20, np.array([5, 6, 2**63 + 1], dtype=np.uint64), np.array(sizes),
         seed=9, country_iso="FR",
     )  # fmt: skip
     owner = [1000 - i for i, w in enumerate(weights) for _ in range(w)]
@@ -158,22 +160,20 @@ def test_each_pair_samples_on_its_own() -> None:
 
 def test_bad_inputs_are_named() -> None:
     """No tiles E403, weights or sites E402, order of merchants E408."""
-    tile0, weight, cum = columns([1, 2])
     merchants, sizes = np.array([1, 2], dtype=np.uint64), np.array([1, 1])
 
     def code(
-        tile0: Ints = tile0, weight: Ints = weight, cum: Ints = cum, total: int = 3,
-        merchants: npt.NDArray[np.uint64] = merchants, sizes: Ints = sizes, m: int = 8,
+        weights: tuple[int, ...] = (1, 2), total: int = 3, merchants: npt.NDArray[np.uint64] = merchants,
+        sizes: Ints = sizes, m: int = 8,
     ) -> str:  # fmt: skip
         with pytest.raises(ContractError) as caught:
             allocate_country(
-                tile0, weight, cum, total, merchants, sizes,
+                curve_of([*weights]), total, merchants, sizes,
                 seed=1, country_iso="GB", sites_per_area=m, dispersed_ppm=0, guard_soft=0.2,
             )  # fmt: skip
         return caught.value.code
 
-    none = np.empty(0, dtype=np.int64)
-    assert code(tile0=none, weight=none, cum=none) == "E403"
+    assert code(weights=()) == "E403"
     assert code(total=1) == code(total=2) == code(total=4) == code(m=0) == "E402"
     assert code(sizes=np.array([1, 0])) == "E402"
     assert code(merchants=np.array([2, 2], dtype=np.uint64)) == "E408"

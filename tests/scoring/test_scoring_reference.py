@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scoring_world import GRID, bumps, runs_from_tiles
+from small_worlds import bits
 
 from seg1b.errors import InputError
 from seg1b.kernels.neighbours import neighbourhood
+from seg1b.scoring.densities import DensityClasses
 from seg1b.scoring.reference import build_reference, cell_of, disc_spans, tile_density, tiles_per_cell
 from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface
@@ -76,13 +78,13 @@ def test_runs_and_single_tiles_give_the_same_reference() -> None:
         "cell_country",
         "cell",
         "cell_people",
-        "density",
-        "density_people",
     ):
         assert getattr(a, name).tolist() == getattr(b, name).tolist(), name
+    assert bits(a.densities) == bits(b.densities)
     assert a.cell.tolist() == [0, 1]
     assert a.cell_people.tolist() == [10, 7]
-    assert a.density_people.tolist() == [2, 15]
+    assert isinstance(a.densities, DensityClasses)
+    assert a.densities.people.tolist() == [2, 15]
     assert a.population.tolist() == [17]
 
 
@@ -90,9 +92,10 @@ def test_empty_tiles_make_no_density_class() -> None:
     """A density without people is not part of the distribution."""
     surface = runs_from_tiles([0, 3], np.array([100, 101, 102]), np.array([0, 4, 0]))
     reference = build_reference("s", GRID, surface, np.empty(0), np.empty(0), 1.0)
-    assert reference.density_people.tolist() == [4]
     area = int(GRID.row_area_cm2()[0])
-    assert reference.density.tolist() == [4 / area]
+    assert isinstance(reference.densities, DensityClasses)
+    assert reference.densities.people.tolist() == [4]
+    assert reference.densities.density.tolist() == [4 / area]
     assert tile_density(np.array([4]), np.array([101]), GRID).tolist() == [4 / area]
 
 

@@ -160,15 +160,14 @@ def test_a_bundle_that_changes_between_proof_and_copy_is_not_sealed(
 ) -> None:
     """The copy must have the digest that was verified."""
     (path,) = receipt.part_files(OUTLET_CATALOGUE)
-    honest = guard_bundle
 
     def meanwhile(*arguments: Any) -> Any:
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(bytes(data))
-        return honest(*arguments)
+        return guard_bundle(*arguments)
 
-    monkeypatch.setattr(s0_gate, "guard_bundle", meanwhile)
+    monkeypatch.setattr("seg1b.states.s0_gate.guard_bundle", meanwhile)
     with pytest.raises(StoreError, match="E_STORE_DAMAGED") as caught:
         s0_gate.seal_catalogue(store, KEY, receipt)
     assert caught.value.where == str(path)

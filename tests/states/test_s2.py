@@ -17,9 +17,9 @@ from seg1b.store.state_keys import state_key
 from seg1b.store.store import Store
 from seg1b.world.content import World
 from seg1b.world.grid import Grid
-from seg1b.world.surface import build_surface
+from seg1b.world.surface import PopulationSurface, build_surface
 from seg1b.world.tile_index import build_tile_index
-from seg1b.world.weights import build_weights
+from seg1b.world.weights import TileWeights, build_weights
 
 KEY = state_key("s2w", 1, None, {}, {}, None)
 POLICY = default_policies().tile_weights
@@ -50,6 +50,8 @@ def test_split_runs_keep_their_people(tmp_path: Path) -> None:
     index = build_tile_index(WORLD, Grid(360))
     plain = build_surface(WORLD, index, POLICY.surface)
     surface, weights = s2_weights.run_weights(store, KEY, WORLD, index, POLICY)
+    assert isinstance(surface, PopulationSurface)
+    assert isinstance(weights, TileWeights)
     assert len(surface.tile0) > len(plain.tile0)
     assert np.array_equal(surface.tile0, weights.tile0)
     assert np.array_equal(surface.totals, plain.totals)

@@ -10,6 +10,7 @@ import pytest
 from seed_cases import COUNTRIES, catalogue
 
 from seg1b.catalogue.bundle import write_user_catalogue
+from seg1b.catalogue.outlets import from_pairs
 from seg1b.catalogue.verify import verify_bundle
 from seg1b.errors import InputError
 from seg1b.lanes.world_stage import WorldStage
@@ -66,6 +67,26 @@ def test_a_denied_country_is_left_out_and_listed(store: Store, world_stage: Worl
     assert facts["source_sites"] == facts["sites"] + facts["denied"]["sites"]
     eligible = int(world_stage.world.countries.eligible.sum())
     assert facts["country_metrics"]["eligible_country_nonzero_share"] == 4 / eligible
+
+
+def test_a_merchant_that_is_denied_everywhere_is_not_counted(world_stage: WorldStage, tmp_path: Path) -> None:
+    """Of four merchants one is in Namibia alone and one there too; pairs come by country and merchant."""
+    world = world_stage.world.countries
+    index = world.index_of
+    places = [(1, "DE"), (2, "NA"), (3, "DE"), (3, "NA"), (4, "BR")]
+    country = np.array([index[iso] for _, iso in places], np.int16)
+    ids, ones = np.array([m for m, _ in places], np.uint64), np.ones(5, np.int32)
+    home = np.array([index[iso] for iso in ("DE", "NA", "DE", "DE", "BR")], np.int16)
+    write_user_catalogue(tmp_path / "bundle", from_pairs(world.iso, ids, country, ones, home))
+    store = Store.open(tmp_path / "runs")
+    s0_gate.seal_catalogue(store, SEAL, verify_bundle(tmp_path / "bundle"))
+    pairs = run(store, world_stage, denylist_country_iso=("NA",))
+    assert [(world.iso[c], int(m)) for c, m in zip(pairs.country, pairs.merchant_id, strict=True)] == [
+        ("BR", 4),
+        ("DE", 1),
+        ("DE", 3),
+    ]
+    assert store.manifest("s3", KEY).facts["merchants"] == 3
 
 
 def test_a_disabled_denylist_denies_nobody(store: Store, world_stage: WorldStage) -> None:

@@ -11,6 +11,7 @@ import pytest
 from small_worlds import box, small_world
 
 from seg1b.kernels.containment import points_in_country
+from seg1b.kernels.systematic import RunCurve
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import default_policies
 from seg1b.states.world_model import WorldModel, assemble, frozen
@@ -54,9 +55,9 @@ def test_pieces_and_weights_are_two_orders_of_one_thing(model: WorldModel) -> No
         tile0, length, weight = model.weights_of(country)
         runs = zip(tile0.tolist(), length.tolist(), weight.tolist(), strict=True)
         by_runs = {t + k: w for t, n, w in runs for k in range(n) if w}
-        first, per_tile, before = model.pieces_of(country)
-        part = slice(model.pieces.start[country], model.pieces.start[country + 1])
-        size = model.pieces.length[part]
+        curve = model.curve_of(country)
+        assert isinstance(curve, RunCurve)
+        first, size, per_tile, before = curve.tile0, curve.length, curve.weight, curve.cum
         pieces = zip(first.tolist(), size.tolist(), per_tile.tolist(), strict=True)
         assert {t + k: w for t, n, w in pieces for k in range(n)} == by_runs
         ends = before + per_tile * size
@@ -71,7 +72,7 @@ def test_every_array_is_read_only(model: WorldModel) -> None:
     assert len(found) > 30
     assert not any(array.flags.writeable for array in found)
     with pytest.raises(ValueError, match="read-only"):
-        model.surface.population[0] = 1
+        model.index.spans.row[0] = 1
 
 
 def test_frozen_returns_what_it_got() -> None:

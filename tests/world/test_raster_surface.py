@@ -1,4 +1,4 @@
-"""A user's raster: its pixels as runs, equal to the dense truth and to the bundled surface that made it."""
+"""A user's raster: its pixels on the tiles, equal to the truth and to the bundled surface that made it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import numpy.typing as npt
 import pytest
 import rasterio
 import shapely
+from rasterio.env import getenv
 from rasterio.transform import from_origin
+from small_worlds import as_runs, bits
 
 from seg1b.errors import InputError
 from seg1b.policy.load import default_policies
 from seg1b.policy.models import TileMix
+from seg1b.world import raster
 from seg1b.world.content import World
 from seg1b.world.custom import build_user_world
+from seg1b.world.dense_surface import Surface
 from seg1b.world.grid import Grid
 from seg1b.world.raster_surface import build_raster_surface
 from seg1b.world.surface import PopulationSurface, build_surface
@@ -51,11 +55,10 @@ def two_countries(directory: Path, raster: Path | None) -> World:
     return build_user_world(directory / "shapes.gpkg", raster, directory / "world")
 
 
-def dense(surface: PopulationSurface, country: int) -> npt.NDArray[np.int64]:
+def dense(surface: Surface, country: int) -> npt.NDArray[np.int64]:
     """Micro-persons of the 4 x 8 tiles; -1 outside the country's runs."""
     values = np.full((4, 8), -1, np.int64)
-    part = slice(surface.start[country], surface.start[country + 1])
-    runs = (a[part].tolist() for a in (surface.tile0, surface.length, surface.population))
+    runs = (column.tolist() for column in surface.runs_of(country))
     for tile0, length, people in zip(*runs, strict=True):
         row, col = divmod(tile0, GRID.ncols)
         assert (values[row - ROW, col - COL : col - COL + length] == -1).all()
@@ -63,7 +66,7 @@ def dense(surface: PopulationSurface, country: int) -> npt.NDArray[np.int64]:
     return values
 
 
-def test_pixels_become_runs(tmp_path: Path) -> None:
+def test_pixels_lie_on_their_tiles(tmp_path: Path) -> None:
     """Six of eight columns are covered; nodata and the rest are nobody; equal neighbours make one run."""
     values = np.array(
         [[1, 1, 2, 2, 2, 0], [0, 0, 0, 5, 5, 6], [NODATA, 3.25, 3, 1e-6, 7, 7], [4, 4, 4, 4, 4, 4]],
@@ -78,14 +81,12 @@ def test_pixels_become_runs(tmp_path: Path) -> None:
     assert np.array_equal(dense(surface, 1)[:, 3:], micro[:, 3:])
     assert (dense(surface, 0)[:, 3:] == -1).all()
     assert (dense(surface, 1)[:, :3] == -1).all()
-    assert surface.length[: surface.start[1]].tolist() == [2, 1, 3, 1, 1, 1, 3]
-    assert surface.length[surface.start[1] :].tolist() == [2, 3, 2, 1, 2, 1, 2, 2, 3, 2]
+    assert surface.runs_of(0).length.tolist() == [2, 1, 3, 1, 1, 1, 3]
+    assert surface.runs_of(1).length.tolist() == [2, 3, 2, 1, 2, 1, 2, 2, 3, 2]
     assert surface.totals.tolist() == [micro[:, :3].sum(), micro[:, 3:].sum()]
-    assert [a.dtype.name for a in (surface.tile0, surface.length, surface.population)] == [
-        "int64",
-        "int32",
-        "int64",
-    ]
+    assert [column.dtype.name for column in surface.runs_of(0)] == ["int64", "int32", "int64"]
+    assert surface.persons.dtype == np.float64
+    assert surface.persons.tolist().count(0.0) == (truth == 0).sum()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -100,8 +101,27 @@ def test_strips_and_threads_do_not_show(
     monkeypatch.setattr("seg1b.world.raster._PIXELS_PER_STRIP", 2)
     monkeypatch.setattr("seg1b.kernels.jit.threads", lambda: threads)
     found = build_raster_surface(world, index)
-    for field in ("start", "tile0", "length", "population"):
-        assert np.array_equal(getattr(found, field), getattr(expected, field))
+    assert bits(found) == bits(expected)
+
+
+def test_reading_takes_room_for_a_row_of_blocks(tmp_path: Path) -> None:
+    """GDAL's own share of the machine's memory could be more than the raster: 64 MB do, or a larger row of blocks."""
+    path = save_raster(tmp_path / "p.tif", np.ones((4, 8), np.float32))
+    with raster._open(path) as dataset:
+        assert dataset.block_shapes[0] == (4, 8)
+        assert getenv()["GDAL_CACHEMAX"] == 64
+    profile = {
+        "driver": "GTiff",
+        "height": 8192,
+        "width": 6000,
+        "count": 1,
+        "dtype": "float64",
+        "tiled": True,
+    }
+    with rasterio.open(tmp_path / "q.tif", "w", blockxsize=2048, blockysize=4096, sparse_ok=True, **profile):
+        pass
+    with raster._open(tmp_path / "q.tif"):
+        assert getenv()["GDAL_CACHEMAX"] == 6000 * 4096 * 8 // 2**20 * 5 // 4
 
 
 def test_a_country_outside_the_raster_has_a_surface_of_zeros(tmp_path: Path) -> None:
@@ -111,7 +131,7 @@ def test_a_country_outside_the_raster_has_a_surface_of_zeros(tmp_path: Path) -> 
     assert surface.totals.tolist() == [24_000_000, 0]
     weights = build_weights(surface, PEOPLE, 6)
     assert weights.zero_mass.tolist() == [False, True]
-    assert weights.weight[weights.start[1] :].sum() > 0
+    assert weights.runs_of(1).weight.sum() == 10**6
 
 
 def test_the_tile_grid_must_be_the_rasters(tmp_path: Path) -> None:
@@ -156,12 +176,12 @@ def test_runs_and_raster_give_equal_weights(tmp_path: Path, real_world: World) -
     raster = _as_raster(bundled, index, tmp_path / "p.tif")
     world = build_user_world(tmp_path / "shapes.gpkg", raster, tmp_path / "with_raster")
     found = build_raster_surface(world, build_tile_index(world, GRID))
-    for field in ("start", "tile0", "length", "population"):
-        assert np.array_equal(getattr(found, field), getattr(bundled, field))
+    assert bits(as_runs(found)) == bits(bundled)
     for mix in (PEOPLE, TileMix(uniform=0.25, area=0.25, population=0.5)):
         ours, theirs = build_weights(bundled, mix, 12), build_weights(found, mix, 12)
-        assert np.array_equal(ours.tile0, theirs.tile0)
-        assert np.array_equal(ours.weight, theirs.weight)
+        for country in range(2):
+            runs, tiles = ours.runs_of(country), theirs.runs_of(country)
+            assert np.repeat(runs.weight, runs.length).tolist() == tiles.weight.tolist()
     assert (bundled.population > 0).sum() > 100
 
 

@@ -252,17 +252,14 @@ def test_the_real_world_has_its_people(world_stage: WorldStage, real_world: Worl
     empty = [world.iso[c] for c in np.flatnonzero(totals == 0)]
     assert empty == ["AQ", "BV", "HM", "UM"]
     assert 7.6e15 < totals.sum() < 8.1e15
-    tiles = np.array([world.surface.length[a:b].sum(dtype=np.int64) for a, b in _parts(world.surface)])
+    tiles = np.array([world.surface.tiles_of(c)[1].sum(dtype=np.int64) for c in range(len(world.iso))])
     assert np.array_equal(tiles, world.index.tiles)
-
-
-def _parts(surface: PopulationSurface) -> list[tuple[int, int]]:
-    return list(zip(surface.start[:-1].tolist(), surface.start[1:].tolist(), strict=True))
 
 
 def test_runs_of_the_real_world_follow_the_spans(world_stage: WorldStage) -> None:
     """Runs and spans cover the same tiles in the same order, and runs are never cut without need."""
     surface, spans = world_stage.world.surface, world_stage.world.index.spans
+    assert isinstance(surface, PopulationSurface)
     ncols = surface.grid.ncols
     span0 = spans.row.astype(np.int64) * ncols + spans.col0
     starts_span = np.zeros(len(surface.tile0), np.bool_)

@@ -13,7 +13,7 @@ from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.models import TileMix
 from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface
-from seg1b.world.weights import TileWeights, build_weights
+from seg1b.world.weights import Pieces, TileWeights, build_weights
 
 GRID = Grid(3600)
 PEOPLE = TileMix(uniform=0.0, area=0.0, population=1.0)
@@ -185,6 +185,8 @@ def sums_by_country(start: npt.NDArray[np.int64], values: npt.NDArray[np.int64])
 def test_the_real_world_sums_to_k(world_stage: WorldStage) -> None:
     """All 251 countries, as runs and as pieces in curve order."""
     world = world_stage.world
+    assert isinstance(world.weights, TileWeights)
+    assert isinstance(world.pieces, Pieces)
     for source in (world.weights, world.pieces):
         sums = sums_by_country(source.start, source.weight * source.length)
         assert set(sums) == {10**12}
