@@ -34,6 +34,7 @@ from seg1b.lanes.seed_tasks import (
 from seg1b.lanes.shards import Shard, plan_shards
 from seg1b.lanes.world_stage import WorldStage, run_world
 from seg1b.policy.load import Policies
+from seg1b.states.plan import SHARDED_STATES
 from seg1b.states.s9_replay import Replay
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
@@ -183,7 +184,7 @@ class Certification:
         if seed == self.policies.certification.reproducibility_witness_seed:
             arguments = (self.store, self.policies, preparation.identity)
             self._submit("witness", seed, witness_seed, arguments, _WITNESS_COST)
-        if self.store.has("s8", keys["S8"]) and self.store.has("s6", keys["S6"]):
+        if all(self.store.has(state.lower(), keys[state]) for state in SHARDED_STATES):
             progress.placed = len(progress.shards)
             for name in progress.shards:
                 self._check(seed, progress, name)
