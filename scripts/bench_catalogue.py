@@ -10,6 +10,7 @@ S7 joins made-up S5 and S6 tables of the required keys, written while no clock r
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import shutil
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_chain import SITES_PER_PAIR, child, cpu_s, folder_bytes, inputs, write_catalogue
+import pyarrow as pa
+from bench_chain import inputs
+from bench_common import child, cpu_s, default_pairs, folder_bytes, write_catalogue
 
 PAIRS_AT_A_TIME = 10_000
 CATALOGUE_KEY, REQUIREMENTS_KEY, JOIN_KEY = "c" * 64, "3" * 64, "7" * 64
@@ -34,8 +37,13 @@ def memory_mb(field: str) -> float:
 
 
 def measured(function: Callable[[], Any]) -> dict[str, float]:
-    """CPU seconds of a call, and its peak of memory above what the process held before."""
+    """CPU seconds of a call, and its peak of memory above what the process held before (Linux with glibc).
+
+    What the world's making has freed is given back first, or the call would hide in it.
+    """
     gc.collect()
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before_mb, before_s = memory_mb("VmRSS"), cpu_s()
     function()
@@ -130,7 +138,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    arguments.pairs = arguments.pairs or max(1, round(arguments.sites / SITES_PER_PAIR))
+    arguments.pairs = arguments.pairs or default_pairs(arguments.sites)
     result = measure(arguments)
     if arguments.json:
         print(json.dumps(result, indent=2))

@@ -64,8 +64,8 @@ def certify(
     config: folder of policies (None: `./config`, else the packaged ones); world: folder of a user's world (None: the
     embedded one); catalogue: a user's CSV or Parquet file or 1A bundle (None: each seed synthesises its own); seeds:
     None takes the certification policy's, and only with all of those can a grade be reached. executor: `serial`,
-    `threads`, `ray`, `auto`, or an object of `seg1b.lanes.executor.Executor`; workers and address are Ray's. observer is
-    called with a `seg1b.lanes.certify.Event` for every step.
+    `threads`, `ray`, `auto`, or an object of `seg1b.lanes.executor.Executor`; workers and address are Ray's. observer
+    is called with a `seg1b.lanes.certify.Event` for every step.
 
     Returns the result with `.grade`, `.path` (the certification's folder) and `.certificate` (its document). Raises
     InputError for what was brought, StoreError for the store.

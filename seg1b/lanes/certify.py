@@ -36,6 +36,7 @@ from seg1b.lanes.shards import Shard, plan_shards
 from seg1b.lanes.stored_run import POLICIES, lineage_policies
 from seg1b.lanes.world_stage import WorldStage, run_world
 from seg1b.policy.load import Policies
+from seg1b.states.plan import SHARDED_STATES
 from seg1b.states.s9_replay import Replay
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
@@ -192,7 +193,7 @@ class Certification:
         if not self.fast and seed == self.policies.certification.reproducibility_witness_seed:
             arguments = (self.store, self.policies, preparation.identity)
             self._submit("witness", seed, witness_seed, arguments, _WITNESS_COST)
-        if self.store.has("s8", keys["S8"]) and self.store.has("s6", keys["S6"]):
+        if all(self.store.has(state.lower(), keys[state]) for state in SHARDED_STATES):
             progress.placed = len(progress.shards)
             for name in progress.shards:
                 self._check(seed, progress, name)
@@ -257,7 +258,7 @@ def certify(
     with (
         leased(store, "certify", known) as lease,
         ThreadPoolExecutor(1) as pool,
-        certificate_folder.drafting(store) as draft,
+        certificate_folder.drafting(store, world, chosen[0]) as draft,
     ):
         try:
             run.hold, run.lease_id = lambda keys: lease.hold(keys=keys), lease.record.lease_id
@@ -294,9 +295,7 @@ def certify(
                     str(p.identity.seed): _telemetry(p, progress[p.identity.seed]) for p in preparations
                 },
             }
-            path, found = certificate_folder.publish(
-                draft, stage, policies, world, assembled, preparations, telemetry
-            )
+            path, found = certificate_folder.publish(draft, stage, policies, assembled, telemetry)
             observer(Event("publish", None, 1, 1))
             telemetry["wall_s"] = time.perf_counter() - started
             for run_id in run_ids.values():

@@ -15,7 +15,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from seg1b.kernels.jit import threads
 from seg1b.store.retention import Plan
 from seg1b.store.store import Store
 
@@ -145,11 +144,16 @@ class SerialExecutor:
         self.submitted += 1
 
     def completions(self) -> Iterator[Completion]:
-        """Run the queue."""
+        """Run the queue. After an error the tasks that remain are dropped."""
         worker = f"pid-{os.getpid()}"
         while self.queue:
             task = heapq.heappop(self.queue)[2]
-            yield Completion(task, task.function(self.shared, *task.arguments), worker)
+            try:
+                receipt = task.function(self.shared, *task.arguments)
+            except BaseException:
+                self.queue.clear()
+                raise
+            yield Completion(task, receipt, worker)
 
     def describe(self) -> dict[str, Any]:
         """One worker."""
@@ -160,11 +164,16 @@ class SerialExecutor:
         self.shared.clear()
 
 
+def _usable_cpus() -> int:
+    """CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass
 class ThreadExecutor(SerialExecutor):
     """Tasks in threads of this process, the costliest first: kernels, hashing and compression run side by side."""
 
-    workers: int = field(default_factory=threads)
+    workers: int = field(default_factory=_usable_cpus)
 
     @property
     def name(self) -> str:
@@ -176,12 +185,21 @@ class ThreadExecutor(SerialExecutor):
         running: dict[Future[Any], Task] = {}
         with ThreadPoolExecutor(self.workers) as pool:
             while self.queue or running:
-                while self.queue and len(running) < self.workers:
-                    task = heapq.heappop(self.queue)[2]
-                    running[pool.submit(task.function, self.shared, *task.arguments)] = task
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=lambda one: running[one].key):
-                    yield Completion(running.pop(future), future.result(), f"pid-{os.getpid()}")
+                try:
+                    finished = self._next(pool, running)
+                except BaseException:
+                    self.queue.clear()
+                    raise
+                yield from finished
+
+    def _next(self, pool: ThreadPoolExecutor, running: dict[Future[Any], Task]) -> list[Completion]:
+        """Give every thread a task, the costliest first, and wait until one has finished."""
+        while self.queue and len(running) < self.workers:
+            task = heapq.heappop(self.queue)[2]
+            running[pool.submit(task.function, self.shared, *task.arguments)] = task
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        ordered = sorted(done, key=lambda one: running[one].key)
+        return [Completion(running.pop(one), one.result(), f"pid-{os.getpid()}") for one in ordered]
 
     def describe(self) -> dict[str, Any]:
         """How many threads."""

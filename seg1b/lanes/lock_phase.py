@@ -42,7 +42,7 @@ def lock_phase(store: Store, phase: Phase, text: str, world: World) -> dict[str,
 
 
 def witness(store: Store, run: StoredRun, world: World) -> dict[str, str]:
-    """Logical digests of S4 to S8 of a run, made again from its policies and S3's pairs; else VetoError E_LOCK_WITNESS."""
+    """Digests of S4 to S8 of a run, made again from its policies and S3's pairs; else VetoError E_LOCK_WITNESS."""
     policies = run.policies()
     stage: WorldStage = compute_world(policies, world)
     pairs = s3_requirements.load(store, run.keys["S3"], stage.world.iso)

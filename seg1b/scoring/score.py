@@ -98,9 +98,21 @@ def score_tally(
     lock: Mapping[str, float] | None = None,
 ) -> Score:
     """As `score_seed`, from the tally of all its countries."""
-    measurement = measure(sites, context)
     points = sites.points(context.countries)
     sentinel = collapse_sentinel(points, context.iso, context.gates.collapse_sentinel)
+    return score_measured(measure(sites, context), sentinel, seed, context, violations, lock=lock)
+
+
+def score_measured(
+    measurement: Measurement,
+    sentinel: Sequence[SentinelRow],
+    seed: int,
+    context: ScoringContext,
+    violations: Mapping[str, int | None],
+    *,
+    lock: Mapping[str, float] | None = None,
+) -> Score:
+    """As `score_seed`, from what was measured of the seed's sites."""
     return _scored(seed, measurement, sentinel, dict(violations), context, lock)
 
 

@@ -15,9 +15,10 @@ from seg1b.errors import ContractError
 from seg1b.policy.gates import GatesPolicy
 from seg1b.policy.load import POLICY_FILES, Policies, digest
 from seg1b.scoring.evidence import old_placement_tests, soft_diagnostics
-from seg1b.scoring.measure import ScoringContext, SiteTally, tally
+from seg1b.scoring.measure import Measurement, ScoringContext, SiteTally, measure, tally
 from seg1b.scoring.measured import Judged, Measured, measuring_digest
-from seg1b.scoring.score import Score, score_tally
+from seg1b.scoring.score import Score, score_measured
+from seg1b.scoring.sentinel import collapse_sentinel
 from seg1b.scoring.values import plain
 from seg1b.states import s9_replay
 from seg1b.states.plan import BY_NAME
@@ -102,9 +103,18 @@ def conclude(
     seed: int,
     lock: Mapping[str, float] | None = None,
 ) -> Validation:
-    """Score the egress of a seed that was replayed; `require_scorable` must have passed."""
-    score = score_tally(sites, seed, context, replayed.violations, lock=lock)
-    return Validation(replayed, score, evidence(sites, score, context, seed))
+    """Score the egress of a seed that was replayed; `require_scorable` must have passed.
+
+    A caller who keeps no reference to `sites` has their memory back when intervals are computed.
+    """
+    sentinel = collapse_sentinel(
+        sites.points(context.countries), context.iso, context.gates.collapse_sentinel
+    )
+    measurement = measure(sites, context)
+    found = evidence(sites, measurement, context, seed)
+    del sites
+    score = score_measured(measurement, sentinel, seed, context, replayed.violations, lock=lock)
+    return Validation(replayed, score, found)
 
 
 def require_scorable(replayed: Replay) -> None:
@@ -121,13 +131,15 @@ def require_scorable(replayed: Replay) -> None:
         raise ContractError("E904_EGRESS_SCHEMA_VIOLATION", f"{invalid} coordinates are none")
 
 
-def evidence(sites: SiteTally, score: Score, context: ScoringContext, seed: int) -> dict[str, Any]:
+def evidence(
+    sites: SiteTally, measurement: Measurement, context: ScoringContext, seed: int
+) -> dict[str, Any]:
     """Two-sample tests against the first engine's placement of the same counts, and soft diagnostics."""
     points = sites.points(context.countries)
     return {
         "reference": "the same counts placed by largest remainder, as the first engine did",
-        "neighbour_tests": plain(old_placement_tests(sites, score.measurement, context, seed)),
-        "soft_diagnostics": plain(soft_diagnostics(points, score.measurement, context)),
+        "neighbour_tests": plain(old_placement_tests(sites, measurement, context, seed)),
+        "soft_diagnostics": plain(soft_diagnostics(points, measurement, context)),
     }
 
 
