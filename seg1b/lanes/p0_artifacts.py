@@ -11,7 +11,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seg1b.lanes.stored_run import StoredRun
+from seg1b.lanes.stored_run import StoredRun, require_outputs
 from seg1b.policy.gates import GatesPolicy
 from seg1b.scoring.values import plain
 from seg1b.states import s2_weights, s8_egress
@@ -28,9 +28,11 @@ Row = Mapping[str, Any]
 
 
 def publish(store: Store, run: StoredRun, world: World, gates: GatesPolicy) -> str:
-    """Publish the artifacts of a run and return their key (hex64)."""
+    """Publish the artifacts of a run and return their key (hex64). Raises InputError E_RUN_PRUNED."""
+    states = ("S2w", "S2s", "S4", "S6", "S8", "S9")
+    require_outputs(store, run.run_id, run.keys, states)
     published = {"baseline": gates.baseline.model_dump(mode="json"), "hard_gates": plain(_thresholds(gates))}
-    inputs = {name: run.keys[name] for name in ("S2w", "S2s", "S4", "S6", "S8", "S9")}
+    inputs = {name: run.keys[name] for name in states}
     external = {"world": world.digest, "gates": sha256_bytes(canonical_json(published))}
     key = state_key(STATE, REVISION, None, inputs=inputs, external=external, seed=run.seed)
     if not store.has(STATE, key):

@@ -5,7 +5,7 @@ Lanes compare runs by this, so that a reference is read and never made again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,14 +117,19 @@ def load_run(store: Store, text: str) -> StoredRun:
     run_id = pointed(store, text) if text in _POINTERS else store.receipts.resolve(text)
     receipt = store.receipts.load(run_id)
     keys = {_STORE_NAMES[name]: key for name, key in receipt.keys.items() if name in _STORE_NAMES}
-    gone = [n for n in _NEEDED if n not in keys or not store.has(n.lower(), keys[n])]
+    require_outputs(store, run_id, keys, _NEEDED)
+    return StoredRun(receipt, keys, read_score(store, keys["S9"]))
+
+
+def require_outputs(store: Store, run_id: str, keys: Mapping[str, str], states: Sequence[str]) -> None:
+    """Raise InputError E_RUN_PRUNED if an output of `states` that a run names is gone."""
+    gone = [n for n in states if n not in keys or not store.has(n.lower(), keys[n])]
     if gone:
         raise InputError(
             "E_RUN_PRUNED", f"run {run_id[:12]} has lost its outputs of {', '.join(gone)}",
             where=str(store.layout.runs / run_id),
             next_step="make it again, or choose another run of `seg1b runs list`",
         )  # fmt: skip
-    return StoredRun(receipt, keys, read_score(store, keys["S9"]))
 
 
 def pointed(store: Store, name: str) -> str:
