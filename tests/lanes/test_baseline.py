@@ -36,7 +36,9 @@ def pinned(root: Path, real_world: World) -> str:
     return run_id
 
 
-def test_pinning_publishes_scorecard_tables_and_checkpoints(root: Path, real_world: World, pinned: str) -> None:
+def test_pinning_publishes_scorecard_tables_and_checkpoints(
+    root: Path, real_world: World, pinned: str
+) -> None:
     """Shares add up to the egress; CSV and JSON agree; the four states have their checkpoints."""
     with opened(root) as store:
         found = baseline.show(store)
@@ -118,7 +120,7 @@ def test_promotion_is_refused_for_what_was_lost(root: Path, real_world: World, p
         assert done["run_id"] == good == store.pointers.get("last_good")
         assert done["compared_with"] == {"baseline": pinned}
         before = contents(root)
-        with pytest.raises(VetoError, match="E_PROMOTE_VETO.*top1_share.*baseline"):
+        with pytest.raises(VetoError, match=r"E_PROMOTE_VETO.*top1_share.*baseline"):
             baseline.promote(store, bad)
         assert contents(root) == before
         assert baseline.last_good(store)["run_id"] == good
@@ -137,7 +139,7 @@ def test_integrated_status_blockers_and_the_recovery_loop(root: Path, real_world
         assert found["status"] == "RED_REOPEN_REQUIRED"
         assert {"top1_share", "bootstrap_upper.top1_share"} <= {row["name"] for row in found["blockers"]}
         assert found["reopen"][0]["phase"] == "P1"
-    with pytest.raises(InputError, match="E_RECOVERY_STATUS.*RED"):
+    with pytest.raises(InputError, match=r"E_RECOVERY_STATUS.*RED"):
         candidate(root, real_world, {"s6.core_sd_tile": 0.2}, policies=wide, recover=True)
     with opened(root) as store:
         assert integrate(store, policies, green)["status"] in ("GREEN_BPLUS", "AMBER_NEAR_BPLUS")
@@ -147,8 +149,8 @@ def test_integrated_status_blockers_and_the_recovery_loop(root: Path, real_world
         assert status(store)["phases"][4]["integrated"] == "AMBER_NEAR_BPLUS"
         store.retention.prune(dry_run=False)
         assert store.has("p4", found["artifact"])
+    both = {"s6.core_sd_tile": 0.2, "s4.sites_per_area": 6}
     with pytest.raises(InputError, match="E_RECOVERY_GROUPS"):
-        both = {"s6.core_sd_tile": 0.2, "s4.sites_per_area": 6}
         candidate(root, real_world, both, policies=wide, recover=True)
     for value in (0.2, 0.25):
         attempt = tried(root, real_world, {"s6.core_sd_tile": value}, policies=wide, recover=True)

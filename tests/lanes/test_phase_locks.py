@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lane_cases import one_seed
@@ -13,6 +14,7 @@ from seg1b.lanes import phase_locks
 from seg1b.lanes.certify import certify
 from seg1b.lanes.lock_phase import lock_phase
 from seg1b.lanes.phase_locks import LOCKABLE, PHASES, phase_named, reopen
+from seg1b.lanes.seed_tasks import witness_digests
 from seg1b.policy.load import set_values
 from seg1b.world.content import World
 
@@ -70,7 +72,9 @@ def test_what_is_worse_than_the_lock_is_a_veto(root: Path, real_world: World, lo
     """The no-regression rows stand among the gates, with the lock's metric as their limit."""
     policies = set_values(one_seed(), WIDER)
     found = tried(root, real_world, {"s4.two_stage.sites_per_area": 4}, policies=policies)
-    rows = {c.name.removeprefix("no_regression."): c for c in found.gates if c.name.startswith("no_regression.")}
+    rows = {
+        c.name.removeprefix("no_regression."): c for c in found.gates if c.name.startswith("no_regression.")
+    }
     assert len(rows) == 7
     nearest = rows["nn_p99_p50_ratio"]
     assert nearest.before is not None
@@ -113,12 +117,12 @@ def test_reopening_needs_evidence_and_an_approver_and_is_remembered(
 def test_a_lock_that_covers_another_comes_off_first(root: Path, real_world: World, locked_p3: str) -> None:
     """P4 freezes every generation policy; it cannot be locked twice, or with a run that contradicts P3."""
     with opened(root) as store:
-        with pytest.raises(InputError, match="E_PHASE_LOCKED.*already"):
+        with pytest.raises(InputError, match=r"E_PHASE_LOCKED.*already"):
             lock_phase(store, phase_named("P3"), locked_p3, real_world)
         lock_phase(store, phase_named("P4"), locked_p3, real_world)
-        with pytest.raises(InputError, match="E_PHASE_COVERED.*P4"):
+        with pytest.raises(InputError, match=r"E_PHASE_COVERED.*P4"):
             reopen(store, phase_named("P3"), locked_p3, "Ada")
-        with pytest.raises(InputError, match="E_PHASE_LOCKED.*P4.*sites_per_area"):
+        with pytest.raises(InputError, match=r"E_PHASE_LOCKED.*P4.*sites_per_area"):
             phase_locks.require_unlocked(
                 store, set_values(one_seed(), {**WIDER, "s4.two_stage.sites_per_area": 4})
             )
@@ -132,14 +136,14 @@ def test_a_run_that_comes_out_otherwise_cannot_lock(
 ) -> None:
     """No lock is written; the ledger says which tables differ."""
     run_id = kept(root, real_world, WIDER)
-    from seg1b.lanes import lock_phase as room
 
-    real = room.witness_digests
-    monkeypatch.setattr(
-        room, "witness_digests", lambda *a: {**real(*a), "site_locations": "0" * 64}
-    )  # as if the code had changed without a new revision
+    def changed(*arguments: Any) -> dict[str, str]:
+        """As if the code had changed without a new revision."""
+        return {**witness_digests(*arguments), "site_locations": "0" * 64}
+
+    monkeypatch.setattr("seg1b.lanes.lock_phase.witness_digests", changed)
     with opened(root) as store:
-        with pytest.raises(VetoError, match="E_LOCK_WITNESS.*site_locations"):
+        with pytest.raises(VetoError, match=r"E_LOCK_WITNESS.*site_locations"):
             lock_phase(store, phase_named("P2"), run_id, real_world)
         assert "P2" not in phase_locks.locked(store)
         assert store.ledger.entries()[-1]["tables"] == ["site_locations"]
@@ -148,7 +152,7 @@ def test_a_run_that_comes_out_otherwise_cannot_lock(
 @pytest.mark.parametrize("name", ["P0", "P6", "S4", ""])
 def test_a_phase_that_cannot_be_locked(name: str) -> None:
     """The message lists those that can."""
-    with pytest.raises(InputError, match="E_PHASE_UNKNOWN.*(?s:.)*P1 "):
+    with pytest.raises(InputError, match=r"E_PHASE_UNKNOWN.*(?s:.)*P1 "):
         phase_named(name)
 
 

@@ -209,7 +209,7 @@ def test_a_reference_that_was_pruned_is_refused(root: Path, real_world: World) -
     with opened(root) as store:
         store.remove("s8", load_run(store, found.run_id).keys["S8"])
     before = contents(root)
-    with pytest.raises(InputError, match="E_RUN_PRUNED.*S8"):
+    with pytest.raises(InputError, match=r"E_RUN_PRUNED.*S8"):
         candidate(root, real_world, {"s4.two_stage.sites_per_area": 4}, against=found.run_id)
     assert contents(root) == before
 
@@ -220,7 +220,10 @@ def test_a_reference_of_another_seed_or_world_is_refused(root: Path, real_world:
     before = contents(root)
     with opened(root) as store:
         receipt = store.receipts.load(found.run_id)
-    for name, value, code in (("world_digest", "0" * 64, "E_REFERENCE_WORLD"), ("seed", 7, "E_REFERENCE_SEED")):
+    for name, value, code in (
+        ("world_digest", "0" * 64, "E_REFERENCE_WORLD"),
+        ("seed", 7, "E_REFERENCE_SEED"),
+    ):
         path = root / "runs" / found.run_id / "receipt.json"
         text = path.read_bytes()
         path.chmod(0o644)

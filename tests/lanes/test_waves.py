@@ -84,7 +84,7 @@ def test_a_vetoed_candidate_cannot_be_kept(root: Path, real_world: World) -> Non
     assert found.vetoed
     with opened(root) as store:
         pointer = store.pointers.get("current_candidate")
-        with pytest.raises(VetoError, match="E_WAVE_VETOED.*top1_share"):
+        with pytest.raises(VetoError, match=r"E_WAVE_VETOED.*top1_share"):
             waves.keep(store)
         assert store.pointers.get("current_candidate") == pointer
         assert waves.open_wave(store) is not None
