@@ -198,10 +198,9 @@ def show(session: Session, result: TuneResult) -> None:
 
 def _table(result: TuneResult) -> Any:
     """Every gate in 80 columns; structural checks that all held before and after are one row."""
-    from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("gate", "before", "after", "B", "B+", "margin", "verdict"):
         table.add_column(name, justify="left" if name in ("gate", "verdict") else "right", no_wrap=True)
     styles = {"better": "green", "worse": "yellow", "veto": "bold red", "same": "dim"}

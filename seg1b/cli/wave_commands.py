@@ -24,8 +24,8 @@ Exit codes: 0 shown · 2 there is no such wave.
 
 KEEP_HELP = """Close the open wave and keep one candidate: it becomes the current candidate. The others may be pruned.
 
-A candidate that was vetoed cannot be kept. To work on from the one you keep, write its knobs into your policies; they
-are shown.
+A candidate that was vetoed cannot be kept. To work on from the one you keep, `seg1b config write DIR --run candidate`
+writes its policies into a folder.
 
 Examples:
 
@@ -137,7 +137,10 @@ def keep(
             return
         kept = next(one for one in wave["candidates"] if one["run_id"] == wave["kept"])
         session.line(f"{wave['wave_id']} is closed; {kept['run_id'][:12]} is the current candidate")
-        session.line(f"its knobs: {kept['settings']}; write them into your policies to go on from here")
+        session.line(f"its knobs: {kept['settings']}")
+        session.line(
+            "`seg1b config write DIR --run candidate` writes its policies into a folder to go on from"
+        )
         session.line("`seg1b promote` makes it the last good run, `seg1b integrate` judges it as a whole")
 
 

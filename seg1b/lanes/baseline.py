@@ -5,12 +5,13 @@ A pinned baseline adds comparisons and vetoes; a grade is always given against t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from seg1b.errors import InputError, VetoError
+from seg1b.errors import InputError, Seg1bError, VetoError
 from seg1b.lanes import waves
 from seg1b.lanes.comparison import lost_gates
-from seg1b.lanes.phase_locks import require_unlocked
+from seg1b.lanes.phase_locks import lock_metrics, require_unlocked
 from seg1b.lanes.stored_run import StoredRun, load_run, require_world, same_seed
 from seg1b.policy.gates import GatesPolicy
 from seg1b.store.store import Store
@@ -98,20 +99,7 @@ def promote(store: Store, text: str | None = None) -> dict[str, Any]:
         run = load_run(store, text or "candidate")
         if run.knobs() is not None:
             require_unlocked(store, run.policies())
-        compared: dict[str, str] = {}
-        lost: dict[str, tuple[str, ...]] = {}
-        for name, reference in (
-            ("baseline", pinned(store, run.world_digest, run.seed)),
-            ("last good", _last(store, run)),
-        ):
-            if reference is not None and reference.run_id != run.run_id:
-                compared[name] = reference.run_id
-                lost[name] = lost_gates(reference.score.report, run.score.report)
-        reasons = [
-            f"{', '.join(names)} held in the {who} run {compared[who][:12]}"
-            for who, names in lost.items()
-            if names
-        ]
+        compared, reasons = _lost(store, run)
         if reasons:
             raise VetoError(
                 "E_PROMOTE_VETO", f"run {run.run_id[:12]} is not promoted: {'; '.join(reasons)}",
@@ -127,6 +115,44 @@ def promote(store: Store, text: str | None = None) -> dict[str, Any]:
         "run_id": run.run_id, "seed": run.seed, "status": run.score.status, "instead_of": before,
         "compared_with": compared, "metrics": run.score.metrics,
     }  # fmt: skip
+
+
+def _lost(store: Store, run: StoredRun) -> tuple[dict[str, str], list[str]]:
+    """The runs that one is compared with, by name, and what it lost against each, in words."""
+    compared: dict[str, str] = {}
+    reasons = []
+    references = (
+        ("baseline", pinned(store, run.world_digest, run.seed)),
+        ("last good", _last(store, run)),
+    )
+    for name, reference in references:
+        if reference is not None and reference.run_id != run.run_id:
+            compared[name] = reference.run_id
+            lost = lost_gates(reference.score.report, run.score.report)
+            if lost:
+                reasons.append(f"{', '.join(lost)} held in the {name} run {reference.run_id[:12]}")
+    return compared, reasons
+
+
+def certified(store: Store, run_id: str, details: Mapping[str, Any], gates: GatesPolicy) -> tuple[str, ...]:
+    """Make a certified run the last good one, unless it lost something; then the reasons, and the pointer stays.
+
+    What counts besides the gates that `promote` looks at are the metrics of a locked phase of the same seed.
+    """
+    run = load_run(store, run_id)
+    try:
+        _, reasons = _lost(store, run)
+    except Seg1bError as error:  # a baseline of another world, or one that lost its outputs
+        reasons = [error.message]
+    report = run.score.against_lock(lock_metrics(store, run.seed), gates)
+    reasons += [
+        f"{row.name}: {row.reason}"
+        for row in report.gates
+        if row.name.startswith("no_reg") and not row.pass_b
+    ]
+    if not reasons:
+        store.pointers.set("last_good", run_id, details)
+    return tuple(reasons)
 
 
 def _last(store: Store, run: StoredRun) -> StoredRun | None:

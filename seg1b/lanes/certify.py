@@ -17,8 +17,8 @@ from typing import Any
 
 from seg1b.catalogue.verify import verify_bundle
 from seg1b.errors import ContractError
-from seg1b.lanes import certificate, certificate_folder
-from seg1b.lanes.executor import Completion, DirectRetention, Executor, SerialExecutor, Task
+from seg1b.lanes import baseline, certificate, certificate_folder
+from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
 from seg1b.lanes.identity import run_identity
 from seg1b.lanes.phase_locks import require_unlocked
 from seg1b.lanes.retention import anticipated_keys, leased, prune_before_run
@@ -298,11 +298,14 @@ def certify(
             path, found = certificate_folder.publish(draft, stage, policies, assembled, telemetry)
             observer(Event("publish", None, 1, 1))
             telemetry["wall_s"] = time.perf_counter() - started
-            for run_id in run_ids.values():
-                store.receipts.write_telemetry(run_id, telemetry)
             if assembled.document["grade"] != "below_B":
                 details = {"cert_id": assembled.document["cert_id"], "grade": assembled.document["grade"]}
-                DirectRetention(store).set_pointer("last_good", run_ids[chosen[0]], details)
+                kept = baseline.certified(store, run_ids[chosen[0]], details, policies.gates)
+                telemetry["not_last_good"] = list(kept)
+                if kept:
+                    log.warning("the last good run stays what it was: %s", "; ".join(kept))
+            for run_id in run_ids.values():
+                store.receipts.write_telemetry(run_id, telemetry)
             closing.result()
         finally:
             executor.close()

@@ -104,9 +104,15 @@ def lineage_policies(policies: Policies) -> dict[str, Any]:
 
 
 def read_score(store: Store, s9_key: str) -> StoredScore:
-    """The verdicts that S9 published under a key."""
+    """The verdicts that S9 published under a key. Raises InputError E_RUN_VERSION for those of another version."""
     facts = store.read_json("s9", s9_key, "validation/gates.json")
-    return StoredScore(facts, report_from_facts(facts))
+    try:
+        return StoredScore(facts, report_from_facts(facts))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            "E_RUN_VERSION", f"what S9 said of this run is of another version of seg1b ({error})",
+            where=str(store.layout.object("s9", s9_key)), next_step="make the run again",
+        ) from error  # fmt: skip
 
 
 def load_run(store: Store, text: str) -> StoredRun:

@@ -112,6 +112,11 @@ def test_baseline_promotion_lock_and_back(loop: Loop, kept: dict[str, Any], tmp_
     refused = loop.tune("s6.component_weights.sparse_tail=0.02")
     assert (refused.exit_code, refused.error()["code"]) == (2, "E_PHASE_LOCKED")
     assert run[:12] in refused.error()["message"]
+    written = loop("config", "write", tmp_path / "mine", "--run", "candidate", "--json")
+    assert len(written.json()["files"]) == 12
+    mine = loop("tune", "--config", tmp_path / "mine", "--set", "gates.market_slope.min=0.3", "--json").json()
+    assert (mine["reran"], loop("wave", "drop").exit_code) == (["S9"], 0)
+    assert loop("config", "write", tmp_path / "mine", "--run", "candidate").exit_code == 2
     evidence = tmp_path / "scorecard.json"
     evidence.write_text(json.dumps(told))
     assert loop("reopen", "P3", "--evidence", tmp_path / "no", "--approved-by", "Ada").exit_code == 2

@@ -10,7 +10,7 @@ from lane_cases import one_seed
 from tune_cases import candidate, contents, kept, opened, tried
 
 from seg1b.errors import InputError, VetoError
-from seg1b.lanes import phase_locks
+from seg1b.lanes import baseline, phase_locks
 from seg1b.lanes.certify import certify
 from seg1b.lanes.lock_phase import lock_phase
 from seg1b.lanes.phase_locks import LOCKABLE, PHASES, phase_named, reopen
@@ -147,6 +147,23 @@ def test_a_run_that_comes_out_otherwise_cannot_lock(
             lock_phase(store, phase_named("P2"), run_id, real_world)
         assert "P2" not in phase_locks.locked(store)
         assert store.ledger.entries()[-1]["tables"] == ["site_locations"]
+
+
+def test_a_certified_run_that_is_worse_than_the_lock_does_not_become_the_last_good(
+    root: Path, real_world: World, locked_p3: str
+) -> None:
+    """The reason is the metric; equal to the lock is no regression."""
+    with opened(root) as store:
+        record = phase_locks.locked(store)["P3"]
+        metrics = {**record["metrics"], "nn_p99_p50_ratio": record["metrics"]["nn_p99_p50_ratio"] * 0.9}
+        store.phase_locks.write("P3", {**record, "metrics": metrics})
+        reasons = baseline.certified(store, locked_p3, {}, one_seed().gates)
+        assert [reason.split(":")[0] for reason in reasons] == ["no_regression.nn_p99_p50_ratio"]
+        assert store.pointers.get("last_good") is None
+        store.phase_locks.write("P3", record)
+        assert baseline.certified(store, locked_p3, {"grade": "B"}, one_seed().gates) == ()
+        assert store.pointers.read("last_good") == {"grade": "B", "run_id": locked_p3}
+        store.pointers.remove("last_good")
 
 
 @pytest.mark.parametrize("name", ["P0", "P6", "S4", ""])
