@@ -320,24 +320,6 @@ def finish_seed(
     )
 
 
-def judge_seed(store: Store, policies: Policies, identity: SeedIdentity, hashes: Mapping[str, str]) -> bool:
-    """S9 of a seed of which only thresholds changed: judged again from what was measured. False if that is not kept.
-
-    Everything before S9 must be there. The bundle is the same to the last byte as one that was made from the sites.
-    Raises InputError E_GUARD_FAIL if the 1A guard rejects the catalogue.
-    """
-    keys = identity.keys
-    measured = s9_validation.measured_key(keys, policies.gates, identity.seed)
-    before = [state for state in BY_NAME["S9"].inputs if not store.has(state.lower(), keys[state])]
-    if before or not store.has(s9_validation.MEASURED_STATE, measured):
-        return False
-    require_guard(store.read_json(s0_gate.CATALOGUE_STATE, keys["S0c"], s0_gate.GUARD_NAME))
-    found = s9_validation.judge_again(store, measured, policies.gates)
-    facts = {"seed": identity.seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
-    s9_validation.run(store, keys["S9"], found, facts, policies, logical_digests(store, keys), measured)
-    return True
-
-
 def commit_state(
     store: Store, state: str, keys: Mapping[str, str], parts: tuple[str, ...], sites: int
 ) -> None:

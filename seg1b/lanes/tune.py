@@ -22,8 +22,8 @@ from seg1b.lanes.executor import Executor, ThreadExecutor
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
 from seg1b.lanes.phase_locks import lock_metrics, require_unlocked
 from seg1b.lanes.recovery import require_recovery
+from seg1b.lanes.rejudge import judge_seed
 from seg1b.lanes.retention import known_keys, leased
-from seg1b.lanes.seed_tasks import judge_seed
 from seg1b.lanes.stored_run import (
     POLICIES,
     StoredRun,
