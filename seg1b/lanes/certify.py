@@ -292,7 +292,7 @@ def certify(
                 "tasks_per_worker": dict(sorted(run.workers.items())),
                 "world": {"states": stage.times.seconds, "reused": list(stage.reused)},
                 "seeds": {
-                    str(p.identity.seed): _telemetry(p, progress[p.identity.seed]) for p in preparations
+                    str(p.identity.seed): seed_telemetry(p, progress[p.identity.seed]) for p in preparations
                 },
             }
             path, found = certificate_folder.publish(draft, stage, policies, assembled, telemetry)
@@ -312,7 +312,8 @@ def certify(
     return CertifyResult(path, certificate.load(path), found, telemetry)
 
 
-def _telemetry(preparation: Preparation, progress: SeedProgress) -> dict[str, Any]:
+def seed_telemetry(preparation: Preparation, progress: SeedProgress) -> dict[str, Any]:
+    """Times per state and stage of a seed that was run, and what of it was there already."""
     _, finish = progress.results()
     return {
         "run_id": progress.run_id,

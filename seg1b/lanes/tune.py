@@ -16,7 +16,7 @@ from typing import Any
 
 from seg1b.catalogue.verify import verify_bundle
 from seg1b.lanes import baseline, certificate, waves
-from seg1b.lanes.certify import Certification, Observer
+from seg1b.lanes.certify import Certification, Observer, seed_telemetry
 from seg1b.lanes.comparison import GateChange, Rerun, changed_knobs, compare, lost_gates, reruns
 from seg1b.lanes.executor import Executor, ThreadExecutor
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
@@ -112,6 +112,7 @@ class _Lane:
     executor: Executor
     observer: Observer
     found: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    telemetry: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def keys(self, policies: Policies) -> dict[str, str]:
         """Keys of every state, as far as they are known before anything runs."""
@@ -135,6 +136,7 @@ class _Lane:
         run.hold, run.lease_id = lambda held: lease.hold(keys=held), lease.record.lease_id
         _, progress = run.run()
         preparation, _ = progress[self.seed].results()
+        self.telemetry[preparation.identity.keys["S9"]] = seed_telemetry(preparation, progress[self.seed])
         return self._done(dict(preparation.identity.keys), there, preparation.facts)
 
     def _facts(self, keys: Mapping[str, str]) -> SeedFacts:
@@ -266,8 +268,13 @@ def _conclude(
         wall_s=0.0,
     )
     wave = waves.open_wave(store) if known else _enter(lane, changed, facts, result, keys, recovery)
-    values = {**vars(result), "wave": wave, "wall_s": time.perf_counter() - started}
-    return TuneResult(**values)
+    wall_s = time.perf_counter() - started
+    if not known:
+        ran = lane.telemetry.get(keys["S9"])
+        seeds = {} if ran is None else {str(lane.seed): {**ran, "run_id": result.run_id}}
+        described = {"wall_s": wall_s, "executor": lane.executor.describe(), "seeds": seeds}
+        store.receipts.write_telemetry(result.run_id, described)
+    return TuneResult(**{**vars(result), "wave": wave, "wall_s": wall_s})
 
 
 def _remarks(settings: Settings, known: Mapping[str, Any] | None) -> list[str]:

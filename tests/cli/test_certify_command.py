@@ -10,6 +10,7 @@ import pytest
 from cli_cases import Command, Published
 
 from seg1b.cli.app import run
+from seg1b.policy.load import POLICY_FILES
 
 
 def test_stdout_is_the_certificate_and_nothing_else(published: Published) -> None:
@@ -41,7 +42,8 @@ def test_a_missing_grade_ends_with_3_and_says_so(published: Published) -> None:
 def test_progress_names_policies_world_executor_and_stages(published: Published) -> None:
     """Plain lines where stderr is no terminal."""
     told = published.outcome.stderr
-    for words in ("as asked with --config", "10 of 11 files from the defaults", "serial (as asked)"):
+    defaults = f"{len(POLICY_FILES) - 1} of {len(POLICY_FILES)} files from the defaults"
+    for words in ("as asked with --config", defaults, "serial (as asked)"):
         assert words in told
     for step in ("world 1/1", "prepare seed 7 1/1", "validate seed 7 2/2", "publish 1/1"):
         assert step in told

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from cli_cases import Command, Outcome
 
+from seg1b.policy.load import POLICY_FILES
+
 PLAN = ("tune", "wave", "ledger", "baseline", "promote", "last-good", "status", "integrate", "lock", "reopen")
 
 
@@ -113,7 +115,7 @@ def test_baseline_promotion_lock_and_back(loop: Loop, kept: dict[str, Any], tmp_
     assert (refused.exit_code, refused.error()["code"]) == (2, "E_PHASE_LOCKED")
     assert run[:12] in refused.error()["message"]
     written = loop("config", "write", tmp_path / "mine", "--run", "candidate", "--json")
-    assert len(written.json()["files"]) == 12
+    assert len(written.json()["files"]) == len(POLICY_FILES)
     mine = loop("tune", "--config", tmp_path / "mine", "--set", "gates.market_slope.min=0.3", "--json").json()
     assert (mine["reran"], loop("wave", "drop").exit_code) == (["S9"], 0)
     assert loop("config", "write", tmp_path / "mine", "--run", "candidate").exit_code == 2

@@ -245,7 +245,7 @@ def test_tune_compares_and_never_certifies(command: Command, published: Publishe
     [
         ("s6.nothing=1", "E_POLICY_UNKNOWN_KNOB"),
         ("s4.two_stage.sites_per_area", "E_OPTION_SET"),
-        ("s2w.mix.area=0.5", "E_POLICY_MIX_SUM"),
+        ("s2w.mix.population=0.5", "E_POLICY_MIX_SUM"),
     ],
 )
 def test_tune_refuses_knobs_that_cannot_be(command: Command, tmp_path: Path, text: str, code: str) -> None:

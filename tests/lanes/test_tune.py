@@ -86,6 +86,17 @@ def test_the_run_leaves_a_receipt_with_what_was_changed(root: Path, real_world: 
     assert run.policies() == set_values(one_seed(), overrides)
 
 
+def test_times_are_telemetry_of_what_ran(root: Path, real_world: World) -> None:
+    """Times per state where the chain ran; for a threshold there are none but the whole."""
+    placed = tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.32})
+    judged = tried(root, real_world, {"gates.cv.b_plus": 0.11})
+    with Store.open(root) as store:
+        told = [store.receipts.telemetry(run.run_id) for run in (placed, judged)]
+    assert set(told[0]["seeds"]["42"]["states"]) >= {"S6", "S8", "S9"}
+    assert told[1]["seeds"] == {}
+    assert all(0 < one["wall_s"] <= run.wall_s for one, run in zip(told, (placed, judged), strict=True))
+
+
 def test_an_allocation_knob_runs_from_s4_on(root: Path, real_world: World) -> None:
     """And changes where sites stand, but not how many."""
     found = tried(root, real_world, {"s4.two_stage.sites_per_area": 4})

@@ -1,0 +1,72 @@
+"""The fast lane on the default workload: one knob of S6, one threshold, another seed's run as the reference."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from lane_cases import Certified, linked
+
+from seg1b.lanes import waves
+from seg1b.lanes.certify import Certification
+from seg1b.lanes.stored_run import load_run
+from seg1b.lanes.tune import tune
+from seg1b.policy.load import default_policies
+from seg1b.store.store import Store
+from seg1b.world.content import World
+
+pytestmark = pytest.mark.end_to_end
+
+
+@pytest.fixture(scope="module")
+def root(default_certification: Certified, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the default certification."""
+    return linked(default_certification.root, tmp_path_factory.mktemp("default_tune") / "runs")
+
+
+def test_one_weight_less_tail_keeps_b_plus(root: Path, real_world: World) -> None:
+    """Against the last good run, which is read; 128,000 sites move inside their tiles, the neighbour tail shrinks.
+
+    What is bounded is processor time, which other programs do not change much: a third of what certifying a seed takes.
+    """
+    with Store.open(root) as store:
+        started = time.process_time()
+        found = tune(
+            store, default_policies(), real_world, seed=42, overrides={"s6.component_weights.sparse_tail": 0.01},
+            against="last_good",
+        )  # fmt: skip
+        used_s = time.process_time() - started
+        waves.drop(store)
+        assert found.against.run_id == store.pointers.get("last_good")
+    assert found.reran == ("S6", "S7", "S8", "S9")
+    assert found.found == ()
+    assert (found.before.status, found.after.status, found.vetoed) == ("GREEN_B", "GREEN_B", False)
+    verdicts = {change.name: change.verdict for change in found.gates}
+    assert verdicts["nn_p99_p50_ratio"] == "better"
+    assert verdicts["country_gini"] == verdicts["prior_kl"] == "same"
+    assert used_s < 15.0
+
+
+def test_a_threshold_runs_nothing_and_another_seed_finds_its_own_run(
+    root: Path, real_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last good run is of seed 42; seed 7 was certified with it."""
+    monkeypatch.setattr(Certification, "run", lambda _: pytest.fail("a threshold ran the chain"))
+    with Store.open(root) as store:
+        started = time.process_time()
+        found = tune(
+            store,
+            default_policies(),
+            real_world,
+            seed=7,
+            overrides={"gates.top1_share.b": 0.09},
+            against="last_good",
+        )
+        used_s = time.process_time() - started
+        waves.drop(store)
+        assert found.against.run_id is not None
+        assert load_run(store, found.against.run_id).seed == 7
+    assert found.reran == ("S9",)
+    assert {change.verdict for change in found.gates} == {"same"}
+    assert used_s < 2.0
