@@ -333,6 +333,8 @@ def test_ray_workers_change_nothing(
     patch.setenv("PYTHONPATH", str(ROOT))
     executor = RayExecutor(RayOptions(workers=workers, object_store_bytes=400 << 20))
     try:
+        executor.start()
+        executor.wait_until_ready()  # else the driver may have done nearly all of this small work by then
         result = run_small(tmp_path / "runs", real_world, small.policies, FileSystem(), executor=executor)
     finally:
         patch.undo()
