@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,17 +186,18 @@ class RaySession:
         root = tempfile.gettempdir()
         root = root if len(root) <= _SOCKET_PATH_ROOM else "/tmp"
         self._folder = Path(tempfile.mkdtemp(prefix="seg1b-ray-", dir=root))
-        ray.init(
-            address="local",  # RAY_ADDRESS must not turn "local" into a cluster
-            num_cpus=self.options.workers,
-            num_gpus=0,
-            object_store_memory=self.options.object_store_bytes or object_store_bytes(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            namespace="seg1b",
-            _temp_dir=str(self._folder),
-        )
+        with _without_monitors():
+            ray.init(
+                address="local",  # RAY_ADDRESS must not turn "local" into a cluster
+                num_cpus=self.options.workers,
+                num_gpus=0,
+                object_store_memory=self.options.object_store_bytes or object_store_bytes(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                namespace="seg1b",
+                _temp_dir=str(self._folder),
+            )
         self._start_reaper(self._folder)
 
     def _set_token(self) -> None:
@@ -293,6 +295,32 @@ class RaySession:
                 self._reaper.wait(10.0)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _without_monitors() -> Iterator[None]:
+    """Start a local Ray without two Python processes that it has no use for: the autoscaler's monitor (nothing scales)
+    and the log monitor (nothing is forwarded). They cost most of a second of CPU, just when it is scarce.
+
+    Ray has switches for both, but `ray.init` does not pass them on. Where another version of Ray keeps them elsewhere,
+    the two processes start and nothing else changes.
+    """
+    try:
+        from ray._private.parameter import RayParams
+    except ImportError:
+        yield
+        return
+    original = RayParams.__init__
+
+    def without(self: Any, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        self.no_monitor, self.include_log_monitor = True, False
+
+    RayParams.__init__ = without
+    try:
+        yield
+    finally:
+        RayParams.__init__ = original
 
 
 def object_store_bytes() -> int:

@@ -20,7 +20,7 @@ from typing import Any
 from seg1b.errors import ContractError
 
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-LIBRARIES = ("numpy", "pyarrow.parquet", "polars", "numba")
+LIBRARIES = ("numpy", "pyarrow.parquet", "numba")
 
 _resolved: dict[str, tuple[str, Any]] = {}
 

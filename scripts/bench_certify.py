@@ -1,7 +1,8 @@
 """Measure a whole certification: wall time, CPU time and memory of all its processes, cold and warm.
 
 Cold: an empty store and an empty JIT cache. Warm: JIT and the world (S0 to S2) cached, S3 to S9 absent. Memory is the
-largest sum of proportional set sizes (PSS) over the process tree, sampled twice a second.
+largest sum of proportional set sizes (PSS) over the process tree, sampled twice a second in a warm run of its own:
+asking for it takes a tenth of the machine.
 
     python scripts/bench_certify.py [--executor ray|serial] [--repeat 3] [--json]
 """
@@ -53,8 +54,8 @@ def pss_mb(processes: list[int]) -> float:
     return total_kb / 1024
 
 
-def measure(store: Path, executor: str, jit_cache: Path) -> dict[str, float | str]:
-    """One certification in a process of its own."""
+def measure(store: Path, executor: str, jit_cache: Path, *, memory: bool = False) -> dict[str, float | str]:
+    """One certification in a process of its own: its times, or its memory."""
     command = [
         sys.executable,
         "-m",
@@ -72,18 +73,20 @@ def measure(store: Path, executor: str, jit_cache: Path) -> dict[str, float | st
     peak_mb = 0.0
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, env=environment)
-        while process.poll() is None:
+        while memory and process.poll() is None:
             peak_mb = max(peak_mb, pss_mb(process_tree(process.pid)))
             time.sleep(0.5)
+        process.wait()
         wall_s = time.perf_counter() - started
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         output.seek(0)
         document = json.loads(output.read())
+    if memory:
+        return {"grade": str(document["grade"]), "peak_pss_mb": round(peak_mb)}
     return {
         "grade": str(document["grade"]),
         "wall_s": round(wall_s, 2),
         "driver_cpu_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2),
-        "peak_pss_mb": round(peak_mb),
     }
 
 
@@ -112,6 +115,8 @@ def main() -> None:
         for _ in range(arguments.repeat):
             forget_seeds(store)
             warm.append(measure(store, arguments.executor, jit_cache))
+        forget_seeds(store)
+        memory = measure(store, arguments.executor, jit_cache, memory=True)
     result = {
         "executor": arguments.executor,
         "machine": {
@@ -121,12 +126,13 @@ def main() -> None:
         },
         "cold": cold,
         "warm": warm,
+        "memory": memory,
     }
     if arguments.json:
         print(json.dumps(result, indent=2))
         return
     print(f"{result['machine']}, executor {arguments.executor}")
-    for name, row in [("cold", cold), *(("warm", row) for row in warm)]:
+    for name, row in [("cold", cold), *(("warm", row) for row in warm), ("memory", memory)]:
         figures = ", ".join(f"{key} {value}" for key, value in row.items())
         print(f"{name}: {figures}")
 

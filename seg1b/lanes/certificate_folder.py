@@ -6,7 +6,7 @@ Seeds are copied as they finish, long before the certificate has an id.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ from seg1b.lanes.identity import software
 from seg1b.lanes.seed_tasks import Preparation
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import CERTIFIED_FILES, Policies
-from seg1b.report.page import SitePoints, write_report
+from seg1b.report.page import Maps, SitePoints, draw_maps, write_report
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.store.digest import canonical_json, readable_json, sha256_bytes, sha256_file
 from seg1b.store.staging import StagedFolder
@@ -47,20 +47,25 @@ class Draft:
 
     store: Store
     folder: StagedFolder
+    world: World
+    shown_seed: int
     copier: ThreadPoolExecutor
     copies: list[Future[None]] = field(default_factory=list)
+    maps: Future[Maps] | None = None
 
     def add_seed(self, preparation: Preparation) -> None:
-        """Begin to copy what a finished seed published."""
+        """Begin to copy what a finished seed published; and to draw the seed whose maps the report shows."""
         self.copies.append(self.copier.submit(_add_seed, self.store, self.folder, preparation))
+        if preparation.identity.seed == self.shown_seed:
+            self.maps = self.copier.submit(_draw, self.store, self.world, preparation)
 
 
 @contextmanager
-def drafting(store: Store) -> Iterator[Draft]:
+def drafting(store: Store, world: World, shown_seed: int) -> Iterator[Draft]:
     """A draft; what is not published by the end of the block leaves nothing."""
     with store.certifications.draft() as folder, ThreadPoolExecutor(1) as copier:
         try:
-            yield Draft(store, folder, copier)
+            yield Draft(store, folder, world, shown_seed, copier)
         finally:
             copier.shutdown(cancel_futures=True)
 
@@ -69,23 +74,26 @@ def publish(
     draft: Draft,
     stage: WorldStage,
     policies: Policies,
-    world: World,
     assembled: Assembled,
-    preparations: Sequence[Preparation],
     telemetry: Mapping[str, Any],
 ) -> tuple[Path, bool]:
     """Publish a draft that has all seeds; (path, whether an identical one was there, which then stays as it is).
 
     Raises StoreError E_STORE_CONFLICT if one is there under this id and somebody changed it.
     """
-    store, folder, document = draft.store, draft.folder, assembled.document
+    store, folder, world, document = draft.store, draft.folder, draft.world, assembled.document
     cert_id = str(document["cert_id"])
     if store.certifications.has(cert_id):
         path = store.certifications.path(cert_id)
         _require_untouched(path, document)
         return path, True
-    report = _report_files(store, stage, world, assembled, preparations)  # while the last seed is copied
-    for copy in draft.copies:
+    report: list[tuple[str, bytes]] = []
+    maps = draw_maps(None, None, world) if draft.maps is None else draft.maps.result()
+    write_report(
+        lambda name, data: report.append((name, data)),
+        as_published(document), assembled.scores, assembled.pooled, maps, world,
+    )  # fmt: skip
+    for copy in draft.copies:  # the page is written while the last seed is copied
         copy.result()
     folder.add_json(CERTIFICATE, document)
     for file in CERTIFIED_FILES:
@@ -107,21 +115,6 @@ def publish(
     folder.add_json(TELEMETRY, {**software(), **telemetry})
     store.certifications.publish_draft(folder, cert_id)
     return store.certifications.path(cert_id), False
-
-
-def _report_files(
-    store: Store, stage: WorldStage, world: World, assembled: Assembled, preparations: Sequence[Preparation]
-) -> list[tuple[str, bytes]]:
-    """The report's files, (name, bytes)."""
-    files: list[tuple[str, bytes]] = []
-    points = {p.identity.seed: read_points(store, stage, p) for p in preparations}
-
-    def add(name: str, data: bytes) -> None:
-        files.append((name, data))
-
-    document = as_published(assembled.document)
-    write_report(add, document, assembled.scores, assembled.pooled, points, world)
-    return files
 
 
 def _require_untouched(path: Path, document: Mapping[str, Any]) -> None:
@@ -171,13 +164,14 @@ def _copy_below(store: Store, folder: StagedFolder, state: str, key: str, prefix
             )
 
 
-def read_points(store: Store, stage: WorldStage, preparation: Preparation) -> SitePoints:
-    """Country and coordinates of a seed's published sites."""
+def _draw(store: Store, world: World, preparation: Preparation) -> Maps:
+    """The maps of a seed's published sites."""
     reader = store.open_table("s8", preparation.identity.keys["S8"], "site_locations")
     partitions = list(reader.partitions(("lon_deg", "lat_deg")))
-    index = stage.world.countries.index_of
-    return SitePoints(
+    index = world.countries.index_of
+    points = SitePoints(
         np.concatenate([np.full(table.num_rows, index[str(code)], np.int16) for code, table in partitions]),
         np.concatenate([table.column("lon_deg").to_numpy() for _, table in partitions]),
         np.concatenate([table.column("lat_deg").to_numpy() for _, table in partitions]),
     )
+    return draw_maps(points, preparation.identity.seed, world)

@@ -246,7 +246,7 @@ def certify(
     with (
         leased(store, "certify", known) as lease,
         ThreadPoolExecutor(1) as pool,
-        certificate_folder.drafting(store) as draft,
+        certificate_folder.drafting(store, world, chosen[0]) as draft,
     ):
         try:
             run.hold, run.lease_id = lambda keys: lease.hold(keys=keys), lease.record.lease_id
@@ -283,9 +283,7 @@ def certify(
                     str(p.identity.seed): _telemetry(p, progress[p.identity.seed]) for p in preparations
                 },
             }
-            path, found = certificate_folder.publish(
-                draft, stage, policies, world, assembled, preparations, telemetry
-            )
+            path, found = certificate_folder.publish(draft, stage, policies, assembled, telemetry)
             observer(Event("publish", None, 1, 1))
             telemetry["wall_s"] = time.perf_counter() - started
             for run_id in run_ids.values():

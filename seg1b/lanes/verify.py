@@ -30,7 +30,7 @@ from seg1b.lanes.verify_world import checked_world
 from seg1b.lanes.world_stage import WorldStage, compute_world
 from seg1b.policy.load import CERTIFIED_FILES, Policies, PolicySource, default_policies, gates_hash
 from seg1b.policy.validate import build
-from seg1b.report.page import SitePoints, write_report
+from seg1b.report.page import SitePoints, draw_maps, write_report
 from seg1b.store.digest import readable_json
 from seg1b.world.content import World
 
@@ -275,7 +275,9 @@ def _compare_report(
     """Render the report page from what was recomputed and compare its bytes: it is what people read."""
     pages: dict[str, bytes] = {}
     document = certificate.as_published(again.document)
-    write_report(pages.__setitem__, document, again.scores, again.pooled, points, world)
+    first = int(document["seeds"][0]["seed"]) if document["seeds"] else None
+    maps = draw_maps(None if first is None else points.get(first), first, world)
+    write_report(pages.__setitem__, document, again.scores, again.pooled, maps, world)
     for name, page in pages.items():
         file = path / name
         if not file.is_file() or file.read_bytes() != page:

@@ -6,6 +6,7 @@ Same certificate, same bytes: there is no clock, no path and no version in it, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,26 @@ from seg1b.report.wording import grade_text
 from seg1b.scoring.score import Score
 from seg1b.world.content import World
 
-__all__ = ["SitePoints", "report_page", "write_report"]
+__all__ = ["Maps", "SitePoints", "draw_maps", "report_page", "write_report"]
 
 REPORT = "report/index.html"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The page's two sections of maps, as HTML. They show one seed and need nothing of the certificate."""
+
+    world: str
+    atlas: str
+
+
+def draw_maps(points: SitePoints | None, seed: int | None, world: World) -> Maps:
+    """Draw the sites of the certificate's first seed (None: there is none)."""
+    if points is None:
+        points = SitePoints(np.zeros(0, np.int16), np.zeros(0), np.zeros(0))
+    outlines = Outlines(world)
+    return Maps(sections.world_section(points, seed, outlines), sections.atlas(points, seed, outlines))
 
 
 def write_report(
@@ -30,14 +47,14 @@ def write_report(
     document: Mapping[str, Any],
     scores: Mapping[int, Score],
     pooled: Score,
-    points: Mapping[int, SitePoints],
+    maps: Maps,
     world: World,
 ) -> None:
     """Add `report/index.html` to a certification's folder.
 
-    `document` is the certificate, `scores` and `points` are by seed; the maps show the first seed of the document.
+    `document` is the certificate, `scores` are by seed; `maps` show the first seed of the document.
     """
-    page = report_page(document, scores, pooled, points, world)
+    page = report_page(document, scores, pooled, maps, world)
     add_bytes(REPORT, page.encode("utf-8"))
 
 
@@ -45,24 +62,20 @@ def report_page(
     document: Mapping[str, Any],
     scores: Mapping[int, Score],
     pooled: Score,
-    points: Mapping[int, SitePoints],
+    maps: Maps,
     world: World,
 ) -> str:
     """The page as text."""
-    first = int(document["seeds"][0]["seed"]) if document["seeds"] else None
-    shown = points.get(first) if first is not None else None
-    if shown is None:
-        shown = SitePoints(np.zeros(0, np.int16), np.zeros(0), np.zeros(0))
     names = dict(zip(world.countries.iso, world.countries.name, strict=True))
     body = [
         sections.headline(document, pooled),
         "<main>",
-        sections.world_section(shown, first, Outlines(world)),
+        maps.world,
         sections.gates(document),
         sections.counters(document),
         sections.stability(document),
         sections.distributions(document, scores, pooled),
-        sections.atlas(shown, first, Outlines(world)),
+        maps.atlas,
         sections.distortion(document, names),
         sections.guard(document),
         sections.verification(document),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +108,21 @@ def read_json(path: Path) -> Any:
         raise damaged(path, f"it is no JSON ({error})") from error
 
 
+@lru_cache(maxsize=32)
+def _parsed(data: bytes) -> Manifest:
+    """The manifest in these bytes: a task reads the same one many times. Raises what `from_json` does."""
+    return Manifest.from_json(json.loads(data))
+
+
 def read_manifest(path: Path, state: str, key: str) -> Manifest:
     """Read a manifest (or part receipt) and check that it is whole and speaks of `state` and `key`.
 
     Raises StoreError E_STORE_DAMAGED if not.
     """
-    value = read_json(path)
+    with storage_errors("reading a record", path):
+        data = path.read_bytes()
     try:
-        manifest = Manifest.from_json(value)
+        manifest = _parsed(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path, f"the manifest is not consistent ({error})") from error
     if (manifest.state, manifest.key) != (state, key):

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from seg1b.errors import InputError
 from seg1b.kernels import dense
 from seg1b.kernels.apportionment import QuantisedRuns, quantise_runs
-from seg1b.kernels.dense import DensePieces as DensePieces
+from seg1b.kernels.dense_curve import DensePieces as DensePieces
+from seg1b.kernels.dense_curve import weigh_pieces
 from seg1b.kernels.hilbert import Pieces as Pieces
 from seg1b.kernels.hilbert import cut_at_blocks, cut_runs_at_blocks
 from seg1b.kernels.jit import in_chunks, read_only
@@ -121,7 +122,7 @@ class DenseWeights:
         )
         number = cut.tile0 + cut.value
         rule, bounds = read_only(self.rule), read_only(self.cut)
-        return dense.weigh_pieces(cut.start, cut.tile0, cut.length, number, tiles, rule, bounds)
+        return weigh_pieces(cut.start, cut.tile0, cut.length, number, tiles, rule, bounds)
 
     def runs_of(self, country: int) -> WeightRuns:
         """One country's tiles, each a run of its own: 20 bytes a tile."""

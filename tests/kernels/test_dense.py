@@ -15,6 +15,7 @@ from replay_cases import PLAIN
 from seg1b.errors import ContractError
 from seg1b.kernels import dense, replay_allocation
 from seg1b.kernels.apportionment import quantise_runs
+from seg1b.kernels.dense_curve import DenseCurve, DensePieces, weigh_pieces
 from seg1b.kernels.systematic import systematic_points, take, take_each
 from seg1b.kernels.trade_areas import allocate_country, sample_each_pair
 
@@ -55,15 +56,13 @@ def largest_remainder(masses: list[int], total: int) -> list[int]:
     return [floor + (i in more) for i, (floor, _) in enumerate(shares)]
 
 
-def one_piece_a_span(
-    tiles: dense.DenseTiles, cut: dense.Cut, rule: npt.NDArray[np.float64]
-) -> dense.DensePieces:
+def one_piece_a_span(tiles: dense.DenseTiles, cut: dense.Cut, rule: npt.NDArray[np.float64]) -> DensePieces:
     """The spans as pieces, the last row first, as if the curve ran that way."""
     order = np.arange(len(tiles.row))[::-1]
     tile0 = tiles.row[order].astype(np.int64) * COLUMNS + tiles.col0[order]
     length, number = (tiles.col1 - tiles.col0)[order], tiles.before[order]
     start = np.array([0, len(order)])
-    return dense.weigh_pieces(start, tile0, length, number, tiles, rule[None], np.array(cut)[None])
+    return weigh_pieces(start, tile0, length, number, tiles, rule[None], np.array(cut)[None])
 
 
 # By hand
@@ -205,7 +204,7 @@ def test_a_point_finds_the_tile_that_encloses_it(
     assert pairs.tolist() == alone.site_tile.tolist()
 
 
-def replay_pieces(curve: dense.DenseCurve) -> replay_allocation.TilePieces:
+def replay_pieces(curve: DenseCurve) -> replay_allocation.TilePieces:
     """A curve as the second implementation takes it."""
     return replay_allocation.TilePieces(
         curve.tile0, curve.length.astype(np.int64), curve.number, curve.cum, curve.persons, curve.area_cm2,
@@ -255,7 +254,7 @@ def test_threads_do_not_show(threads: int, monkeypatch: pytest.MonkeyPatch) -> N
     length, cut = np.full(21, 10, np.int32), np.array(cuts)
     number = np.arange(21) * 10
     tile0 = number // 30 * COLUMNS + 20 + number % 30
-    pieces = dense.weigh_pieces(np.arange(8) * 3, tile0, length, number, tiles, rule, cut)
+    pieces = weigh_pieces(np.arange(8) * 3, tile0, length, number, tiles, rule, cut)
     for country in range(7):
         weights, _ = weights_by_cut(
             tiles_of(persons[first[country] : first[country] + 30].tolist(), "f4"), 10**9

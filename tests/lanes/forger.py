@@ -24,7 +24,7 @@ from seg1b.lanes import certificate
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import CERTIFIED_FILES, Policies
-from seg1b.report.page import SitePoints, write_report
+from seg1b.report.page import SitePoints, draw_maps, write_report
 from seg1b.scoring.values import plain
 from seg1b.states import s8_egress, s9_validation
 from seg1b.states.s3_requirements import required_pairs
@@ -169,7 +169,9 @@ class Forger:
         self.document = json.loads(readable_json(again.document))
         own = self.folder / "world"
         world = load_world(own, raster_required=False) if own.is_dir() else load_world()
-        write_report(self._put, self.document, again.scores, again.pooled, points, world)
+        first = int(self.document["seeds"][0]["seed"])
+        maps = draw_maps(points[first], first, world)
+        write_report(self._put, self.document, again.scores, again.pooled, maps, world)
         (self.folder / certificate.CERTIFICATE).write_bytes(readable_json(self.document))
         for file in CERTIFIED_FILES:
             name = f"config/{file.path.removesuffix('.yaml')}.json"

@@ -18,7 +18,7 @@ from faulty_filesystem import FaultyFileSystem, UnsyncedFileSystem
 from lane_cases import Certified, digests, facts, one_seed, run_small, world_only
 
 from seg1b.errors import StoreError
-from seg1b.lanes import certificate
+from seg1b.lanes import certificate_folder
 from seg1b.lanes import certify as certify_module
 from seg1b.lanes.certify import CertifyResult, certify
 from seg1b.lanes.executor import Completion, SerialExecutor
@@ -42,7 +42,9 @@ def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def short_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page takes longer than the rest and is not what these tests are about."""
-    monkeypatch.setattr(certificate, "write_report", lambda add, *_: add("report/index.html", b"short"))
+    monkeypatch.setattr(
+        certificate_folder, "write_report", lambda add, *_: add("report/index.html", b"short")
+    )
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.policy.gates import CORE_METRICS, HardGate
+from seg1b.report.page import draw_maps
 from seg1b.report.points import SitePoints
 from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import GateReport, GateRow, counter_row, gate_row
@@ -113,7 +114,9 @@ class Case:
 
     def arguments(self) -> tuple[Any, ...]:
         """Everything after `add_bytes`."""
-        return self.document, self.scores, self.pooled, self.points, self.world
+        first = int(self.document["seeds"][0]["seed"]) if self.document["seeds"] else None
+        maps = draw_maps(None if first is None else self.points.get(first), first, self.world)
+        return self.document, self.scores, self.pooled, maps, self.world
 
     def gate(self, seed: int, name: str) -> dict[str, Any]:
         """A gate's row of one seed."""
