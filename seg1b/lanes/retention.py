@@ -64,7 +64,7 @@ def prune_before_run(authority: RetentionAuthority, policy: RetentionPolicy) -> 
     if plan.live_bytes > policy.live_bytes_max:
         raise StoreError(
             "E_STORE_CAP",
-            f"what pointers, certifications, locks, waves and running commands reach is {plan.live_bytes / 1e9:.2f} GB, "
+            f"what pointers, packs, locks, waves and running commands reach is {plan.live_bytes / 1e9:.2f} GB, "
             f"and retention.live_bytes_max is {policy.live_bytes_max / 1e9:.2f} GB",
             next_step="`seg1b runs du` shows who holds how much; let go of some, or raise the cap in retention.yaml",
         )
