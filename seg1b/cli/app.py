@@ -18,11 +18,13 @@ from seg1b.cli import (
     check_commands,
     config_commands,
     guard_command,
+    perf_commands,
     report_commands,
     runs_commands,
     screen_command,
     tune_command,
     verify_command,
+    witness_command,
     world_commands,
 )
 
@@ -44,10 +46,12 @@ app = typer.Typer(
 for module in (
     certify_command,
     verify_command,
+    witness_command,
     screen_command,
     tune_command,
     catalogue_commands,
     guard_command,
+    perf_commands,
     world_commands,
     runs_commands,
     check_commands,

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from seg1b.errors import InputError
 from seg1b.policy.base import PolicyModel
 from seg1b.policy.base import exact_fraction as exact_fraction
+from seg1b.policy.budgets import BudgetsPolicy
 from seg1b.policy.digest import canonical as canonical
 from seg1b.policy.digest import canonical_json as canonical_json
 from seg1b.policy.digest import combined_digest
@@ -72,6 +73,7 @@ POLICY_FILES: tuple[PolicyFile, ...] = (
     PolicyFile("guard", "guard", "guard.yaml", FreezeGuardPolicy, False),
     PolicyFile("certification", "certification", "certification.yaml", CertificationPolicy, False),
     PolicyFile("retention", "retention", "retention.yaml", RetentionPolicy, False, certified=False),
+    PolicyFile("budgets", "budgets", "budgets.yaml", BudgetsPolicy, False, certified=False),
 )
 CERTIFIED_FILES = tuple(file for file in POLICY_FILES if file.certified)
 _BY_PREFIX = {file.prefix: file for file in POLICY_FILES}
@@ -107,6 +109,7 @@ class Policies:
     guard: FreezeGuardPolicy
     certification: CertificationPolicy
     retention: RetentionPolicy
+    budgets: BudgetsPolicy
     sources: Mapping[str, PolicySource] = dataclasses.field(compare=False)
 
     def __post_init__(self) -> None:

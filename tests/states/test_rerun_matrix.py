@@ -32,6 +32,7 @@ FROM = {
     "guard": set(),
     "certification": set(),
     "retention": set(),
+    "budgets": set(),
 }
 """States that get a new key when a knob of a file changes while world, catalogue and seed stay."""
 
