@@ -17,10 +17,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seg1b.catalogue.elementary import power_each
 from seg1b.catalogue.outlets import OutletCatalogue
-from seg1b.catalogue.shares import market_size, minimum_sites
 from seg1b.errors import InputError
+from seg1b.lanes.country_facts import CountryFacts as CountryFacts
+from seg1b.lanes.country_facts import country_facts as country_facts
+from seg1b.lanes.country_facts import only_countries as only_countries
+from seg1b.lanes.country_facts import shares_of as shares_of
 from seg1b.policy.load import POLICY_FILES, Policies, load_policies, set_values
 from seg1b.policy.yaml_reader import read_yaml
 from seg1b.scoring.feasibility import Feasibility, feasibility
@@ -30,7 +32,7 @@ from seg1b.scoring.values import plain
 from seg1b.states.s3_requirements import required_pairs
 from seg1b.states.tables import Pairs
 from seg1b.store.store import Store
-from seg1b.world.content import CountryTable, Polygons, World
+from seg1b.world.content import World
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -40,19 +42,6 @@ SHORTLIST = 2
 """Not a knob: a wave has at most two candidates, and choosing among more would fit the gates rather than meet them."""
 _REACH_ORDER = {"B+": 0, "B": 1, "below_B": 2}
 _NAMED_AT_MOST = 12
-
-
-@dataclass(frozen=True)
-class CountryFacts:
-    """What screening must know of the world, arrays of one entry per country.
-
-    `south`: share of a country's people south of the equator; `prior` (sums to 1) and `market` as S2 has them.
-    """
-
-    countries: CountryTable
-    south: Floats
-    prior: Floats
-    market: Floats
 
 
 @dataclass(frozen=True)
@@ -111,103 +100,6 @@ class Screened:
         }
 
 
-# -- the world's half
-
-
-def country_facts(world: World, policies: Policies, store: Store | None = None) -> CountryFacts:
-    """Southern share, prior and market of every country: S2's from a store that has them, else computed.
-
-    Only countries on the equator need a population surface, so without a store this takes a fraction of S2's time.
-    """
-    found = None if store is None else _published_shares(store, policies, world)
-    if found is not None:
-        return CountryFacts(world.countries, found.southern_share, found.prior, found.market_size)
-    countries, rule = world.countries, policies.country_shares
-    market = market_size(countries, rule.prior.gdp_exponent)
-    served = np.flatnonzero((minimum_sites(countries, rule) > 0) & (market > 0.0))
-    prior = np.zeros(len(countries))
-    prior[served] = power_each(market[served], rule.prior.tempering)
-    return CountryFacts(countries, southern_share(world, policies), prior / math.fsum(prior), market)
-
-
-def _published_shares(store: Store, policies: Policies, world: World) -> Any:
-    """S2's shares in the store, or None."""
-    from seg1b.states.s2_weights import SHARES_STATE, load_shares
-
-    key = shares_key(policies, world)
-    return load_shares(store, key) if store.has(SHARES_STATE, key) else None
-
-
-def shares_key(policies: Policies, world: World) -> str:
-    """Key of S2s (hex64)."""
-    from seg1b.states.plan import WORLD_STATES, keys_for
-
-    return keys_for(policies, {"world": world.digest}, None, WORLD_STATES)["S2s"]
-
-
-def southern_share(world: World, policies: Policies) -> Floats:
-    """Share of each country's people south of the equator, (C,): as the placement surface has it.
-
-    A country wholly on one side needs no surface.
-    """
-    polygons = world.polygons
-    low = np.minimum.reduceat(polygons.lat, polygons.ring_start[:-1])
-    high = np.maximum.reduceat(polygons.lat, polygons.ring_start[:-1])
-    least, most = np.full(len(world.countries), np.inf), np.full(len(world.countries), -np.inf)
-    np.minimum.at(least, polygons.ring_country, low)
-    np.maximum.at(most, polygons.ring_country, high)
-    south = np.where(most <= 0.0, 1.0, 0.0)
-    straddling = np.flatnonzero((least < 0.0) & (most > 0.0))
-    if straddling.size:
-        from seg1b.states.s2_weights import placement_surface
-        from seg1b.world.grid import Grid
-        from seg1b.world.tile_index import build_tile_index
-
-        part = only_countries(world, straddling)
-        index = build_tile_index(part, Grid(policies.tile_index.resolution_arcsec))
-        south[straddling] = placement_surface(part, index, policies.tile_weights).southern_share()
-    return south
-
-
-def only_countries(world: World, keep: Integers) -> World:
-    """The world of some countries (ascending indices), renumbered from 0.
-
-    Its digest is still that of the whole; the names of settlements are left out.
-    """
-    number = np.full(len(world.countries), -1, np.int16)
-    number[keep] = np.arange(len(keep), dtype=np.int16)
-    rings = np.flatnonzero(number[world.polygons.ring_country] >= 0)
-    start, stop = world.polygons.ring_start[rings], world.polygons.ring_start[rings + 1]
-    length = stop - start
-    vertex = np.repeat(start - np.concatenate(([0], np.cumsum(length)[:-1])), length) + np.arange(
-        length.sum()
-    )
-    polygons = Polygons(
-        world.polygons.lon[vertex],
-        world.polygons.lat[vertex],
-        np.concatenate(([0], np.cumsum(length))).astype(np.int64),
-        number[world.polygons.ring_country[rings]],
-    )
-    places = np.flatnonzero(number[world.settlements.country] >= 0)
-    settlements = _rows(dataclasses.replace(world.settlements, name=()), places)
-    settlements = dataclasses.replace(settlements, country=number[settlements.country])
-    return dataclasses.replace(
-        world, countries=_rows(world.countries, keep), polygons=polygons, settlements=settlements
-    )
-
-
-def _rows(table: T, keep: Integers) -> T:
-    """Some rows of a columnar dataclass."""
-    columns: dict[str, Any] = {}
-    for field in dataclasses.fields(table):  # type: ignore[arg-type]
-        values = getattr(table, field.name)
-        if isinstance(values, np.ndarray):
-            columns[field.name] = values[keep]
-        else:
-            columns[field.name] = tuple(values[i] for i in keep.tolist()) if values else values
-    return dataclasses.replace(table, **columns)  # type: ignore[type-var]
-
-
 # -- candidates
 
 
@@ -262,20 +154,6 @@ def synthesised(policies: Policies, world: World, store: Store | None, seed: int
     from seg1b.catalogue.synthesise import synthesise
 
     return synthesise(world.countries, shares_of(policies, world, store), policies.synthesis, seed).catalogue
-
-
-def shares_of(policies: Policies, world: World, store: Store | None) -> Any:
-    """S2's country shares, from a store that has them, else projected now."""
-    found = None if store is None else _published_shares(store, policies, world)
-    if found is not None:
-        return found
-    from seg1b.catalogue.shares import country_shares
-    from seg1b.world.grid import Grid
-    from seg1b.world.tile_index import build_tile_index
-
-    index = build_tile_index(world, Grid(policies.tile_index.resolution_arcsec))
-    south = southern_share(world, policies)
-    return country_shares(world.countries, south, index.area_km2(), policies.country_shares)
 
 
 # -- verdicts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ from seg1b.policy.load import default_policies, set_values
 from seg1b.states.plan import BY_NAME
 from seg1b.store.store import Store
 from seg1b.world.content import World
-
-pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture
@@ -48,24 +45,18 @@ def test_a_run_made_again_is_the_same(
 
 
 def test_a_changed_output_is_found_by_name(
-    small: Certified, run_id: str, tmp_path: Path, real_world: World
+    small: Certified, run_id: str, tmp_path: Path, real_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A digest in the store that nobody can reproduce."""
-    root = copied(small.root, tmp_path / "runs")
-    with Store.open(root) as store:
-        key = store.receipts.load(run_id).keys["s6"]
-        path = store.layout.object("s6", key) / "manifest.json"
-        manifest = json.loads(path.read_bytes())
-        table = next(iter(manifest["tables"]))
-        manifest["tables"][table]["logical_digest"] = "0" * 64
-        path.write_text(json.dumps(manifest))
+    """Code that puts out something else under its old revision: what keys cannot see."""
+    root = linked(small.root, tmp_path / "runs")
+    monkeypatch.setattr("seg1b.lanes.seed_tasks._joined_diagnostics", lambda *_: b"[]")
     with Store.open(root) as store:
         found = witness(store, small.policies, real_world, run_id)
         assert not found.same
-        assert [(one.state, one.name, one.published) for one in found.differences] == [
-            ("S6", table, "0" * 64)
-        ]
-        assert store.receipts.load(found.run_id).lineage["differences"] == [f"S6 {table}"]
+        assert [(one.state, one.name) for one in found.differences] == [("S4", "diagnostics.json")]
+        assert store.receipts.load(found.run_id).lineage["differences"] == ["S4 diagnostics.json"]
+        closing = perf.witnesses_of(store, run_id)
+        assert [lineage["same"] for _, lineage in closing] == [False]
 
 
 def test_other_policies_or_code_cannot_witness(
