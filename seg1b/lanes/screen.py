@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from seg1b.scoring.feasibility import Feasibility, feasibility
 from seg1b.scoring.metrics import top_count
 from seg1b.scoring.triage import advice, heaviest_countries
 from seg1b.scoring.values import plain
-from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.s3_requirements import denied_countries, required_pairs
 from seg1b.states.tables import Pairs
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -46,11 +46,25 @@ _NAMED_AT_MOST = 12
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something to be screened. `kind`: `outlets`, `counts`, `bundle` or `policies`."""
+    """Something to be screened. `kind`: `outlets`, `counts`, `bundle` or `policies`.
+
+    Policies know how many outlets every country will have (`quotas` int64[C], of `merchants`) long before who has
+    them: `make` synthesises the catalogue when it is needed.
+    """
 
     name: str
     kind: str
-    catalogue: OutletCatalogue
+    catalogue: OutletCatalogue | None
+    quotas: Integers | None = None
+    merchants: int = 0
+    make: Callable[[], OutletCatalogue] | None = None
+
+    def whole(self) -> OutletCatalogue:
+        """The catalogue, synthesised now if need be."""
+        if self.catalogue is not None:
+            return self.catalogue
+        assert self.make is not None
+        return self.make()
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,11 @@ class Lack:
 
 @dataclass(frozen=True)
 class Screened:
-    """A candidate's verdict. `reachable`: best grade that placement can still make of it."""
+    """A candidate's verdict. `reachable`: best grade that placement can still make of it.
+
+    `judged_by`: `catalogue`, or `quotas` for policies that were never in reach of the shortlist: then intervals and
+    the largest merchant's share, which take a catalogue, are not among the rows.
+    """
 
     name: str
     kind: str
@@ -73,11 +91,20 @@ class Screened:
     feasibility: Feasibility
     lacks: tuple[Lack, ...]
     shortlisted: bool = False
+    judged_by: str = "catalogue"
 
     @property
     def reachable(self) -> str:
         """`B+`, `B` or `below_B`."""
         return self.feasibility.reach
+
+    def not_shortlisted(self) -> list[str]:
+        """Why it is not, where its gates do not say so."""
+        if self.shortlisted or self.reachable == "below_B":
+            return []
+        return [
+            f"not shortlisted: a wave has at most {SHORTLIST} candidates, and others are nearer to B+ or B"
+        ]
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -93,6 +120,8 @@ class Screened:
             "distance_to_b": self.feasibility.distance_to("B"),
             "distance_to_b_plus": self.feasibility.distance_to("B+"),
             "shortlisted": self.shortlisted,
+            "judged_by": self.judged_by,
+            "reasons": [lack.text for lack in self.lacks] + self.not_shortlisted(),
             "southern_bounds": plain(self.feasibility.southern_bounds),
             "gates": plain(self.feasibility.gates),
             "counter_metrics": counters,
@@ -118,7 +147,7 @@ def load_candidate(
 
             return Candidate(str(path), "bundle", read_catalogue(verify_bundle(path), iso))
         if any((path / file.path).exists() for file in POLICY_FILES):
-            return Candidate(str(path), "policies", synthesised(load_policies(path), world, store, seed))
+            return policy_candidate(str(path), load_policies(path), world, store, seed)
         raise InputError(
             "E_SCREEN_FILE",
             "this folder is neither a 1A bundle (data/layer1/1A) nor a folder of policies (policy/*.yaml)",
@@ -126,7 +155,7 @@ def load_candidate(
             next_step="name a catalogue file, a bundle's root folder or a folder of policies",
         )
     if path.suffix in {".yaml", ".yml"}:
-        return Candidate(str(path), "policies", synthesised(_with_file(policies, path), world, store, seed))
+        return policy_candidate(str(path), _with_file(policies, path), world, store, seed)
     from seg1b.catalogue.user import load_user_catalogue
 
     loaded = load_user_catalogue(path, iso)
@@ -149,24 +178,77 @@ def _with_file(policies: Policies, path: Path) -> Policies:
     return set_values(policies, {f"{named[0].prefix}.{key}": value for key, value in tree.items()})
 
 
-def synthesised(policies: Policies, world: World, store: Store | None, seed: int) -> OutletCatalogue:
-    """The catalogue that `seed` synthesises under `policies`."""
-    from seg1b.catalogue.synthesise import synthesise
+def policy_candidate(
+    name: str, policies: Policies, world: World, store: Store | None, seed: int
+) -> Candidate:
+    """What `seed` would synthesise under `policies`: the quotas now, the catalogue when it is asked for."""
+    from seg1b.catalogue.synthesise import planned_quotas, synthesise
 
-    return synthesise(world.countries, shares_of(policies, world, store), policies.synthesis, seed).catalogue
+    shares = shares_of(policies, world, store)
+    quotas, merchants = planned_quotas(shares, policies.synthesis, seed)
+    return Candidate(
+        name,
+        "policies",
+        None,
+        quotas,
+        merchants,
+        lambda: synthesise(world.countries, shares, policies.synthesis, seed).catalogue,
+    )
 
 
 # -- verdicts
 
 
 def screen(candidates: Sequence[Candidate], policies: Policies, facts: CountryFacts) -> list[Screened]:
-    """Judge every candidate and rank them: by grade in reach, then by distance to B+ and to B, then by name."""
-    ranked = sorted((screen_one(candidate, policies, facts) for candidate in candidates), key=_rank)
-    good = [row.reachable != "below_B" for row in ranked]
+    """Judge every candidate and rank them: by grade in reach, then by distance to B+ and to B, then by name.
+
+    Many policies are judged by their quotas first; a catalogue is synthesised only for those that reach the top.
+    """
+    alone = len(candidates) <= SHORTLIST
+    rows = [
+        (_screen_quotas(one, policies, facts) if one.quotas is not None and not alone else None, one)
+        for one in candidates
+    ]
+    judged = [(row or screen_one(one, policies, facts), one) for row, one in rows]
+    while True:
+        judged.sort(key=lambda pair: _rank(pair[0]))
+        open_places = [
+            place
+            for place, (row, _) in enumerate(judged[:SHORTLIST])
+            if row.judged_by == "quotas" and row.reachable != "below_B"
+        ]
+        if not open_places:
+            break
+        place = open_places[0]
+        judged[place] = (screen_one(judged[place][1], policies, facts), judged[place][1])
+    good = [row.reachable != "below_B" for row, _ in judged]
     return [
         dataclasses.replace(row, shortlisted=good[place] and place < SHORTLIST)
-        for place, row in enumerate(ranked)
+        for place, (row, _) in enumerate(judged)
     ]
+
+
+def _screen_quotas(candidate: Candidate, policies: Policies, facts: CountryFacts) -> Screened:
+    """The gates that quotas decide, exactly; nothing is known of merchants yet."""
+    assert candidate.quotas is not None
+    counts = candidate.quotas.copy()
+    counts[denied_countries(facts.countries, policies.requirements)] = 0
+    found = _feasible(
+        np.arange(len(counts), dtype=np.uint64), np.arange(len(counts), dtype=np.int16), counts, policies, facts,
+        bootstrap=False,
+    )  # fmt: skip
+    kept = tuple(row for row in found.counters if row.name != "largest_merchant_share")
+    found = dataclasses.replace(found, counters=kept)
+    lacks = lacks_of(found, counts, None, facts, 0)
+    return Screened(
+        candidate.name,
+        candidate.kind,
+        candidate.merchants,
+        int(counts.sum()),
+        found,
+        lacks,
+        judged_by="quotas",
+    )
 
 
 def _rank(row: Screened) -> tuple[int, float, float, str]:
@@ -176,33 +258,55 @@ def _rank(row: Screened) -> tuple[int, float, float, str]:
 
 def screen_one(candidate: Candidate, policies: Policies, facts: CountryFacts) -> Screened:
     """Exact country gates of one candidate, without the countries that S3's policy denies."""
-    pairs, _ = required_pairs(candidate.catalogue, facts.countries, policies.requirements)
-    found = feasibility(
-        pairs.merchant_id,
-        pairs.country,
-        pairs.n_sites,
-        eligible=np.asarray(facts.countries.eligible),
-        macro_region=facts.countries.macro_region,
-        south=facts.south,
-        prior=facts.prior,
-        market=facts.market,
-        gates=policies.gates,
-    )
+    pairs, _ = required_pairs(candidate.whole(), facts.countries, policies.requirements)
+    found = _feasible(pairs.merchant_id, pairs.country, pairs.n_sites, policies, facts)
     return Screened(
         candidate.name,
         candidate.kind,
         len(np.unique(pairs.merchant_id)),
         int(pairs.n_sites.sum()),
         found,
-        lacks_of(found, pairs, facts, policies.gates.counter_metric_parameters.largest_merchant_sites_min),
+        lacks_of(
+            found,
+            pairs.sites_per_country(len(facts.countries)),
+            pairs,
+            facts,
+            policies.gates.counter_metric_parameters.largest_merchant_sites_min,
+        ),
+    )
+
+
+def _feasible(
+    merchant_id: NDArray[np.uint64],
+    country: NDArray[np.int16],
+    sites: NDArray[np.integer[Any]],
+    policies: Policies,
+    facts: CountryFacts,
+    *,
+    bootstrap: bool = True,
+) -> Feasibility:
+    return feasibility(
+        merchant_id,
+        country,
+        sites,
+        eligible=np.asarray(facts.countries.eligible),
+        macro_region=facts.countries.macro_region,
+        south=facts.south,
+        prior=facts.prior,
+        market=facts.market,
+        gates=policies.gates,
+        bootstrap=bootstrap,
     )
 
 
 def lacks_of(
-    found: Feasibility, pairs: Pairs, facts: CountryFacts, merchant_sites_min: int
+    found: Feasibility,
+    counts: Integers,
+    pairs: Pairs | None,
+    facts: CountryFacts,
+    merchant_sites_min: int,
 ) -> tuple[Lack, ...]:
-    """Every row that fails, for the lowest grade that it fails, in words and outlets."""
-    counts = pairs.sites_per_country(len(facts.countries))
+    """Every row that fails, for the lowest grade that it fails, in words and outlets. `pairs`: if they are known."""
     lacks = []
     for row in found.gates:
         if row.pass_b and row.pass_b_plus:
@@ -221,7 +325,7 @@ def lacks_of(
         text = f"{counter.name} {observed}, either grade needs {' and '.join(filter(None, bounds))}"
         if counter.observed is None and counter.reason:
             text = f"{counter.name}: {counter.reason}"
-        if counter.name == "largest_merchant_share":
+        if counter.name == "largest_merchant_share" and pairs is not None:
             detail = _largest_merchant(counts, pairs, facts, merchant_sites_min)
         else:
             detail = _counter_detail(counter.name, counts, facts)
