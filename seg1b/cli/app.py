@@ -6,9 +6,11 @@ Nothing here imports numpy or any other room: every command does so when it runs
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import typer
 
@@ -17,13 +19,19 @@ from seg1b.cli import (
     certify_command,
     check_commands,
     config_commands,
+    guard_command,
+    perf_commands,
     report_commands,
     runs_commands,
     screen_command,
     tune_command,
     verify_command,
+    witness_command,
     world_commands,
 )
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+"""Small matrices only: threads of BLAS spin for each other, and a projection takes 20 times as long."""
 
 EPILOG = (
     "Exit codes: 0 done, grade reached · 1 internal · 2 usage or bad input · 3 below the required grade · "
@@ -43,9 +51,12 @@ app = typer.Typer(
 for module in (
     certify_command,
     verify_command,
+    witness_command,
     screen_command,
     tune_command,
     catalogue_commands,
+    guard_command,
+    perf_commands,
     world_commands,
     runs_commands,
     check_commands,
@@ -57,6 +68,8 @@ for module in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; ends the process with the command's exit code."""
+    # Arrow imports pandas, where there is one, as soon as it meets a Python object; seg1b has no use for it
+    sys.modules.setdefault("pandas", cast(ModuleType, None))
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
