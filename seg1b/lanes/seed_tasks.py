@@ -300,7 +300,11 @@ def finish_seed(
         if not store.has(s9_validation.STATE, keys["S9"]):
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
             with times.of("S9.publish"):
-                s9_validation.run(store, keys["S9"], validation, facts, policies, digests)
+                measured = s9_validation.measured_key(keys, policies.gates, seed)
+                kept = s9_validation.keep_measured(store, measured, validation)
+                s9_validation.run(
+                    store, keys["S9"], validation, facts, policies, digests, measured if kept else None
+                )
     return Finish(
         seed, validation.passed, validation.score, validation.checks(), validation.evidence, digests, times
     )
