@@ -9,8 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import typer
 
@@ -74,8 +73,6 @@ for module in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; ends the process with the command's exit code."""
-    # Arrow imports pandas, where there is one, as soon as it meets a Python object; seg1b has no use for it
-    sys.modules.setdefault("pandas", cast(ModuleType, None))
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
