@@ -7,6 +7,7 @@ and its capacity. All arithmetic after the shock is on integers, so the quotas a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,20 @@ def country_quotas(draws: Draws, shares: CountryShares, total: int, shock_sigma:
     """int64[C], sum `total`. Raises InputError E_CATALOGUE_TOO_SMALL or E_CATALOGUE_CAPACITY when no quotas
     fit.
     """
+    served = np.flatnonzero(shares.served).tolist()
+    return shocked_quotas([_shock(draws, shares.iso[c], shock_sigma) for c in served], shares, total)
+
+
+@lru_cache(maxsize=8192)
+def known_shock(seed: int, country_iso: str, sigma: float) -> int:
+    """The factor that `country_quotas` draws for a country: the same under every policy with this sigma."""
+    return _shock(Draws(seed), country_iso, sigma)
+
+
+def shocked_quotas(shock: Sequence[int], shares: CountryShares, total: int) -> Integers:
+    """As `country_quotas`, from the factors of the served countries in ascending order."""
     served = np.flatnonzero(shares.served)
-    weight = [int(shares.share_ppm[c]) * _shock(draws, shares.iso[c], shock_sigma) for c in served.tolist()]
+    weight = [int(shares.share_ppm[c]) * factor for c, factor in zip(served.tolist(), shock, strict=True)]
     minimum = shares.minimum_sites[served].tolist()
     capacity = shares.capacity_sites[served].tolist()
     if sum(minimum) > total:

@@ -8,6 +8,7 @@ integers decide.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from seg1b.catalogue.draws import Draws
 from seg1b.catalogue.merchants import MerchantPlan, plan_merchants, split_foreign
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.placement import Blocks, Incident, Placement, merchant_blocks, place_blocks
-from seg1b.catalogue.quotas import country_quotas
+from seg1b.catalogue.quotas import country_quotas, known_shock, shocked_quotas
 from seg1b.catalogue.shares import CountryShares
 from seg1b.errors import ContractError, InputError
 from seg1b.policy.models import SynthesisPolicy
@@ -90,6 +91,25 @@ def synthesise(
     )
     _check(synthesis)
     return synthesis
+
+
+def planned_quotas(shares: CountryShares, policy: SynthesisPolicy, seed: int) -> tuple[Integers, int]:
+    """(outlets of every country int64[C], merchants) that `synthesise` would give, without placing a merchant.
+
+    Raises as `synthesise`. Only a merchant too large for every country's quota could make them differ, which the
+    synthesis records as an incident.
+    """
+    sigma = policy.countries.shock_sigma
+    served = [shares.iso[c] for c in np.flatnonzero(shares.served).tolist()]
+    total, merchants = _planned_sites(policy, max(0, len(served) - 1), seed)
+    return shocked_quotas([known_shock(seed, iso, sigma) for iso in served], shares, total), merchants
+
+
+@lru_cache(maxsize=256)
+def _planned_sites(policy: SynthesisPolicy, foreign_countries: int, seed: int) -> tuple[int, int]:
+    """(outlets, merchants) of a plan: the same whatever the country shares are."""
+    plan = plan_merchants(Draws(seed), policy, foreign_countries)
+    return int(plan.size.sum()), int(plan.size.size)
 
 
 def _region_numbers(countries: CountryTable) -> Integers:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from seg1b.errors import InputError
 from seg1b.policy.validate import did_you_mean
+from seg1b.store.digest import numbers_of
 
 _PARQUET_SUFFIXES: Final = (".parquet", ".pq")
 _TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt")
@@ -77,7 +78,7 @@ class SourceTable:
                 field,
                 "store the column as an integer type",
             )
-        values = column.to_numpy(zero_copy_only=False)
+        values = numbers_of(column)
         outside = np.flatnonzero((values < low) | (values > high))
         if outside.size:
             row = int(outside[0])
@@ -106,7 +107,7 @@ class SourceTable:
             message = f"the column holds {column.type}, two-letter country codes are needed"
             raise fault(self, "E_CATALOGUE_TYPE", message, None, field, "store the column as text")
         text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-        empty = np.flatnonzero(pc.fill_null(pc.equal(text, ""), True).to_numpy(zero_copy_only=False))
+        empty = _rows_where(pc.or_kleene(pc.is_null(text), pc.equal(text, "")))
         if empty.size:
             message = "the country is missing"
             raise fault(
@@ -119,7 +120,7 @@ class SourceTable:
                 count=empty.size,
             )
         index = pc.index_in(text, value_set=pa.array(iso, pa.string()))
-        unknown = np.flatnonzero(pc.is_null(index).to_numpy(zero_copy_only=False))
+        unknown = _rows_where(pc.is_null(index))
         if unknown.size:
             row = int(unknown[0])
             raise fault(
@@ -131,12 +132,12 @@ class SourceTable:
                 "use ISO 3166-1 alpha-2 codes of the world's country table",
                 count=unknown.size,
             )
-        positions: npt.NDArray[np.int16] = index.to_numpy(zero_copy_only=False).astype(np.int16)
+        positions: npt.NDArray[np.int16] = numbers_of(index).astype(np.int16)
         return positions
 
     def _refuse_nulls(self, column: pa.Array, field: str) -> None:
         if column.null_count:
-            missing = np.flatnonzero(pc.is_null(column).to_numpy(zero_copy_only=False))
+            missing = _rows_where(pc.is_null(column))
             step = "fill in the value or remove the row"
             raise fault(
                 self,
@@ -158,18 +159,18 @@ class SourceTable:
         text = pc.utf8_trim_whitespace(column)
         text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
         self._refuse_nulls(text, field)
-        number = pc.match_substring_regex(text, r"^[+-]?[0-9]+$").to_numpy(zero_copy_only=False)
-        wrong = np.flatnonzero(~number)
+        number = pc.match_substring_regex(text, r"^[+-]?[0-9]+$")
+        wrong = _rows_where(pc.invert(number))
         if wrong.size:
             message = f"{text[int(wrong[0])].as_py()!r} is not a whole number"
             step = "write digits only, without separators or decimals"
             raise fault(self, "E_CATALOGUE_TYPE", message, int(wrong[0]), field, step, count=wrong.size)
-        negative = np.flatnonzero(pc.starts_with(text, "-").to_numpy(zero_copy_only=False))
+        negative = _rows_where(pc.starts_with(text, "-"))
         plain = pc.replace_substring_regex(text, r"^[+]?0*([0-9]+)$", r"\1")
-        long = np.flatnonzero(pc.greater(pc.utf8_length(plain), 20).to_numpy(zero_copy_only=False))
+        long = _rows_where(pc.greater(pc.utf8_length(plain), 20))
         twenty = pc.equal(pc.utf8_length(plain), 20)
         beyond = pc.and_(twenty, pc.greater_equal(plain, pa.scalar(str(2**64), plain.type)))
-        large = np.flatnonzero(beyond.to_numpy(zero_copy_only=False))
+        large = _rows_where(beyond)
         bad = np.unique(np.concatenate([negative, long, large]))
         if not bad.size:
             return plain.cast(pa.uint64())
@@ -181,13 +182,18 @@ class SourceTable:
         """Floats that are whole numbers (a habit of data frames with gaps) as integers; others are
         refused.
         """
-        values = column.to_numpy(zero_copy_only=False)
+        values = numbers_of(column)
         wrong = np.flatnonzero(~((values == np.floor(values)) & (np.abs(values) <= _EXACT_IN_A_DOUBLE)))
         if wrong.size:
             message = f"{values[wrong[0]]!r} is not an exact whole number"
             step = "store the column as an integer type: a double holds identifiers up to 2^53 only"
             raise fault(self, "E_CATALOGUE_TYPE", message, int(wrong[0]), field, step, count=wrong.size)
         return pa.array(values.astype(np.int64))
+
+
+def _rows_where(flags: pa.Array) -> npt.NDArray[np.int64]:
+    """Rows where a column of booleans is true, ascending; Arrow's `to_numpy` would import pandas."""
+    return numbers_of(pc.indices_nonzero(flags)).astype(np.int64)
 
 
 def _plain_digits(column: pa.Array) -> pa.Array | None:

@@ -6,6 +6,7 @@ Nothing here imports numpy or any other room: every command does so when it runs
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from seg1b.cli import (
     certify_command,
     check_commands,
     config_commands,
+    guard_command,
+    perf_commands,
     plan_commands,
     report_commands,
     runs_commands,
@@ -25,8 +28,12 @@ from seg1b.cli import (
     tune_command,
     verify_command,
     wave_commands,
+    witness_command,
     world_commands,
 )
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+"""Small matrices only: threads of BLAS spin for each other, and a projection takes 20 times as long."""
 
 EPILOG = (
     "Exit codes: 0 done, grade reached · 1 internal · 2 usage or bad input · 3 below the required grade · "
@@ -46,12 +53,15 @@ app = typer.Typer(
 for module in (
     certify_command,
     verify_command,
+    witness_command,
     screen_command,
     tune_command,
     wave_commands,
     baseline_commands,
     plan_commands,
     catalogue_commands,
+    guard_command,
+    perf_commands,
     world_commands,
     runs_commands,
     check_commands,

@@ -11,6 +11,10 @@ from seg1b.cli.options import Config, Json, Require, RequireGrade, Runs, WorldDi
 from seg1b.cli.runtime import BELOW, Session, load_policies, running
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table as RichTable
+
     from seg1b.catalogue.guard import GuardReport
 
 SYNTH_HELP = """Synthesise the catalogue of a seed and write it as a 1A bundle, with its passed flag and evidence.
@@ -110,27 +114,32 @@ def check(
         policies = load_policies(session, config)
         from seg1b import api
         from seg1b.catalogue.guard import as_json as guard_json
-        from seg1b.catalogue.guard import decide, guard_bundle
+        from seg1b.catalogue.guard import guard_bundle
+        from seg1b.catalogue.guard_authority import decide
         from seg1b.catalogue.verify import catalogue_of, read_runs, verify_bundle
         from seg1b.cli.screen_command import existing_store, show_lacks
         from seg1b.lanes import screen as lane
+        from seg1b.lanes.guard import pinned_authority
         from seg1b.world.bundle import load_world
 
         earth = load_world(world)
-        facts = lane.country_facts(earth, policies, existing_store(runs))
+        store = existing_store(runs)
+        facts = lane.country_facts(earth, policies, store)
         with api.checked_catalogue(path, earth) as bundle:
             assert bundle is not None
             receipt = verify_bundle(bundle)
             rows = read_runs(receipt)
-            guard = guard_bundle(rows, receipt)
+            guard = guard_bundle(rows, receipt, policies.guard)
             catalogue = catalogue_of(rows, receipt, earth.countries.iso)
         row = lane.screen_one(lane.Candidate(str(path), "bundle", catalogue), policies, facts)
-        verdict = decide(guard).verdict
+        pinned = None if store is None else pinned_authority(store, policies)
+        decision = decide(guard, policies.guard, pinned)
+        verdict = decision.verdict
         if as_json:
             session.emit({
                 "path": str(path),
                 "contract": {"ok": True, "catalogue_digest": receipt.content_sha256_hex},
-                "guard": {"verdict": verdict, **guard_json(guard)},
+                "guard": {"verdict": verdict, "checks": decision.checks, **guard_json(guard)},
                 "screen": row.facts(),
             })  # fmt: skip
         else:
@@ -146,27 +155,34 @@ def check(
 
 def show_guard(session: Session, guard: GuardReport, verdict: str) -> None:
     """The 14 metrics with their bands."""
-    from rich import box
-    from rich.table import Table
-
-    from seg1b.catalogue.guard import BANDS
-
     session.line(
         f"1A guard   {verdict}" + (f": {guard.reason}" if guard.reason else f", grade {guard.grade}")
     )
+    session.show(metric_table(guard))
+
+
+def metric_table(guard: GuardReport, held_before: Mapping[str, bool] | None = None) -> RichTable:
+    """The 14 metrics with their bands; `held_before`: whether the authority was inside B."""
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("metric", "value", "B band", "B+ band", "holds for"):
-        table.add_column(
-            name, justify="left" if name in ("metric", "holds for") else "right", overflow="fold"
-        )
+    before = ["authority"] if held_before is not None else []
+    for name in ("metric", "value", "B band", "B+ band", "holds for", *before):
+        left = name in ("metric", "holds for", "authority")
+        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=name != "metric")
     for name, metric in guard.metrics.items():
         holds = "B+" if metric.b_plus_pass and metric.b_pass else "B" if metric.b_pass else "-"
         value = "-" if metric.value is None else f"{metric.value:.4g}"
-        table.add_row(name, value, _band(BANDS[name][0]), _band(BANDS[name][1]), holds)
-    session.show(table)
+        row = [name.replace("_", " "), value, _band(metric.bands.b), _band(metric.bands.b_plus), holds]
+        lost = held_before is not None and held_before[name] and not metric.b_pass
+        if held_before is not None:
+            row.append("inside B" if held_before[name] else "-")
+        table.add_row(*row, style="red" if lost else None)
+    return table
 
 
 def _band(band: Any) -> str:
-    if band.high is None:
-        return f">= {band.low:g}"
-    return f"{band.low:g} .. {band.high:g}"
+    if band.max is None:
+        return f">= {band.min:g}"
+    return f"<= {band.max:g}" if band.min is None else f"{band.min:g} .. {band.max:g}"

@@ -1,4 +1,4 @@
-"""`seg1b runs list|show|prune`: what the run store holds, and what may go."""
+"""`seg1b runs list|show|du|prune`: what the run store holds, and what may go."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from seg1b.errors import InputError
 
 if TYPE_CHECKING:
     from seg1b.store.store import Store
+    from seg1b.store.usage import Usage
 
 LIST_HELP = """Runs, newest first, and certifications.
 
@@ -34,7 +35,8 @@ Examples:
 
 PRUNE_HELP = """Remove outputs and runs that nothing refers to. Says what would go; `--yes` removes it.
 
-Kept is what pointers, certifications, locks, open waves and running commands reach. Certifications are never pruned.
+Kept is what pointers, certifications, locks, open waves, the timing baseline and running commands reach.
+Certifications are never pruned. Before each certification the same happens by itself, with the caps of retention.yaml.
 
 Examples:
 
@@ -46,11 +48,24 @@ Exit codes: 0 done (or nothing to do) · 2 a run named with `--keep` does not ex
 """
 
 
+DU_HELP = """Who holds what: bytes by state and by holder, and what may go. Changes nothing.
+
+`reached` is all that a holder keeps alive, `its own` what would go if it alone let go. `--items` lists every output.
+
+Examples:
+
+    seg1b runs du
+
+    seg1b runs du --items --json
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="What the run store holds.", no_args_is_help=True)
     group.command("list", help=LIST_HELP)(list_runs)
     group.command("show", help=SHOW_HELP)(show)
+    group.command("du", help=DU_HELP)(du)
     group.command("prune", help=PRUNE_HELP)(prune)
     app.add_typer(group, name="runs")
 
@@ -151,6 +166,80 @@ def _found(store: Store, name: str) -> dict[str, Any]:
         runs = {str(entry["seed"]): entry["run_id"] for entry in document["seeds"]}
         return {**brief, "runs": runs, "path": str(store.certifications.path(cert_id))}
     return {**store.receipts.load(run_id).to_json(), "telemetry": store.receipts.telemetry(run_id)}
+
+
+def du(
+    runs: Runs = Path("runs"),
+    items: Annotated[bool, typer.Option("--items", help="Every output, run and lease by itself.")] = False,
+    as_json: Json = False,
+) -> None:
+    """See DU_HELP."""
+    with running("runs du", as_json=as_json) as session:
+        import dataclasses
+
+        from seg1b.store.store import Store
+        from seg1b.store.usage import usage
+
+        with Store.open(runs, create=False) as store:
+            plan = store.retention.plan()
+            found = usage(plan, store.root)
+        everything = sorted((*plan.live, *plan.collectable), key=lambda item: -item.length_bytes)
+        if as_json:
+            facts = {
+                "total_bytes": found.total_bytes,
+                "live_bytes": found.live_bytes,
+                "collectable_bytes": found.collectable_bytes,
+                "other_bytes": found.other_bytes,
+                "states": [dataclasses.asdict(row) for row in found.states],
+                "holders": [dataclasses.asdict(row) for row in found.holders],
+                "certifications": [{"cert_id": name, "bytes": size} for name, size in found.packs],
+            }
+            if items:
+                facts["items"] = [dataclasses.asdict(item) for item in everything]
+            session.emit(facts)
+            return
+        _show_usage(session, found)
+        if items:
+            for item in everything:
+                held = ", ".join(item.held_by) or "nobody"
+                session.line(
+                    f"{_size(item.length_bytes):>10}  {item.kind:<7} {item.state:<4} {item.name[:16]}  {held}"
+                )
+
+
+def _show_usage(session: Session, found: Usage) -> None:
+    """Two tables and a line."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=f"{_size(found.total_bytes)} in the store", title_justify="left")
+    for name in ("outputs of", "held", "bytes", "free to go", "bytes "):
+        table.add_column(name, justify="left" if name == "outputs of" else "right")
+    for row in found.states:
+        free = (str(row.free), _size(row.free_bytes)) if row.free else ("", "")
+        table.add_row(row.name, str(row.held), _size(row.held_bytes), *free)
+    session.show(table)
+    if found.holders:
+        table = Table(box=box.SIMPLE_HEAD, title="who holds it", title_justify="left")
+        for name in ("holder", "items", "reached", "its own"):
+            table.add_column(name, justify="left" if name == "holder" else "right", overflow="fold")
+        for holder in sorted(found.holders, key=lambda one: (-one.own_bytes, one.name)):
+            table.add_row(
+                holder.name, str(holder.items), _size(holder.reached_bytes), _size(holder.own_bytes)
+            )
+        session.show(table)
+    packs = sum(size for _, size in found.packs)
+    session.line(
+        f"certification packs {_size(packs)} ({len(found.packs)}), logs and records {_size(found.other_bytes)}; "
+        f"`seg1b runs prune` would free {_size(found.collectable_bytes)}"
+    )
+
+
+def _size(size_bytes: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= scale:
+            return f"{size_bytes / scale:.1f} {unit}"
+    return f"{size_bytes} B"
 
 
 def prune(

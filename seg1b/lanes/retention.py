@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from seg1b.errors import StoreError
 from seg1b.lanes.executor import RetentionAuthority
 from seg1b.lanes.world_stage import externals_of, world_keys
 from seg1b.policy.load import Policies
@@ -55,5 +56,21 @@ def leased(store: Store, purpose: str, keys: set[str]) -> Iterator[Lease]:
 
 
 def prune_before_run(authority: RetentionAuthority, policy: RetentionPolicy) -> Plan:
-    """Collect what nobody holds before an expensive run; the newest runs are kept besides what is reachable."""
-    return authority.prune(dry_run=False, keep_newest_runs=policy.keep_newest_runs)
+    """Collect what nobody holds before an expensive run; the newest runs are kept besides what is reachable.
+
+    Where that is more than the policy's cap, fewer of the newest runs are kept. Raises StoreError E_STORE_CAP if what
+    is reachable is more than the cap by itself; then nothing was removed.
+    """
+    newest = policy.keep_newest_runs
+    plan = authority.prune(keep_newest_runs=newest)
+    while plan.live_bytes > policy.live_bytes_max and newest:
+        newest -= 1
+        plan = authority.prune(keep_newest_runs=newest)
+    if plan.live_bytes > policy.live_bytes_max:
+        raise StoreError(
+            "E_STORE_CAP",
+            f"what pointers, packs, locks, waves and running commands reach is {plan.live_bytes / 1e9:.2f} GB, "
+            f"and retention.live_bytes_max is {policy.live_bytes_max / 1e9:.2f} GB",
+            next_step="`seg1b runs du` shows who holds how much; let go of some, or raise the cap in retention.yaml",
+        )
+    return authority.prune(dry_run=False, keep_newest_runs=newest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,20 +17,22 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seg1b.catalogue.elementary import power_each
 from seg1b.catalogue.outlets import OutletCatalogue
-from seg1b.catalogue.shares import market_size, minimum_sites
 from seg1b.errors import InputError
+from seg1b.lanes.country_facts import CountryFacts as CountryFacts
+from seg1b.lanes.country_facts import country_facts as country_facts
+from seg1b.lanes.country_facts import only_countries as only_countries
+from seg1b.lanes.country_facts import shares_of as shares_of
 from seg1b.policy.load import POLICY_FILES, Policies, load_policies, set_values
 from seg1b.policy.yaml_reader import read_yaml
 from seg1b.scoring.feasibility import Feasibility, feasibility
 from seg1b.scoring.metrics import top_count
 from seg1b.scoring.triage import advice, heaviest_countries
 from seg1b.scoring.values import plain
-from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.s3_requirements import denied_countries, required_pairs
 from seg1b.states.tables import Pairs
 from seg1b.store.store import Store
-from seg1b.world.content import CountryTable, Polygons, World
+from seg1b.world.content import World
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -43,25 +45,26 @@ _NAMED_AT_MOST = 12
 
 
 @dataclass(frozen=True)
-class CountryFacts:
-    """What screening must know of the world, arrays of one entry per country.
-
-    `south`: share of a country's people south of the equator; `prior` (sums to 1) and `market` as S2 has them.
-    """
-
-    countries: CountryTable
-    south: Floats
-    prior: Floats
-    market: Floats
-
-
-@dataclass(frozen=True)
 class Candidate:
-    """Something to be screened. `kind`: `outlets`, `counts`, `bundle` or `policies`."""
+    """Something to be screened. `kind`: `outlets`, `counts`, `bundle` or `policies`.
+
+    Policies know how many outlets every country will have (`quotas` int64[C], of `merchants`) long before who has
+    them: `make` synthesises the catalogue when it is needed.
+    """
 
     name: str
     kind: str
-    catalogue: OutletCatalogue
+    catalogue: OutletCatalogue | None
+    quotas: Integers | None = None
+    merchants: int = 0
+    make: Callable[[], OutletCatalogue] | None = None
+
+    def whole(self) -> OutletCatalogue:
+        """The catalogue, synthesised now if need be."""
+        if self.catalogue is not None:
+            return self.catalogue
+        assert self.make is not None
+        return self.make()
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,11 @@ class Lack:
 
 @dataclass(frozen=True)
 class Screened:
-    """A candidate's verdict. `reachable`: best grade that placement can still make of it."""
+    """A candidate's verdict. `reachable`: best grade that placement can still make of it.
+
+    `judged_by`: `catalogue`, or `quotas` for policies that were never in reach of the shortlist: then intervals and
+    the largest merchant's share, which take a catalogue, are not among the rows.
+    """
 
     name: str
     kind: str
@@ -84,11 +91,20 @@ class Screened:
     feasibility: Feasibility
     lacks: tuple[Lack, ...]
     shortlisted: bool = False
+    judged_by: str = "catalogue"
 
     @property
     def reachable(self) -> str:
         """`B+`, `B` or `below_B`."""
         return self.feasibility.reach
+
+    def not_shortlisted(self) -> list[str]:
+        """Why it is not, where its gates do not say so."""
+        if self.shortlisted or self.reachable == "below_B":
+            return []
+        return [
+            f"not shortlisted: a wave has at most {SHORTLIST} candidates, and others are nearer to B+ or B"
+        ]
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -104,108 +120,13 @@ class Screened:
             "distance_to_b": self.feasibility.distance_to("B"),
             "distance_to_b_plus": self.feasibility.distance_to("B+"),
             "shortlisted": self.shortlisted,
+            "judged_by": self.judged_by,
+            "reasons": [lack.text for lack in self.lacks] + self.not_shortlisted(),
             "southern_bounds": plain(self.feasibility.southern_bounds),
             "gates": plain(self.feasibility.gates),
             "counter_metrics": counters,
             "lacks": plain(self.lacks),
         }
-
-
-# -- the world's half
-
-
-def country_facts(world: World, policies: Policies, store: Store | None = None) -> CountryFacts:
-    """Southern share, prior and market of every country: S2's from a store that has them, else computed.
-
-    Only countries on the equator need a population surface, so without a store this takes a fraction of S2's time.
-    """
-    found = None if store is None else _published_shares(store, policies, world)
-    if found is not None:
-        return CountryFacts(world.countries, found.southern_share, found.prior, found.market_size)
-    countries, rule = world.countries, policies.country_shares
-    market = market_size(countries, rule.prior.gdp_exponent)
-    served = np.flatnonzero((minimum_sites(countries, rule) > 0) & (market > 0.0))
-    prior = np.zeros(len(countries))
-    prior[served] = power_each(market[served], rule.prior.tempering)
-    return CountryFacts(countries, southern_share(world, policies), prior / math.fsum(prior), market)
-
-
-def _published_shares(store: Store, policies: Policies, world: World) -> Any:
-    """S2's shares in the store, or None."""
-    from seg1b.states.s2_weights import SHARES_STATE, load_shares
-
-    key = shares_key(policies, world)
-    return load_shares(store, key) if store.has(SHARES_STATE, key) else None
-
-
-def shares_key(policies: Policies, world: World) -> str:
-    """Key of S2s (hex64)."""
-    from seg1b.states.plan import WORLD_STATES, keys_for
-
-    return keys_for(policies, {"world": world.digest}, None, WORLD_STATES)["S2s"]
-
-
-def southern_share(world: World, policies: Policies) -> Floats:
-    """Share of each country's people south of the equator, (C,): as the placement surface has it.
-
-    A country wholly on one side needs no surface.
-    """
-    polygons = world.polygons
-    low = np.minimum.reduceat(polygons.lat, polygons.ring_start[:-1])
-    high = np.maximum.reduceat(polygons.lat, polygons.ring_start[:-1])
-    least, most = np.full(len(world.countries), np.inf), np.full(len(world.countries), -np.inf)
-    np.minimum.at(least, polygons.ring_country, low)
-    np.maximum.at(most, polygons.ring_country, high)
-    south = np.where(most <= 0.0, 1.0, 0.0)
-    straddling = np.flatnonzero((least < 0.0) & (most > 0.0))
-    if straddling.size:
-        from seg1b.states.s2_weights import placement_surface
-        from seg1b.world.grid import Grid
-        from seg1b.world.tile_index import build_tile_index
-
-        part = only_countries(world, straddling)
-        index = build_tile_index(part, Grid(policies.tile_index.resolution_arcsec))
-        south[straddling] = placement_surface(part, index, policies.tile_weights).southern_share()
-    return south
-
-
-def only_countries(world: World, keep: Integers) -> World:
-    """The world of some countries (ascending indices), renumbered from 0.
-
-    Its digest is still that of the whole; the names of settlements are left out.
-    """
-    number = np.full(len(world.countries), -1, np.int16)
-    number[keep] = np.arange(len(keep), dtype=np.int16)
-    rings = np.flatnonzero(number[world.polygons.ring_country] >= 0)
-    start, stop = world.polygons.ring_start[rings], world.polygons.ring_start[rings + 1]
-    length = stop - start
-    vertex = np.repeat(start - np.concatenate(([0], np.cumsum(length)[:-1])), length) + np.arange(
-        length.sum()
-    )
-    polygons = Polygons(
-        world.polygons.lon[vertex],
-        world.polygons.lat[vertex],
-        np.concatenate(([0], np.cumsum(length))).astype(np.int64),
-        number[world.polygons.ring_country[rings]],
-    )
-    places = np.flatnonzero(number[world.settlements.country] >= 0)
-    settlements = _rows(dataclasses.replace(world.settlements, name=()), places)
-    settlements = dataclasses.replace(settlements, country=number[settlements.country])
-    return dataclasses.replace(
-        world, countries=_rows(world.countries, keep), polygons=polygons, settlements=settlements
-    )
-
-
-def _rows(table: T, keep: Integers) -> T:
-    """Some rows of a columnar dataclass."""
-    columns: dict[str, Any] = {}
-    for field in dataclasses.fields(table):  # type: ignore[arg-type]
-        values = getattr(table, field.name)
-        if isinstance(values, np.ndarray):
-            columns[field.name] = values[keep]
-        else:
-            columns[field.name] = tuple(values[i] for i in keep.tolist()) if values else values
-    return dataclasses.replace(table, **columns)  # type: ignore[type-var]
 
 
 # -- candidates
@@ -226,7 +147,7 @@ def load_candidate(
 
             return Candidate(str(path), "bundle", read_catalogue(verify_bundle(path), iso))
         if any((path / file.path).exists() for file in POLICY_FILES):
-            return Candidate(str(path), "policies", synthesised(load_policies(path), world, store, seed))
+            return policy_candidate(str(path), load_policies(path), world, store, seed)
         raise InputError(
             "E_SCREEN_FILE",
             "this folder is neither a 1A bundle (data/layer1/1A) nor a folder of policies (policy/*.yaml)",
@@ -234,7 +155,7 @@ def load_candidate(
             next_step="name a catalogue file, a bundle's root folder or a folder of policies",
         )
     if path.suffix in {".yaml", ".yml"}:
-        return Candidate(str(path), "policies", synthesised(_with_file(policies, path), world, store, seed))
+        return policy_candidate(str(path), _with_file(policies, path), world, store, seed)
     from seg1b.catalogue.user import load_user_catalogue
 
     loaded = load_user_catalogue(path, iso)
@@ -257,38 +178,77 @@ def _with_file(policies: Policies, path: Path) -> Policies:
     return set_values(policies, {f"{named[0].prefix}.{key}": value for key, value in tree.items()})
 
 
-def synthesised(policies: Policies, world: World, store: Store | None, seed: int) -> OutletCatalogue:
-    """The catalogue that `seed` synthesises under `policies`."""
-    from seg1b.catalogue.synthesise import synthesise
+def policy_candidate(
+    name: str, policies: Policies, world: World, store: Store | None, seed: int
+) -> Candidate:
+    """What `seed` would synthesise under `policies`: the quotas now, the catalogue when it is asked for."""
+    from seg1b.catalogue.synthesise import planned_quotas, synthesise
 
-    return synthesise(world.countries, shares_of(policies, world, store), policies.synthesis, seed).catalogue
-
-
-def shares_of(policies: Policies, world: World, store: Store | None) -> Any:
-    """S2's country shares, from a store that has them, else projected now."""
-    found = None if store is None else _published_shares(store, policies, world)
-    if found is not None:
-        return found
-    from seg1b.catalogue.shares import country_shares
-    from seg1b.world.grid import Grid
-    from seg1b.world.tile_index import build_tile_index
-
-    index = build_tile_index(world, Grid(policies.tile_index.resolution_arcsec))
-    south = southern_share(world, policies)
-    return country_shares(world.countries, south, index.area_km2(), policies.country_shares)
+    shares = shares_of(policies, world, store)
+    quotas, merchants = planned_quotas(shares, policies.synthesis, seed)
+    return Candidate(
+        name,
+        "policies",
+        None,
+        quotas,
+        merchants,
+        lambda: synthesise(world.countries, shares, policies.synthesis, seed).catalogue,
+    )
 
 
 # -- verdicts
 
 
 def screen(candidates: Sequence[Candidate], policies: Policies, facts: CountryFacts) -> list[Screened]:
-    """Judge every candidate and rank them: by grade in reach, then by distance to B+ and to B, then by name."""
-    ranked = sorted((screen_one(candidate, policies, facts) for candidate in candidates), key=_rank)
-    good = [row.reachable != "below_B" for row in ranked]
+    """Judge every candidate and rank them: by grade in reach, then by distance to B+ and to B, then by name.
+
+    Many policies are judged by their quotas first; a catalogue is synthesised only for those that reach the top.
+    """
+    alone = len(candidates) <= SHORTLIST
+    rows = [
+        (_screen_quotas(one, policies, facts) if one.quotas is not None and not alone else None, one)
+        for one in candidates
+    ]
+    judged = [(row or screen_one(one, policies, facts), one) for row, one in rows]
+    while True:
+        judged.sort(key=lambda pair: _rank(pair[0]))
+        open_places = [
+            place
+            for place, (row, _) in enumerate(judged[:SHORTLIST])
+            if row.judged_by == "quotas" and row.reachable != "below_B"
+        ]
+        if not open_places:
+            break
+        place = open_places[0]
+        judged[place] = (screen_one(judged[place][1], policies, facts), judged[place][1])
+    good = [row.reachable != "below_B" for row, _ in judged]
     return [
         dataclasses.replace(row, shortlisted=good[place] and place < SHORTLIST)
-        for place, row in enumerate(ranked)
+        for place, (row, _) in enumerate(judged)
     ]
+
+
+def _screen_quotas(candidate: Candidate, policies: Policies, facts: CountryFacts) -> Screened:
+    """The gates that quotas decide, exactly; nothing is known of merchants yet."""
+    assert candidate.quotas is not None
+    counts = candidate.quotas.copy()
+    counts[denied_countries(facts.countries, policies.requirements)] = 0
+    found = _feasible(
+        np.arange(len(counts), dtype=np.uint64), np.arange(len(counts), dtype=np.int16), counts, policies, facts,
+        bootstrap=False,
+    )  # fmt: skip
+    kept = tuple(row for row in found.counters if row.name != "largest_merchant_share")
+    found = dataclasses.replace(found, counters=kept)
+    lacks = lacks_of(found, counts, None, facts, 0)
+    return Screened(
+        candidate.name,
+        candidate.kind,
+        candidate.merchants,
+        int(counts.sum()),
+        found,
+        lacks,
+        judged_by="quotas",
+    )
 
 
 def _rank(row: Screened) -> tuple[int, float, float, str]:
@@ -298,33 +258,55 @@ def _rank(row: Screened) -> tuple[int, float, float, str]:
 
 def screen_one(candidate: Candidate, policies: Policies, facts: CountryFacts) -> Screened:
     """Exact country gates of one candidate, without the countries that S3's policy denies."""
-    pairs, _ = required_pairs(candidate.catalogue, facts.countries, policies.requirements)
-    found = feasibility(
-        pairs.merchant_id,
-        pairs.country,
-        pairs.n_sites,
-        eligible=np.asarray(facts.countries.eligible),
-        macro_region=facts.countries.macro_region,
-        south=facts.south,
-        prior=facts.prior,
-        market=facts.market,
-        gates=policies.gates,
-    )
+    pairs, _ = required_pairs(candidate.whole(), facts.countries, policies.requirements)
+    found = _feasible(pairs.merchant_id, pairs.country, pairs.n_sites, policies, facts)
     return Screened(
         candidate.name,
         candidate.kind,
         len(np.unique(pairs.merchant_id)),
         int(pairs.n_sites.sum()),
         found,
-        lacks_of(found, pairs, facts, policies.gates.counter_metric_parameters.largest_merchant_sites_min),
+        lacks_of(
+            found,
+            pairs.sites_per_country(len(facts.countries)),
+            pairs,
+            facts,
+            policies.gates.counter_metric_parameters.largest_merchant_sites_min,
+        ),
+    )
+
+
+def _feasible(
+    merchant_id: NDArray[np.uint64],
+    country: NDArray[np.int16],
+    sites: NDArray[np.integer[Any]],
+    policies: Policies,
+    facts: CountryFacts,
+    *,
+    bootstrap: bool = True,
+) -> Feasibility:
+    return feasibility(
+        merchant_id,
+        country,
+        sites,
+        eligible=np.asarray(facts.countries.eligible),
+        macro_region=facts.countries.macro_region,
+        south=facts.south,
+        prior=facts.prior,
+        market=facts.market,
+        gates=policies.gates,
+        bootstrap=bootstrap,
     )
 
 
 def lacks_of(
-    found: Feasibility, pairs: Pairs, facts: CountryFacts, merchant_sites_min: int
+    found: Feasibility,
+    counts: Integers,
+    pairs: Pairs | None,
+    facts: CountryFacts,
+    merchant_sites_min: int,
 ) -> tuple[Lack, ...]:
-    """Every row that fails, for the lowest grade that it fails, in words and outlets."""
-    counts = pairs.sites_per_country(len(facts.countries))
+    """Every row that fails, for the lowest grade that it fails, in words and outlets. `pairs`: if they are known."""
     lacks = []
     for row in found.gates:
         if row.pass_b and row.pass_b_plus:
@@ -343,7 +325,7 @@ def lacks_of(
         text = f"{counter.name} {observed}, either grade needs {' and '.join(filter(None, bounds))}"
         if counter.observed is None and counter.reason:
             text = f"{counter.name}: {counter.reason}"
-        if counter.name == "largest_merchant_share":
+        if counter.name == "largest_merchant_share" and pairs is not None:
             detail = _largest_merchant(counts, pairs, facts, merchant_sites_min)
         else:
             detail = _counter_detail(counter.name, counts, facts)

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from seg1b.catalogue.bundle import write_synthesis
+from seg1b.catalogue.guard import GuardMeasurement
 from seg1b.catalogue.synthesise import synthesise
 from seg1b.catalogue.verify import verify_bundle
-from seg1b.errors import InputError
+from seg1b.lanes.guard import require_guard
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint
 from seg1b.lanes.shards import Shard
 from seg1b.lanes.world_stage import WorldStage
@@ -26,6 +27,7 @@ from seg1b.policy.load import Policies
 from seg1b.scoring.measure import SiteTally, tally_blocks
 from seg1b.scoring.score import Score
 from seg1b.scoring.sites import Sites
+from seg1b.scoring.values import plain
 from seg1b.states import (
     s0_gate,
     s3_requirements,
@@ -113,7 +115,7 @@ def prepare_seed(
 
     `lease_id`: the driver's lease, which the keys are added to as soon as the catalogue tells them: no other lane's
     pruning can come between what is published here and the driver that hears of it.
-    Raises InputError E_GUARD_FAIL if the 1A guard rejects the catalogue.
+    Raises InputError E_GUARD_FAIL if the 1A guard rejects the catalogue, here or in an earlier verdict.
     """
     stage: WorldStage = shared[STAGE]
     times = StageTimes()
@@ -142,8 +144,8 @@ def prepare_seed(
         else:
             with times.of("S0c.seal"):
                 s0_gate.seal_catalogue(store, keys["S0c"], receipt or verify_bundle(bundle))
-        guard = store.read_json(s0_gate.CATALOGUE_STATE, keys["S0c"], s0_gate.GUARD_NAME)
-        require_guard(guard)
+        measured = store.read_json(s0_gate.CATALOGUE_STATE, keys["S0c"], s0_gate.GUARD_NAME)
+        guard = require_guard(store, policies, digest, GuardMeasurement.from_json(measured))
     with times.of("S3"):
         iso = stage.world.iso
         if store.has(s3_requirements.STATE, keys["S3"]):
@@ -165,7 +167,7 @@ def prepare_seed(
     return Preparation(
         SeedIdentity(seed, keys, fingerprint),
         SeedFacts(seed, digest, fingerprint),
-        guard,
+        plain(guard),
         dict(store.manifest(s3_requirements.STATE, keys["S3"]).facts),
         pairs.sites_per_country(len(iso)),
         tuple(reused),
@@ -188,18 +190,6 @@ def publish_synthesis(
         with times.of("CAT.publish"), store.transaction(CATALOGUE_STATE, key) as out:
             s0_gate.add_bundle(out, receipt)
             out.facts = {"catalogue_digest": receipt.content_sha256_hex, "seed": seed}
-
-
-def require_guard(guard: Mapping[str, Any]) -> None:
-    """Raise InputError E_GUARD_FAIL for a catalogue with 1A evidence below its B grade."""
-    if guard["grade"] == "below_B":
-        failed = [name for name, metric in guard["metrics"].items() if not metric["b_pass"]]
-        raise InputError(
-            "E_GUARD_FAIL",
-            "the 1A guard grades this catalogue below B"
-            + (f"; outside the B band: {', '.join(failed)}" if failed else ""),
-            next_step="`seg1b catalogue check` prints all 14 metrics with their bands",
-        )
 
 
 def place_shard(

@@ -49,7 +49,7 @@ def verify_seed(
         _compare_synthesis(stage, policies, seed, receipt, report)
     facts = SeedFacts(seed, digest, manifest_fingerprint(world.digest, digest))
     runs = read_runs(receipt)
-    guard = guard_bundle(runs, receipt)
+    guard = guard_bundle(runs, receipt, policies.guard)
     catalogue = catalogue_of(runs, receipt, stage.world.iso)
     tables, digests = read_seed(folder, stage, policies, catalogue, report)
     validation = s9_validation.validate(

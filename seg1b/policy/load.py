@@ -1,7 +1,8 @@
 """Find, read and combine the governed policy files.
 
-A folder of policies holds `policy/*.yaml`, `gates.yaml`, `certification.yaml`, `retention.yaml` and
-`lanes.yaml`. A file that it lacks comes from the packaged defaults; `Policies.sources` says which file came from where.
+A folder of policies holds `policy/*.yaml`, `gates.yaml`, `guard.yaml`, `certification.yaml`, `retention.yaml`,
+`budgets.yaml` and `lanes.yaml`. A file that it lacks comes from the packaged defaults; `Policies.sources` says which
+file came from where.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from pydantic import BaseModel
 from seg1b.errors import InputError
 from seg1b.policy.base import PolicyModel
 from seg1b.policy.base import exact_fraction as exact_fraction
+from seg1b.policy.budgets import BudgetsPolicy
 from seg1b.policy.digest import canonical as canonical
 from seg1b.policy.digest import canonical_json as canonical_json
 from seg1b.policy.digest import combined_digest
 from seg1b.policy.digest import digest as digest
 from seg1b.policy.gates import CertificationPolicy, GatesPolicy
+from seg1b.policy.guard import FreezeGuardPolicy
 from seg1b.policy.lanes import LanesPolicy
 from seg1b.policy.models import (
     AllocationPolicy,
@@ -68,8 +71,10 @@ POLICY_FILES: tuple[PolicyFile, ...] = (
     PolicyFile("assignment", "s5", "policy/s5.assignment.yaml", AssignmentPolicy, True),
     PolicyFile("jitter", "s6", "policy/s6.jitter.yaml", JitterPolicy, True),
     PolicyFile("gates", "gates", "gates.yaml", GatesPolicy, False),
+    PolicyFile("guard", "guard", "guard.yaml", FreezeGuardPolicy, False),
     PolicyFile("certification", "certification", "certification.yaml", CertificationPolicy, False),
     PolicyFile("retention", "retention", "retention.yaml", RetentionPolicy, False, certified=False),
+    PolicyFile("budgets", "budgets", "budgets.yaml", BudgetsPolicy, False, certified=False),
     PolicyFile("lanes", "lanes", "lanes.yaml", LanesPolicy, False, certified=False),
 )
 CERTIFIED_FILES = tuple(file for file in POLICY_FILES if file.certified)
@@ -103,8 +108,10 @@ class Policies:
     assignment: AssignmentPolicy
     jitter: JitterPolicy
     gates: GatesPolicy
+    guard: FreezeGuardPolicy
     certification: CertificationPolicy
     retention: RetentionPolicy
+    budgets: BudgetsPolicy
     lanes: LanesPolicy
     sources: Mapping[str, PolicySource] = dataclasses.field(compare=False)
 
@@ -257,7 +264,8 @@ def parse_value(text: str) -> Any:
 def set_values(policies: Policies, values: Mapping[str, Any]) -> Policies:
     """A copy of `policies` with knobs set by dotted path; checked together, so weights may change in one go.
 
-    The first part names the file: s1, s2w, s2s, synthesis, s3, s4, s5, s6, gates, certification, retention, lanes.
+    The first part names the file: s1, s2w, s2s, synthesis, s3, s4, s5, s6, gates, guard, certification,
+    retention, budgets, lanes.
     A value may be a whole block. Raises InputError E_POLICY_UNKNOWN_KNOB, or the file's own E_POLICY_* code.
     """
     known = knobs(policies)

@@ -55,7 +55,7 @@ STATES: tuple[State, ...] = (
     State("S2w", "tile weights", 1, inputs=("S1",), policy=lambda p: p.tile_weights),
     State("S2s", "country shares", 2, inputs=("S2w",), policy=lambda p: p.country_shares),
     State("CAT", "catalogue synthesis", 1, inputs=("S2s",), policy=lambda p: p.synthesis, seeded=True),
-    State("S0c", "seal the catalogue", 2, externals=("catalogue",)),
+    State("S0c", "seal the catalogue", 3, externals=("catalogue",)),
     State("S3", "requirements", 2, inputs=("S0c", "S2w", "S2s"), policy=lambda p: p.requirements),
     State("S4", "allocation plan", 1, inputs=("S2w", "S3"), policy=lambda p: p.allocation, seeded=True),
     State("S5", "site to tile", 1, inputs=("S4",), policy=lambda p: p.assignment, seeded=True),

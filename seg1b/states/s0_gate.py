@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seg1b.catalogue.guard import guard_bundle
+from seg1b.catalogue.guard import measure_bundle
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.tables import PAIR_SCHEMA, pair_tables
 from seg1b.catalogue.verify import BundleReceipt, catalogue_of, read_runs
@@ -47,14 +47,15 @@ def seal_world(store: Store, key: str, world: World) -> None:
 
 
 def seal_catalogue(store: Store, key: str, receipt: BundleReceipt) -> None:
-    """Publish S0c: a copy of a verified bundle, its pairs, its receipt, the sealed inputs and the 1A guard.
+    """Publish S0c: a copy of a verified bundle, its pairs, its receipt, the sealed inputs and the 1A guard's
+    values, which no band has judged yet.
 
     The logical digest of the table of pairs is the one that the bundle states of its outlets. Raises InputError as
     `read_runs` and `catalogue_of` for rows that are not the contract's; then nothing is published.
     """
     runs = read_runs(receipt)
     catalogue = catalogue_of(runs, receipt)
-    guard = guard_bundle(runs, receipt)
+    guard = measure_bundle(runs, receipt)
     del runs
     with store.transaction(CATALOGUE_STATE, key) as out:
         add_bundle(out, receipt)

@@ -70,12 +70,10 @@ def load(store: Store, key: str, iso: tuple[str, ...], countries: Sequence[int] 
     return pairs_from_arrow(iso, pa.concat_tables([reader.partition(iso[country]) for country in countries]))
 
 
-def required_pairs(
-    catalogue: OutletCatalogue, countries: CountryTable, policy: RequirementsPolicy
-) -> tuple[Pairs, dict[str, Any]]:
-    """Pairs in (country, merchant) order without those of denied countries, and what was denied.
+def denied_countries(countries: CountryTable, policy: RequirementsPolicy) -> np.ndarray:
+    """Indices int16[D] of the countries that S3 leaves out.
 
-    Raises InputError E315_POLICY_ISO_UNKNOWN for a denied country that the world does not have.
+    Raises InputError E315_POLICY_ISO_UNKNOWN for one that the world does not have.
     """
     unknown = [code for code in policy.denylist_country_iso if code not in countries.index_of]
     if unknown:
@@ -86,7 +84,18 @@ def required_pairs(
             next_step="use ISO 3166-1 alpha-2 codes; `seg1b world info` lists them",
         )
     codes = policy.denylist_country_iso if policy.enabled else ()
-    denied = np.isin(catalogue.country, np.array([countries.index_of[code] for code in codes], np.int16))
+    return np.array([countries.index_of[code] for code in codes], np.int16)
+
+
+def required_pairs(
+    catalogue: OutletCatalogue, countries: CountryTable, policy: RequirementsPolicy
+) -> tuple[Pairs, dict[str, Any]]:
+    """Pairs in (country, merchant) order without those of denied countries, and what was denied.
+
+    Raises InputError E315_POLICY_ISO_UNKNOWN for a denied country that the world does not have.
+    """
+    codes = policy.denylist_country_iso if policy.enabled else ()
+    denied = np.isin(catalogue.country, denied_countries(countries, policy))
     order = np.argsort(catalogue.country, kind="stable")  # merchants ascend in it, so in each country too
     order = order[~denied[order]]
     pairs = Pairs(

@@ -74,6 +74,16 @@ class Layout:
         return self.root / "locks"
 
     @property
+    def guards(self) -> Path:
+        """The pinned authority of the 1A guard, and verdicts on catalogues."""
+        return self.root / "guards"
+
+    @property
+    def performance(self) -> Path:
+        """The pinned timing baseline, and closure records."""
+        return self.root / "perf"
+
+    @property
     def phases(self) -> Path:
         """Where the plan's phases stand."""
         return self.root / "phases"

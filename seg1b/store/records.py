@@ -104,6 +104,13 @@ class Records:
         with self._lock.hold(f"writing {self._kind} {name}"):
             write_atomically(self._path(name), data, self._layout, self._fs, self._staging, replace=True)
 
+    def attach(self, name: str, suffix: str, data: bytes) -> Path:
+        """Write or replace a file for people beside a record; returns its path."""
+        path = self._path(name).with_suffix(f".{check_name(suffix, 'suffix')}")
+        with self._lock.hold(f"writing {self._kind} {name}"):
+            write_atomically(path, data, self._layout, self._fs, self._staging, replace=True)
+        return path
+
     def remove(self, name: str) -> None:
         """Remove a record; InputError if there is none."""
         with self._lock.hold(f"removing {self._kind} {name}"):

@@ -40,6 +40,8 @@ class Store(ObjectStore):
         self.phase_locks = Records(layout.phase_locks, "lock", layout, fs, staging, lock)
         self.phases = Records(layout.phases, "phase", layout, fs, staging, lock)
         self.waves = Records(layout.waves, "wave", layout, fs, staging, lock)
+        self.guards = Records(layout.guards, "guard verdict", layout, fs, staging, lock)
+        self.performance = Records(layout.performance, "performance record", layout, fs, staging, lock)
         self.ledger = Ledger(layout, fs, lock)
         self.certifications = Certifications(layout, fs, staging, lock)
         self.retention = Retention(layout, fs, staging, lock, self, self.receipts, clock)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +13,15 @@ import pytest
 from catalogue_cases import collapse, small_synthesis
 from scipy.stats import spearmanr
 
-from seg1b.catalogue.guard import BANDS, Band, GuardReport, as_json, decide, guard_metrics
+from seg1b.catalogue.guard import GuardMeasurement, GuardReport, as_json, grade, measure
+from seg1b.catalogue.guard_authority import (
+    CHECKS,
+    GuardAuthority,
+    authority_from,
+    authority_of,
+    decide,
+    read_authority,
+)
 from seg1b.catalogue.guard_values import spearman
 from seg1b.catalogue.synthesise import Synthesis
 from seg1b.catalogue.tables import (
@@ -21,7 +32,12 @@ from seg1b.catalogue.tables import (
     site_sequence_rows,
 )
 from seg1b.errors import InputError
+from seg1b.policy.gates import Band
+from seg1b.policy.guard import GUARD_METRICS, holds
+from seg1b.policy.load import default_policies, set_values
+from seg1b.store.plain import plain
 
+POLICY = default_policies().guard
 LINEAGE = Lineage(42, "0" * 64, "1" * 64)
 
 
@@ -67,9 +83,12 @@ def by_hand() -> dict[str, pa.Table]:
 
 def graded(tables: dict[str, pa.Table]) -> GuardReport:
     """The guard's report on datasets in memory."""
-    return guard_metrics(
-        collapse(*(tables[name] for name in ("outlet_catalogue",) if name in tables)), tables
-    )
+    return grade(measured(tables), POLICY)
+
+
+def measured(tables: dict[str, pa.Table]) -> GuardMeasurement:
+    """The guard's values on datasets in memory."""
+    return measure(collapse(*(tables[name] for name in ("outlet_catalogue",) if name in tables)), tables)
 
 
 def values(report: GuardReport) -> dict[str, float | None]:
@@ -110,15 +129,15 @@ def test_what_cannot_be_computed_is_named_and_fails() -> None:
 
 def test_bands_are_inclusive_and_refuse_nan() -> None:
     """Both ends belong to the band; NaN and a missing value lie outside."""
-    band = Band(0.25, 0.45)
-    assert [band.holds(v) for v in (0.25, 0.45, 0.2499, 0.4501, float("nan"), None)] == [True, True] + [
+    band = Band(min=0.25, max=0.45)
+    assert [holds(band, v) for v in (0.25, 0.45, 0.2499, 0.4501, float("nan"), None)] == [True, True] + [
         False
     ] * 4
 
 
 def test_bands_that_are_not_nested_are_named() -> None:
     """D-74: three B+ bands reach outside B; a value there passes B+ without B."""
-    loose = {name for name, (b, b_plus) in BANDS.items() if not b.contains(b_plus)}
+    loose = {name for name, bands in POLICY.bands.items() if not bands.nested}
     assert loose == {"single_site_share", "phi_cv", "phi_p95_p05_ratio"}
     report = graded(by_hand())
     assert report.b_plus_without_b == ("single_site_share",)
@@ -204,26 +223,202 @@ def test_spearman_agrees_with_scipy(seed: int) -> None:
     assert spearman(a, b) == pytest.approx(float(spearmanr(a, b).statistic), abs=1e-12)
 
 
-def test_decision_against_an_authority() -> None:
-    """Itself passes; a metric that left its B band, and a worse concentration, are named."""
-    report = graded(datasets())
-    assert decide(report, report).verdict == ("PASS" if report.eligible_b else "FAIL")
-    name = "multi_country_legal_spread"
-    worse_metric = dataclasses.replace(report.metrics[name], value=0.9, b_pass=False, b_plus_pass=False)
-    worse = dataclasses.replace(report, metrics={**report.metrics, name: worse_metric}, b_share=0.5)
-    decision = decide(worse, report)
-    assert decision.verdict == "FAIL"
-    assert decision.regressed_b_metrics == (name,)
-    assert not decision.checks["B_pass_count_not_below_authority"]
-    gini = report.metrics["gini_outlets_per_merchant"]
-    dense = dataclasses.replace(gini, value=(gini.value or 0.0) + 0.02)
-    concentrated = dataclasses.replace(report, metrics={**report.metrics, gini.name: dense})
-    assert not decide(concentrated, report).checks["concentration_not_materially_worse_than_authority"]
+@pytest.fixture(scope="module")
+def honest() -> GuardReport:
+    """A synthesis as it should be."""
+    return graded(datasets())
+
+
+def changed(report: GuardReport, name: str, value: float | None) -> GuardReport:
+    """The report of a catalogue that differs in one value."""
+    values = {n: metric.value for n, metric in report.metrics.items()} | {name: value}
+    return grade(GuardMeasurement(values, "taken out", True, report.realised_ratio_median), POLICY)
+
+
+def frozen(report: GuardReport) -> GuardAuthority:
+    """The report as the authority."""
+    return authority_from(report, "test")
+
+
+def failed(candidate: GuardReport, authority: GuardAuthority) -> set[str]:
+    """Names of the checks that do not hold."""
+    decision = decide(candidate, POLICY, authority)
+    assert tuple(decision.checks) == CHECKS
+    lost = {name for name, held in decision.checks.items() if not held}
+    assert decision.verdict == ("FAIL" if lost else "PASS")
+    return lost
+
+
+def test_a_catalogue_passes_against_itself(honest: GuardReport) -> None:
+    """All five checks hold."""
+    assert honest.eligible_b
+    assert failed(honest, frozen(honest)) == set()
+
+
+def test_each_rule_fails_for_its_own_reason(honest: GuardReport) -> None:
+    """One value at a time, and the check that was made for it."""
+    authority = frozen(honest)
+    spread = changed(honest, "multi_country_legal_spread", 0.9)
+    assert failed(spread, authority) == {CHECKS[2], CHECKS[3]}
+    assert decide(spread, POLICY, authority).regressed_b_metrics == ("multi_country_legal_spread",)
+    gini = honest.metrics["gini_outlets_per_merchant"].value or 0.0
+    assert failed(changed(honest, "gini_outlets_per_merchant", gini + 0.02), authority) == {CHECKS[4]}
+    global_sets = changed(honest, "candidate_count_median", 40.0)
+    assert failed(global_sets, authority) == {CHECKS[0], CHECKS[1], CHECKS[2], CHECKS[3]}
+    assert decide(global_sets, POLICY, authority).regressed_hard_gates == (
+        "candidate_not_near_global_by_default",
+    )
+    weak = dataclasses.replace(authority, hard_gates=dict.fromkeys(authority.hard_gates, False))
+    assert CHECKS[1] not in failed(global_sets, weak)
+
+
+def test_the_count_may_not_fall_even_where_no_single_metric_regresses(honest: GuardReport) -> None:
+    """The authority states which metrics held; a candidate that trades none of them still counts."""
+    mild = changed(honest, "size_gradient_pp_top_minus_bottom", 1.0)
+    flags = frozen(honest).b_pass
+    other = dataclasses.replace(frozen(honest), b_pass={**flags, "size_gradient_pp_top_minus_bottom": False})
+    assert failed(mild, other) == set()
+    both = changed(mild, "candidate_membership_correlation", 0.1)
+    assert failed(both, other) == {CHECKS[2], CHECKS[3]}
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_the_tolerance_is_used(honest: GuardReport, step: int) -> None:
+    """D-74: rounding at the edge of a band, or of the concentration limit, is no regression; more than it is."""
+    authority, slack = frozen(honest), POLICY.authority.tolerance_abs
+    edge = POLICY.bands["home_legal_mismatch_rate"].b.max or 0.0
+    outside = changed(honest, "home_legal_mismatch_rate", edge + slack * (1 + step * 0.5))
+    assert not outside.metrics["home_legal_mismatch_rate"].b_pass
+    assert (failed(outside, authority) == set()) == (step == -1)
+    top = (honest.metrics["top10_outlet_share"].value or 0.0) + POLICY.authority.concentration_max_regression
+    worse = changed(honest, "top10_outlet_share", top + slack * (1 + step * 0.5))
+    assert (failed(worse, authority) == set()) == (step == -1)
+
+
+@pytest.mark.parametrize("name", GUARD_METRICS)
+def test_a_value_that_is_missing_never_helps(honest: GuardReport, name: str) -> None:
+    """Fail-closed: without the value the metric regresses."""
+    lost = changed(honest, name, None)
+    assert lost.metrics[name].reason == "not_computable: taken out"
+    expected = (
+        CHECKS[2] if honest.metrics[name].b_pass else CHECKS[4]
+    )  # top10 of so few merchants is below its band
+    assert expected in failed(lost, frozen(honest))
+
+
+def test_a_measurement_survives_its_file(honest: GuardReport) -> None:
+    """What S0c keeps is enough to judge again, by other bands too."""
+    before = measured(datasets())
+    again = GuardMeasurement.from_json(plain(before))
+    assert again == before
+    strict = set_values(default_policies(), {"guard.bands.phi_cv.b.max": 0.06}).guard
+    assert grade(again, POLICY) == honest
+    assert not grade(again, strict).metrics["phi_cv"].b_pass
+
+
+# -- authority files -------------------------------------------------------------------------------------------
+
+
+def engine_file(report: GuardReport) -> dict[str, Any]:
+    """As the engine's certification lays it out."""
+    return {
+        "grade_decision": "B",
+        "hard_gates": dict(report.hard_gates),
+        "target_band_checks": [
+            {
+                "metric": name,
+                "value": metric.value,
+                "B_pass": metric.b_pass,
+                "B_plus_pass": metric.b_plus_pass,
+            }
+            for name, metric in report.metrics.items()
+        ],
+        "surface_metrics": {"p1_representative": {"top10_outlet_share": 0.39}},
+    }
+
+
+def test_an_authority_survives_its_own_file(honest: GuardReport) -> None:
+    """Written to the store and read again: the same digest, the same verdicts."""
+    authority = frozen(honest)
+    again = authority_of(authority.to_json(), POLICY, "x")
+    assert again == authority
+    assert again.digest == authority.digest
+
+
+def test_the_engines_file_and_its_artifact_are_read(honest: GuardReport) -> None:
+    """Concentration from the representative run where there is one; an artifact stands for what it judged."""
+    document = engine_file(honest)
+    found = authority_of(document, POLICY, "x")
+    assert found.concentration["top10_outlet_share"] == 0.39
+    assert (
+        found.concentration["gini_outlets_per_merchant"] == honest.metrics["gini_outlets_per_merchant"].value
+    )
+    assert found.b_pass == {name: metric.b_pass for name, metric in honest.metrics.items()}
+    assert authority_of({"candidate": document, "hard_gates": {}}, POLICY, "x") == found
+    as_map = {
+        **document,
+        "metrics": {n: m.value for n, m in honest.metrics.items()},
+        "target_band_checks": None,
+    }
+    del as_map["hard_gates"]
+    assert authority_of(as_map, POLICY, "x").hard_gates == honest.hard_gates
+
+
+def _without_metric(document: dict[str, Any]) -> None:
+    document["target_band_checks"] = [r for r in document["target_band_checks"] if r["metric"] != "phi_cv"]
+
+
+def _without_gate(document: dict[str, Any]) -> None:
+    del document["hard_gates"]["required_outputs_emitted"]
+
+
+def _without_gini(document: dict[str, Any]) -> None:
+    for row in document["target_band_checks"]:
+        if row["metric"] == "gini_outlets_per_merchant":
+            row["value"] = None
+
+
+def _word(document: dict[str, Any]) -> None:
+    document["target_band_checks"][0]["value"] = "high"
+
+
+def _nothing(document: dict[str, Any]) -> None:
+    document.clear()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(_without_metric, "phi_cv"), (_without_gate, "required_outputs_emitted"), (_without_gini, "gini"),
+     (_word, "'high'"), (_nothing, "lists no metric")],
+)  # fmt: skip
+def test_an_incomplete_authority_is_refused(
+    honest: GuardReport, spoil: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    """By the name of what is missing: a rule without its reference would hold by default."""
+    document = engine_file(honest)
+    spoil(document)
+    with pytest.raises(InputError, match="E_GUARD_AUTHORITY") as error:
+        authority_of(document, POLICY, "a.json")
+    assert said in error.value.message
+    assert error.value.where == "a.json"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b'"PASS"', None])
+def test_a_damaged_authority_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    """Empty, cut off, not an object, not text, not there."""
+    path = tmp_path / "authority.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="E_GUARD_AUTHORITY") as error:
+        read_authority(path, POLICY)
+    assert str(path) in error.value.where
 
 
 def test_without_evidence_no_verdict_is_made() -> None:
     """A user's own catalogue: metrics that outlets give are shown, the decision is not_applicable."""
     report = graded({"outlet_catalogue": datasets()["outlet_catalogue"]})
-    assert decide(report).verdict == "not_applicable"
+    assert decide(report, POLICY).verdict == "not_applicable"
     assert report.metrics["single_site_share"].value == pytest.approx(0.37)
     assert report.metrics["phi_cv"].value is None
+    with pytest.raises(InputError, match="E_GUARD_AUTHORITY"):
+        authority_from(report, "plain")

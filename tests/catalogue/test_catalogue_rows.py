@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from seg1b.catalogue import verify
 from seg1b.catalogue.bundle import pairs_digest, write_user_catalogue
-from seg1b.catalogue.guard import guard_bundle
+from seg1b.catalogue.guard import measure_bundle
 from seg1b.catalogue.guard_values import MerchantOutlets
 from seg1b.catalogue.outlets import OutletCatalogue, from_pairs
 from seg1b.catalogue.rows import OutletRuns
@@ -221,8 +221,8 @@ def test_a_bundle_reads_the_same_from_row_groups_and_batches_of_any_size(
     pq.write_table(table, file, row_group_size=group_rows, store_schema=False)
     monkeypatch.setattr(verify, "BATCH_ROWS", batch_rows)
     assert same(read_catalogue(receipt, ISO), outlets)
-    whole = guard_bundle(collapse(table), receipt)
-    assert guard_bundle(read_runs(receipt), receipt) == whole
+    whole = measure_bundle(collapse(table), receipt)
+    assert measure_bundle(read_runs(receipt), receipt) == whole
 
 
 def test_pairs_mean_the_same_in_tables_of_any_size() -> None:

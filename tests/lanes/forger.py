@@ -205,7 +205,7 @@ class Forger:
             (validation / name).write_bytes(data)
         _, denied = required_pairs(tables.catalogue, self.stage.world.countries, policies.requirements)
         return certificate.SeedEvidence(
-            facts, plain(guard_bundle(read_runs(receipt), receipt)), denied,
+            facts, plain(guard_bundle(read_runs(receipt), receipt, policies.guard)), denied,
             tables.pairs.sites_per_country(len(self.stage.world.iso)), claim.score, claim.passed, claim.checks(),
             claim.evidence, digests,
         )  # fmt: skip

@@ -59,6 +59,19 @@ def golden_of(small: Certified) -> dict[str, Any]:
             for name in ("S1", "S2w", "S2s", "S3", "S4", "S5", "S6", "S8")
         }
         catalogue = store.manifest("cat", keys["cat"]).facts["catalogue_digest"]
+        tables |= {
+            name: {
+                document: digest
+                for document, digest in sorted(
+                    store.manifest(name.lower(), keys[name.lower()]).documents.items()
+                )
+                if not document.startswith("bundle/")  # CAT's, with versions of whoever wrote the files
+            }
+            for name in ("S0w", "S0c", "S7")
+        }
+        for name in ("S0c", "S7"):
+            found = store.manifest(name.lower(), keys[name.lower()]).tables
+            tables[name] |= {table: item.logical_digest for table, item in sorted(found.items())}
     output: dict[str, Any] = {
         **tables,
         "CAT": {"catalogue": catalogue},
@@ -101,6 +114,7 @@ def test_published_sites_are_tallied_alike_in_blocks_of_any_size(
 def test_no_state_changed_its_output_without_a_new_revision(small: Certified) -> None:
     """Golden digests of a small run; SEG1B_UPDATE_GOLDEN=1 records them anew."""
     found = golden_of(small)
+    assert set(found) == set(BY_NAME), "every state has a golden output"
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else {}
     silent = [
         name
@@ -333,6 +347,8 @@ def test_ray_workers_change_nothing(
     patch.setenv("PYTHONPATH", str(ROOT))
     executor = RayExecutor(RayOptions(workers=workers, object_store_bytes=400 << 20))
     try:
+        executor.start()
+        executor.wait_until_ready()  # else the driver may have done nearly all of this small work by then
         result = run_small(tmp_path / "runs", real_world, small.policies, FileSystem(), executor=executor)
     finally:
         patch.undo()

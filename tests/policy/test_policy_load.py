@@ -96,7 +96,7 @@ def test_a_misspelt_file_name_is_an_error(config: Path, name: str, hint: str) ->
 
 def test_files_of_other_rooms_may_lie_beside(config: Path) -> None:
     """Such as budgets."""
-    (config / "budgets.yaml").write_text("s4: 1\n")
+    (config / "playbook.yaml").write_text("s4: 1\n")
     load_policies(config)
 
 
@@ -216,12 +216,17 @@ def test_which_hash_covers_which_file() -> None:
 def test_every_policy_file_has_its_own_digest() -> None:
     """A changed knob changes its file's digest and no other; the parameter hash follows from the digests."""
     base = policy_digests(default_policies())
-    assert set(base) == {file.path for file in POLICY_FILES} - {"retention.yaml", "lanes.yaml"}
-    changes = {"policy/s6.jitter.yaml": ("s6.max_attempts", 65), "gates.yaml": ("gates.cv.b", 0.31)}
+    assert set(base) == {file.path for file in POLICY_FILES} - {
+        "retention.yaml",
+        "budgets.yaml",
+        "lanes.yaml",
+    }
+    changes = {"policy/s6.jitter.yaml": ("s6.max_attempts", 65), "gates.yaml": ("gates.cv.b", 0.31),
+               "guard.yaml": ("guard.grades.b_share_min", 0.71)}  # fmt: skip
     for path, (knob, value) in changes.items():
         changed = policy_digests(set_values(default_policies(), {knob: value}))
         assert [name for name in base if changed[name] != base[name]] == [path]
-    kept = set_values(default_policies(), {"retention.keep_newest_runs": 3})
+    kept = set_values(default_policies(), {"retention.keep_newest_runs": 3, "budgets.noise_floor_s": 0.5})
     assert policy_digests(kept) == base  # no result depends on what the store keeps
     generating = {file.path: base[file.path] for file in POLICY_FILES if file.generation}
     assert hashlib.sha256(canonical_json(generating)).hexdigest() == parameter_hash(default_policies())

@@ -29,8 +29,10 @@ FROM = {
     "s5": set(TAIL["S4"]) - {"S4"},
     "s6": {"S6", "S7", "S8", "S9"},
     "gates": {"S9"},
+    "guard": set(),
     "certification": set(),
     "retention": set(),
+    "budgets": set(),
     "lanes": set(),
 }
 """States that get a new key when a knob of a file changes while world, catalogue and seed stay."""
@@ -238,7 +240,7 @@ def test_every_generation_policy_feeds_a_state() -> None:
     blocks = {id(state.policy(DEFAULTS)) for state in STATES if state.policy is not None}
     for file in POLICY_FILES:
         assert (id(getattr(DEFAULTS, file.attribute)) in blocks) == (
-            file.attribute not in ("certification", "retention", "lanes")
+            file.attribute not in ("guard", "certification", "retention", "budgets", "lanes")
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 from seed_cases import catalogue
 
 from seg1b.catalogue.bundle import framed_digest, write_user_catalogue
-from seg1b.catalogue.guard import guard_bundle
+from seg1b.catalogue.guard import measure_bundle
 from seg1b.catalogue.tables import OUTLET_CATALOGUE
 from seg1b.catalogue.verify import BundleReceipt, read_catalogue, verify_bundle
 from seg1b.errors import InputError, StoreError
@@ -165,9 +165,9 @@ def test_a_bundle_that_changes_between_proof_and_copy_is_not_sealed(
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(bytes(data))
-        return guard_bundle(*arguments)
+        return measure_bundle(*arguments)
 
-    monkeypatch.setattr("seg1b.states.s0_gate.guard_bundle", meanwhile)
+    monkeypatch.setattr("seg1b.states.s0_gate.measure_bundle", meanwhile)
     with pytest.raises(StoreError, match="E_STORE_DAMAGED") as caught:
         s0_gate.seal_catalogue(store, KEY, receipt)
     assert caught.value.where == str(path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faulty_filesystem import UnsyncedFileSystem
@@ -16,9 +18,25 @@ from store_cases import fixed_clock, key, open_store
 from seg1b.errors import InputError, StoreError
 from seg1b.store.receipts import Receipt
 from seg1b.store.store import Store
+from seg1b.store.usage import tree_bytes, usage
 
 OBJECTS, RUNS = 8, 5
-HOLDERS = ("pointer", "lock", "open wave", "closed wave", "certification", "lease", "expired lease")
+HOLDERS = (
+    "pointer",
+    "lock",
+    "open wave",
+    "closed wave",
+    "abandoned wave",
+    "certification",
+    "lease",
+    "expired lease",
+    "timing baseline",
+    "timing closure",
+    "guard verdict",
+    "ledger",
+)
+DEAD = {"closed wave", "abandoned wave", "expired lease", "timing closure", "guard verdict", "ledger"}
+"""What names things without keeping them."""
 
 
 def _run_id(number: int) -> str:
@@ -34,6 +52,10 @@ class World:
     runs: tuple[tuple[int, ...], ...]
     named_runs: tuple[tuple[str, int], ...]
     named_objects: tuple[tuple[str, int], ...]
+    half_runs: int
+    leftovers: int
+    keep_newest: int
+    keep_runs: tuple[int, ...]
 
 
 @st.composite
@@ -50,6 +72,10 @@ def _worlds(draw: st.DrawFn) -> World:
         runs,
         tuple(draw(st.lists(st.tuples(holder, st.integers(0, RUNS - 1)), max_size=4))),
         tuple(draw(st.lists(st.tuples(st.sampled_from(HOLDERS[1:]), indices), max_size=4))),
+        draw(st.integers(0, 2)),
+        draw(st.integers(0, 2)),
+        draw(st.sampled_from((0, 0, 1, 2))),
+        tuple(draw(st.lists(st.integers(0, RUNS - 1), max_size=1))),
     )
 
 
@@ -64,6 +90,14 @@ def _build(world: World, store: Store) -> None:
                 publication.facts["i"] = i
     for number, used in enumerate(world.runs):
         store.receipts.publish(Receipt(_run_id(number), {}, {"s4": key("none"), **_keys(used)}))
+        os.utime(store.layout.runs / _run_id(number) / "receipt.json", ns=(number, number))
+        store.receipts.write_telemetry(_run_id(number), {"names": key("o0")})  # clocks keep nothing
+    for number in range(world.half_runs):  # killed between the folder and its receipt
+        (store.layout.runs / f"{number + 100:032x}").mkdir()
+    for number in range(world.leftovers):  # killed while staging
+        grave = store.layout.staging / f"dead-{number}"
+        grave.mkdir(parents=True)
+        (grave / "file").write_bytes(b"x")
     for position, (holder, number) in enumerate(world.named_runs):
         _name(store, holder, position, run_id=_run_id(number))
     for position, (holder, number) in enumerate(world.named_objects):
@@ -81,7 +115,17 @@ def _name(store: Store, holder: str, position: int, run_id: str = "", state_key:
     elif holder == "lock":
         store.phase_locks.write(f"p{position}", named)
     elif holder.endswith("wave"):
-        store.waves.write(f"w{position}", {**named, "status": "open" if holder == "open wave" else "closed"})
+        store.waves.write(f"w{position}", {**named, "status": holder.removesuffix(" wave")})
+    elif holder == "timing baseline":
+        store.performance.write(
+            "baseline", {**(store.performance.find("baseline") or {}), f"n{position}": named}
+        )
+    elif holder == "timing closure":
+        store.performance.write(f"closure-{position}", named)
+    elif holder == "guard verdict":
+        store.guards.write(f"{position:064x}", named)
+    elif holder == "ledger":
+        store.ledger.append(named)
     elif holder == "certification":
         with store.certifications.publish(f"{position + 1:064x}") as folder:
             folder.add_json("evidence/receipts.json", named)
@@ -94,13 +138,14 @@ def _name(store: Store, holder: str, position: int, run_id: str = "", state_key:
 
 def _expected(world: World) -> tuple[set[int], set[int]]:
     """(objects, runs) that must stay, by the definition."""
-    dead = {"closed wave", "expired lease"}
     pointers = {position % 3: number for position, (holder, number) in enumerate(world.named_runs)
                 if holder == "pointer"}  # fmt: skip
-    runs = {number for holder, number in world.named_runs if holder not in {*dead, "pointer"}} | {
-        *pointers.values()
+    runs = {number for holder, number in world.named_runs if holder not in {*DEAD, "pointer"}} | {
+        *pointers.values(),
+        *world.keep_runs,
+        *range(RUNS - world.keep_newest, RUNS),
     }
-    reached = {number for holder, number in world.named_objects if holder not in dead}
+    reached = {number for holder, number in world.named_objects if holder not in DEAD}
     reached |= {i for number in runs for i in world.runs[number]}
     todo = list(reached)
     while todo:
@@ -112,7 +157,13 @@ def _expected(world: World) -> tuple[set[int], set[int]]:
     return reached, runs
 
 
-@settings(max_examples=40, deadline=None)
+def _held_bytes(store: Store) -> int:
+    """Bytes of everything that can be pruned."""
+    layout = store.layout
+    return sum(tree_bytes(folder) for folder in (layout.objects, layout.runs, layout.leases))
+
+
+@settings(max_examples=60, deadline=None)
 @given(_worlds())
 def test_pruning_keeps_exactly_what_can_be_reached(world: World) -> None:
     """The kept set is the reachable set; a dry run changes nothing, a second run finds nothing."""
@@ -120,15 +171,28 @@ def test_pruning_keeps_exactly_what_can_be_reached(world: World) -> None:
     try:
         store = open_store(root / "runs", UnsyncedFileSystem())
         _build(world, store)
+        kept: dict[str, Any] = {
+            "keep_newest_runs": world.keep_newest,
+            "keep_runs": [_run_id(n) for n in world.keep_runs],
+        }
         before = sorted(store.root.rglob("*"))
-        dry = store.retention.prune()
+        dry = store.retention.prune(**kept)
         assert sorted(path for path in store.root.rglob("*")) == before
-        done = store.retention.prune(dry_run=False)
+        shown = usage(dry, store.root)
+        size = sum(p.stat().st_size for p in store.root.rglob("*") if p.is_file())
+        assert shown.total_bytes == size
+        held = _held_bytes(store)
+        assert sum(row.held_bytes for row in shown.states) == dry.live_bytes
+        assert sum(row.free_bytes for row in shown.states) == dry.collectable_bytes
+        done = store.retention.prune(dry_run=False, **kept)
         assert (done.collectable, done.live) == (dry.collectable, dry.live)
+        assert held - _held_bytes(store) == dry.collectable_bytes
+        store.close()
+        assert not list(store.layout.staging.glob("dead-*"))
         objects, runs = _expected(world)
         assert {path.name for path in store.layout.objects.glob("*/*")} == {key(f"o{i}") for i in objects}
         assert set(store.receipts.run_ids()) == {_run_id(number) for number in runs}
-        assert store.retention.prune(dry_run=False).collectable == ()
+        assert store.retention.prune(dry_run=False, **kept).collectable == ()
         for i in objects:
             if not world.partial[i]:
                 store.verify_object("s4", key(f"o{i}"))
@@ -185,3 +249,19 @@ def test_a_certification_holds_its_runs_and_is_never_collected(store: Store) -> 
     assert plan.live[0].held_by == ("certification cccccccccccc",)
     store.certifications.remove("c" * 64)
     assert {item.name for item in store.retention.plan().collectable} == {_run_id(1), key("o1")}
+
+
+def test_usage_says_what_would_go_if_a_holder_let_go(store: Store) -> None:
+    """Two pointers share an object; each has a run of its own."""
+    store.receipts.publish(Receipt(_run_id(7), {}, {"s4": key("o1")}))
+    store.pointers.set("last_good", _run_id(1))
+    store.pointers.set("current_candidate", _run_id(7))
+    plan = store.retention.plan()
+    found = {row.name: row for row in usage(plan, store.root).holders}
+    sizes = {item.name: item.length_bytes for item in plan.live}
+    assert set(found) == {"pointer last_good", "pointer current_candidate"}
+    assert found["pointer last_good"].reached_bytes == sizes[_run_id(1)] + sizes[key("o1")]
+    assert found["pointer last_good"].own_bytes == sizes[_run_id(1)]
+    states = {row.name: row for row in usage(plan, store.root).states}
+    assert (states["s4"].held, states["s4"].free) == (1, 2)
+    assert (states["runs"].held, states["runs"].free) == (2, 2)

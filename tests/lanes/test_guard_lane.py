@@ -1,0 +1,164 @@
+"""Verdicts of the guard last: certify and tune refuse what failed, and what falls below a pinned authority."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lane_cases import Certified, linked, one_seed, run_small
+
+from seg1b.catalogue.bundle import write_user_catalogue
+from seg1b.catalogue.guard import GuardMeasurement
+from seg1b.catalogue.guard_authority import GuardAuthority
+from seg1b.catalogue.verify import read_catalogue, verify_bundle
+from seg1b.errors import InputError, StoreError
+from seg1b.lanes import guard
+from seg1b.lanes.tune import tune
+from seg1b.policy.load import Policies, default_policies
+from seg1b.store.store import Store
+from seg1b.world.content import World
+
+POLICIES = default_policies()
+
+
+@pytest.fixture(scope="module")
+def bundle(small: Certified) -> Path:
+    """The catalogue that seed 42 of the small certification synthesised: a 1A bundle with its evidence."""
+    return small.result.path / "seeds/42/catalogue"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty one."""
+    return Store.open(tmp_path / "runs")
+
+
+def strict(bundle: Path) -> GuardAuthority:
+    """An authority that was far less concentrated than the bundle."""
+    found, _ = guard.find_authority(bundle, POLICIES, None)
+    return dataclasses.replace(found, concentration=dict.fromkeys(found.concentration, 0.1))
+
+
+def judged(bundle: Path, authority: GuardAuthority, tmp_path: Path) -> guard.Judged:
+    """The bundle against this authority, through a file."""
+    path = tmp_path / "authority.json"
+    path.write_text(json.dumps(authority.to_json()))
+    return guard.judge(bundle, POLICIES, path, None)
+
+
+def measurement(bundle: Path) -> Any:
+    """Its values, as S0c keeps them."""
+    _, report = guard.measured(bundle, POLICIES)
+    values = {name: metric.value for name, metric in report.metrics.items()}
+    return GuardMeasurement(values, "x", True, report.realised_ratio_median)
+
+
+def test_a_verdict_is_an_authority_for_later(bundle: Path, tmp_path: Path) -> None:
+    """What `guard --json` prints can be given to `--authority`; a bundle judged against itself passes."""
+    first = guard.judge(bundle, POLICIES, bundle, None)
+    assert first.passed
+    path = tmp_path / "frozen.json"
+    path.write_text(json.dumps(first.facts()))
+    again = guard.judge(bundle, POLICIES, path, None)
+    assert again.passed
+    assert again.authority == first.authority
+    facts = again.facts()
+    assert facts["status"] == "PASS"
+    assert len(facts["checks"]) == 5
+    assert len(facts["metrics"]) == 14
+    assert {"metric", "value", "b_pass", "b_plus_pass"} <= set(facts["metrics"][0])
+    assert facts["bands_not_nested"] == ["single_site_share", "phi_cv", "phi_p95_p05_ratio"]
+
+
+def test_a_fail_blocks_and_only_the_same_authority_or_a_name_unblocks(
+    bundle: Path, store: Store, tmp_path: Path
+) -> None:
+    """A milder authority does not lift it; the ledger has the whole story."""
+    failed = judged(bundle, strict(bundle), tmp_path)
+    assert not failed.passed
+    assert "more concentrated" in failed.reasons()[0]
+    guard.record(store, failed)
+    guard.record(store, failed)
+    guard.record(store, guard.judge(bundle, POLICIES, bundle, None))
+    with pytest.raises(InputError, match="E_GUARD_FAIL") as error:
+        guard.require_guard(store, POLICIES, failed.catalogue_digest, measurement(bundle))
+    assert "more concentrated" in error.value.message
+    assert failed.authority.digest[:12] in error.value.next_step
+    assert guard.require_guard(store, POLICIES, "f" * 64, measurement(bundle)).grade != "below_B"
+    assert guard.lift(store, failed.catalogue_digest, approved_by="A. Person", reason="mistake") == 1
+    guard.require_guard(store, POLICIES, failed.catalogue_digest, measurement(bundle))
+    with pytest.raises(InputError, match="E_STORE_UNKNOWN_ID"):
+        guard.lift(store, failed.catalogue_digest, approved_by="A. Person", reason="twice")
+    events = [entry["event"] for entry in store.ledger.entries()]
+    assert events == ["guard_verdict", "guard_verdict", "guard_verdict_lifted"]
+
+
+def test_a_pinned_authority_holds_for_every_catalogue_with_evidence(bundle: Path, store: Store) -> None:
+    """And not for one without; a damaged pin stops everything rather than nothing."""
+    guard.pin(store, strict(bundle), "test")
+    with pytest.raises(InputError, match="falls below the pinned authority"):
+        guard.require_guard(store, POLICIES, "f" * 64, measurement(bundle))
+    plain = dataclasses.replace(measurement(bundle), has_evidence=False)
+    assert guard.require_guard(store, POLICIES, "f" * 64, plain).status == "not_applicable"
+    assert not guard.judge(bundle, POLICIES, None, store).passed
+    record = store.guards.read(guard.PINNED)
+    record["authority"]["metrics"][2]["value"] = 0.99
+    store.guards.write(guard.PINNED, record)
+    with pytest.raises(StoreError, match="not what was pinned"):
+        guard.require_guard(store, POLICIES, "f" * 64, measurement(bundle))
+
+
+def test_what_cannot_be_judged_is_an_error(
+    bundle: Path, store: Store, tmp_path: Path, real_world: World
+) -> None:
+    """No authority, no folder, a file, a folder without a bundle, a bundle without evidence."""
+    (tmp_path / "outlets.csv").write_text("a\n")
+    (tmp_path / "nothing").mkdir()
+    write_user_catalogue(tmp_path / "plain", read_catalogue(verify_bundle(bundle), real_world.countries.iso))
+    cases = [
+        (bundle, None, "E_GUARD_NO_AUTHORITY"),
+        (tmp_path / "gone", bundle, "E_GUARD_NO_EVIDENCE"),
+        (tmp_path / "outlets.csv", bundle, "E_GUARD_NO_EVIDENCE"),
+        (tmp_path / "nothing", bundle, "E_BUNDLE_MISSING"),
+        (tmp_path / "plain", bundle, "E_GUARD_NO_EVIDENCE"),
+        (bundle, tmp_path / "plain", "E_GUARD_AUTHORITY"),
+        (bundle, tmp_path / "gone.json", "E_GUARD_AUTHORITY"),
+    ]
+    for catalogue, authority, code in cases:
+        with pytest.raises(InputError) as error:
+            guard.judge(catalogue, POLICIES, authority, store)
+        assert error.value.code == code
+        assert error.value.next_step
+    assert store.guards.names() == ()
+    assert store.ledger.entries() == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_certify_and_tune_refuse_a_failed_catalogue(
+    small: Certified, bundle: Path, tmp_path: Path, real_world: World
+) -> None:
+    """The same catalogue, synthesised or brought; nothing is placed, no run is published, no pointer moves."""
+    root = linked(small.root, tmp_path / "runs")
+    policies: Policies = one_seed()
+    before = {p for name in ("runs", "certifications", "pointers") for p in (root / name).iterdir()}
+    with Store.open(root) as store:
+        failed = judged(bundle, strict(bundle), tmp_path)
+        guard.record(store, failed)
+        for brought in (None, bundle):
+            with pytest.raises(InputError, match="E_GUARD_FAIL") as error:
+                run_small(root, real_world, policies, bundle=brought)
+            assert error.value.exit_code == 2
+            with pytest.raises(InputError, match="E_GUARD_FAIL"):
+                tune(
+                    store, policies, real_world, seed=42, overrides={"gates.cv.b": 0.29}, bundle=brought
+                )  # fmt: skip
+        assert not store.retention.plan().live or all(
+            item.kind != "lease" for item in store.retention.plan().live
+        )
+        guard.lift(store, failed.catalogue_digest, approved_by="A. Person", reason="test")
+    after = {p for name in ("runs", "certifications", "pointers") for p in (root / name).iterdir()}
+    assert after == before
+    assert run_small(root, real_world, policies).certificate["seeds"][0]["guard"]["status"] == "graded"

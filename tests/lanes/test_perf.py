@@ -1,0 +1,335 @@
+"""Budgets, baseline, waivers and closing records, on runs whose times are written by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seg1b.errors import InputError, StoreError
+from seg1b.lanes import perf
+from seg1b.lanes.perf_times import judge, timings_of
+from seg1b.policy.budgets import BUDGETED_STATES
+from seg1b.policy.load import default_policies, set_values
+from seg1b.store.receipts import Receipt
+from seg1b.store.store import Store
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
+from store_cases import key
+
+POLICIES = default_policies()
+WORLD_STATES = ("S1", "S2w", "S2s")
+RUN, OTHER, WITNESS = (f"{n:032x}" for n in (1, 2, 3))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty one."""
+    return Store.open(tmp_path / "runs")
+
+
+def publish(
+    store: Store,
+    run_id: str,
+    *,
+    reused: tuple[str, ...] = (),
+    sites: int = 1000,
+    keys: dict[str, str] | None = None,
+    workers: int = 1,
+    lineage: dict[str, Any] | None = None,
+    **seconds: float,
+) -> None:
+    """A run whose states took a second each, a substage half of it, but for `seconds` (`S4=7`, `S4__allocate=5`)."""
+    told = {name.replace("__", "."): value for name, value in seconds.items()}
+    times: dict[str, float] = dict.fromkeys(BUDGETED_STATES, 1.0)
+    times |= {f"{state}.main": 0.5 for state in BUDGETED_STATES} | told
+    states = {stage: {"wall_s": value, "cpu_s": value} for stage, value in times.items()}
+    every = {state.lower(): key(state) for state in BUDGETED_STATES} | (keys or {})
+    store.receipts.publish(
+        Receipt(run_id, {"seed": 42}, every, lineage or {"lane": "certify"}, {"name": "serial"})
+    )
+    store.receipts.write_telemetry(
+        run_id,
+        {
+            "wall_s": 12.0,
+            "executor": {"executor": "serial", "workers": workers},
+            "world": {
+                "states": {n: v for n, v in states.items() if n.split(".")[0] in WORLD_STATES},
+                "reused": [name for name in reused if name in WORLD_STATES],
+            },
+            "seeds": {
+                "42": {
+                    "run_id": run_id,
+                    "reused": [name for name in reused if name not in WORLD_STATES],
+                    "states": {n: v for n, v in states.items() if n.split(".")[0] not in WORLD_STATES},
+                    "shards": {"part-00000": sites},
+                }
+            },
+        },
+    )
+
+
+def colours(check: perf.Check) -> dict[str, str | None]:
+    """By stage."""
+    return {row.stage: row.colour for row in check.stages}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "colour"), [(3.0, "GREEN"), (3.001, "AMBER"), (6.0, "AMBER"), (6.001, "RED")]
+)
+def test_a_state_is_judged_by_its_budget(store: Store, seconds: float, colour: str) -> None:
+    """Within target, within stretch, above; both ends belong to the better colour."""
+    publish(store, RUN, S4=seconds)
+    found = perf.check(store, POLICIES, RUN)
+    assert colours(found)["S4"] == colour
+    assert found.status == colour
+    assert found.passed == (colour != "RED")
+    assert colours(found)["S4.main"] is None
+
+
+def test_a_substage_has_its_own_budget_and_larger_runs_more_time(store: Store) -> None:
+    """A hundred times the reference: a hundred times the seconds, but not for the world."""
+    publish(store, RUN, S4__allocate=2.0, S1=50.0)
+    assert colours(perf.check(store, POLICIES, RUN))["S4.allocate"] == "AMBER"
+    publish(store, OTHER, S4=290.0, S1=50.0, sites=128000 * 100)
+    found = colours(perf.check(store, POLICIES, OTHER))
+    assert (found["S4"], found["S1"]) == ("GREEN", "RED")
+
+
+def test_what_was_read_is_not_judged(store: Store) -> None:
+    """A reused state, and one with nothing but a commit; a run that made nothing has nothing to check."""
+    publish(store, RUN, reused=("S1", "CAT"), S4__commit=9.0)
+    assert colours(perf.check(store, POLICIES, RUN))["S1"] is None
+    telemetry = store.receipts.telemetry(RUN)
+    states = telemetry["seeds"]["42"]["states"]
+    del states["S4.main"]
+    store.receipts.write_telemetry(RUN, telemetry)
+    assert colours(perf.check(store, POLICIES, RUN))["S4"] is None
+    with pytest.raises(InputError, match="E_PERF_NOT_MEASURED") as error:
+        perf.pin_baseline(store, POLICIES, RUN)
+    assert "no S1, CAT, S4:" in error.value.message
+    assert "witness" in error.value.next_step
+    assert perf.pinned_baseline(store) is None
+    publish(store, OTHER, reused=BUDGETED_STATES)
+    with pytest.raises(InputError, match="E_PERF_NOT_MEASURED"):
+        perf.check(store, POLICIES, OTHER)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slower"), [(0.5, False), (1.1, False), (1.2, False), (1.26, True), (2.0, True)]
+)
+def test_a_slow_down_beyond_a_tenth_and_beyond_noise_is_rejected(
+    store: Store, seconds: float, slower: bool
+) -> None:
+    """A second before; the noise floor is a quarter of a second."""
+    publish(store, RUN)
+    publish(store, OTHER, S6=seconds)
+    perf.pin_baseline(store, POLICIES, RUN)
+    found = perf.check(store, POLICIES, OTHER)
+    assert found.slower == (("S6",) if slower else ())
+    assert found.passed != slower
+    row = next(row for row in found.stages if row.stage == "S6")
+    assert row.change == pytest.approx(seconds - 1.0)
+
+
+def test_large_times_need_no_noise_floor(store: Store) -> None:
+    """Ten percent of twenty seconds is no noise."""
+    publish(store, RUN, S9=20.0)
+    publish(store, OTHER, S9=21.9)
+    perf.pin_baseline(store, POLICIES, RUN)
+    assert perf.check(store, POLICIES, OTHER).slower == ()
+    tight = set_values(POLICIES, {"budgets.slowdown_max": 0.09})
+    assert perf.check(store, tight, OTHER).slower == ("S9",)
+
+
+def test_a_waiver_is_by_name_and_with_a_reason_and_stays(store: Store) -> None:
+    """In the record and in the ledger; it waives that stage and no other."""
+    publish(store, RUN)
+    publish(store, OTHER, S6=2.0, S8=9.0, S8__write=7.0)
+    perf.pin_baseline(store, POLICIES, RUN)
+    for bad in ({"S66": "why"}, {"S6": "  "}):
+        with pytest.raises(InputError, match="E_PERF_WAIVER"):
+            perf.check(store, POLICIES, OTHER, bad)
+    assert store.performance.find(perf.CHECK) is None
+    found = perf.check(store, POLICIES, OTHER, {"S6": "agreed", "S8": "agreed"})
+    assert (found.red, found.slower, found.passed) == (("S8.write",), (), False)
+    assert found.status == "RED"
+    found = perf.check(store, POLICIES, OTHER, {"S6": "agreed", "S8": "agreed", "S8.write": "agreed"})
+    assert found.passed
+    entry = store.ledger.entries()[-1]
+    assert entry["event"] == "perf_waived"
+    assert entry["stages"]["S8.write"] == "agreed"
+
+
+def test_a_baseline_of_other_inputs_says_so(store: Store) -> None:
+    """State by state by key; none in common is an error, and so is another executor."""
+    publish(store, RUN, S6=1.0, S9=1.0)
+    perf.pin_baseline(store, POLICIES, RUN)
+    publish(store, OTHER, keys={"s6": key("other")}, S6=5.0, S9=5.0)
+    found = perf.check(store, POLICIES, OTHER)
+    assert found.slower == ("S9",)
+    publish(store, "a" * 32, keys={state.lower(): key(f"x{state}") for state in BUDGETED_STATES})
+    with pytest.raises(InputError, match="E_PERF_BASELINE_INPUTS") as error:
+        perf.check(store, POLICIES, "a" * 32)
+    assert "has the inputs" in error.value.message
+    publish(store, "b" * 32, workers=2)
+    with pytest.raises(InputError, match="serial x 2"):
+        perf.check(store, POLICIES, "b" * 32)
+
+
+def _no_seed(telemetry: dict[str, Any]) -> None:
+    telemetry["seeds"] = {}
+
+
+def _no_clock(telemetry: dict[str, Any]) -> None:
+    del telemetry["seeds"]["42"]["states"]["S6"]["cpu_s"]
+
+
+def _a_word(telemetry: dict[str, Any]) -> None:
+    telemetry["world"]["states"]["S1"]["wall_s"] = "long"
+
+
+def _a_list(telemetry: dict[str, Any]) -> None:
+    telemetry["world"] = []
+
+
+@pytest.mark.parametrize("spoil", [_no_seed, _no_clock, _a_word, _a_list])
+def test_damaged_times_are_named(store: Store, spoil: Any) -> None:
+    """By the file."""
+    publish(store, RUN)
+    telemetry = store.receipts.telemetry(RUN)
+    spoil(telemetry)
+    store.receipts.write_telemetry(RUN, telemetry)
+    with pytest.raises(StoreError, match="E_STORE_DAMAGED") as error:
+        perf.check(store, POLICIES, RUN)
+    assert error.value.where.endswith("telemetry.json")
+
+
+def test_times_that_are_missing_are_an_error(store: Store) -> None:
+    """No telemetry, a missing state, no such run."""
+    store.receipts.publish(Receipt(RUN, {"seed": 42}, {"s4": key("S4")}, {}, {}))
+    with pytest.raises(InputError, match="E_PERF_TELEMETRY"):
+        perf.check(store, POLICIES, RUN)
+    with pytest.raises(InputError, match="E_STORE_UNKNOWN_ID"):
+        perf.check(store, POLICIES, OTHER)
+    publish(store, OTHER)
+    telemetry = store.receipts.telemetry(OTHER)
+    del telemetry["seeds"]["42"]["states"]["S7"]
+    store.receipts.write_telemetry(OTHER, telemetry)
+    with pytest.raises(InputError, match=r"E_PERF_NOT_MEASURED.*S7"):
+        perf.pin_baseline(store, POLICIES, OTHER)
+
+
+def test_a_damaged_baseline_is_an_error_and_no_free_pass(store: Store) -> None:
+    """Rather than no comparison."""
+    publish(store, RUN)
+    perf.pin_baseline(store, POLICIES, RUN)
+    record = store.performance.read("baseline")
+    record["seconds"] = None
+    store.performance.write("baseline", record)
+    with pytest.raises(StoreError, match="E_STORE_DAMAGED"):
+        perf.check(store, POLICIES, RUN)
+
+
+def test_tuning_is_refused_while_something_is_red(store: Store) -> None:
+    """Until a check passes, or somebody says why not."""
+    perf.require_not_red(store)
+    publish(store, RUN, S4=7.0)
+    perf.check(store, POLICIES, RUN)
+    for waive in (None, "", "  "):
+        with pytest.raises(InputError, match="E_PERF_RED") as error:
+            perf.require_not_red(store, waive)
+        assert "S4" in error.value.message
+        assert "--waive-perf" in error.value.next_step
+    perf.require_not_red(store, "the bench is being rebuilt")
+    assert store.ledger.entries()[-1]["reason"] == "the bench is being rebuilt"
+    publish(store, OTHER)
+    perf.check(store, POLICIES, OTHER)
+    perf.require_not_red(store)
+
+
+def test_the_pinned_run_is_kept(store: Store) -> None:
+    """And only that one."""
+    publish(store, RUN)
+    publish(store, OTHER)
+    perf.pin_baseline(store, POLICIES, RUN)
+    store.retention.prune(dry_run=False)
+    assert store.receipts.run_ids() == (RUN,)
+
+
+def witnessed(store: Store, same: bool = True, **seconds: float) -> None:
+    """A run and its witness."""
+    publish(store, RUN, S8__write=0.9, S9__replay=0.8)
+    lineage = {"lane": "witness", "of": RUN, "same": same}
+    times: dict[str, Any] = {"S8__write": 0.9, "S9__replay": 0.8, **seconds}
+    publish(store, WITNESS, lineage=lineage, **times)
+
+
+def test_a_phase_closes_on_two_executions(store: Store) -> None:
+    """GO, with records for machines and for people, which list every budgeted state."""
+    witnessed(store, S4=0.7)
+    closure = perf.close(store, POLICIES, RUN)
+    assert closure.decision == "GO"
+    assert closure.hotspots == {RUN: ["S8.write", "S9.replay"], WITNESS: ["S8.write", "S9.replay"]}
+    assert next(row.seconds for row in closure.check.stages if row.stage == "S4") == 0.7
+    record = json.loads((store.layout.performance / f"closure-{RUN}.json").read_bytes())
+    assert record["decision"] == "GO"
+    assert record["executions"] == [RUN, WITNESS]
+    text = (store.layout.performance / f"closure-{RUN}.md").read_text()
+    assert all(f"| {state} |" in text for state in BUDGETED_STATES)
+    assert "Decision: **GO**" in text
+    assert store.performance.names() == ("check", f"closure-{RUN}")
+
+
+def test_a_witness_that_differs_holds_and_nothing_waives_it(store: Store) -> None:
+    """Determinism is no matter of taste."""
+    witnessed(store, same=False)
+    closure = perf.close(store, POLICIES, RUN, {"hotspots": "x"})
+    assert not closure.deterministic
+    assert closure.decision == "HOLD"
+
+
+def test_hotspots_that_change_hold_unless_waived(store: Store) -> None:
+    """By name; the order of the two does not matter."""
+    witnessed(store, S8__write=0.7)
+    assert perf.close(store, POLICIES, RUN).hotspots_stable
+    publish(store, OTHER, lineage={"lane": "witness", "of": RUN, "same": True}, S3__main=0.95)
+    closure = perf.close(store, POLICIES, RUN)
+    assert not closure.hotspots_stable
+    assert closure.decision == "HOLD"
+    assert perf.close(store, POLICIES, RUN, {"hotspots": "a tie"}).decision == "GO"
+
+
+def test_one_execution_is_not_enough(store: Store) -> None:
+    """Nor are two without a comparison of digests."""
+    publish(store, RUN)
+    publish(store, OTHER)
+    with pytest.raises(InputError, match="E_PERF_NO_WITNESS") as error:
+        perf.close(store, POLICIES, RUN)
+    assert "seg1b witness" in error.value.next_step
+    reused_run = "c" * 32
+    publish(store, reused_run, reused=("S1",), keys={"s9": key("again")})
+    publish(
+        store,
+        "d" * 32,
+        keys={"s9": key("again")},
+        lineage={"lane": "witness", "of": reused_run, "same": True},
+    )
+    with pytest.raises(InputError, match="1 execution of this identity"):
+        perf.close(store, POLICIES, reused_run)
+    assert [name for name in store.performance.names() if name.startswith("closure")] == []
+
+
+def test_elapsed_budgets_and_cpu_comparisons_do_not_mix(store: Store) -> None:
+    """A busy machine: elapsed time doubles, CPU time stays; nothing is slower."""
+    publish(store, RUN)
+    publish(store, OTHER, S4=2.0)
+    telemetry = store.receipts.telemetry(OTHER)
+    telemetry["seeds"]["42"]["states"]["S4"]["cpu_s"] = 1.0
+    store.receipts.write_telemetry(OTHER, telemetry)
+    rows = judge(timings_of(store, OTHER), POLICIES.budgets, timings_of(store, RUN))
+    row = next(row for row in rows if row.stage == "S4")
+    assert (row.seconds, row.compared_s, row.before_s, row.slower) == (2.0, 1.0, 1.0, False)
