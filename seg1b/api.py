@@ -95,6 +95,7 @@ def tune(
     seed: int,
     against: str | None = None,
     recover: bool = False,
+    waive_perf: str | None = None,
     runs: PathLike = "runs",
     config: PathLike | None = None,
     world: PathLike | None = None,
@@ -131,6 +132,7 @@ def tune(
         bundle = None if brought is None else seal_into(store, policies, brought)
         return run_lane(
             store, policies, earth, seed=seed, overrides=overrides, against=against, recover=recover,
+            waive_perf=waive_perf,
             bundle=bundle, executor=runner, **extra,
         )  # fmt: skip
 

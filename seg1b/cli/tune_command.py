@@ -36,8 +36,8 @@ Examples:
 
     seg1b tune --recover --set s6.core_sd_tile=0.12        (only after `seg1b integrate` said AMBER_NEAR_BPLUS)
 
-Exit codes: 0 compared · 3 vetoed · 2 bad input, a full wave, a locked phase or a store that somebody else tunes: then
-nothing has changed.
+Exit codes: 0 compared · 3 vetoed · 2 bad input, a full wave, a locked phase, a state that is RED (`seg1b perf check`)
+or a store that somebody else tunes: then nothing has changed.
 """
 
 
@@ -57,6 +57,9 @@ def tune(
     recover: Annotated[
         bool, typer.Option("--recover", help="An attempt of the recovery loop, from the integrated run.")
     ] = False,
+    waive_perf: Annotated[
+        str | None, typer.Option("--waive-perf", metavar="REASON", help="Why a state that is RED may wait.")
+    ] = None,
     runs: Runs = Path("runs"),
     config: Config = None,
     world: WorldDirectory = None,
@@ -94,7 +97,7 @@ def tune(
             with watching(session, [seed]) as observer:
                 result = run_lane(
                     store, policies, earth, seed=seed, overrides=overrides, against=against, recover=recover,
-                    bundle=bundle, executor=runner, observer=observer,
+                    waive_perf=waive_perf, bundle=bundle, executor=runner, observer=observer,
                 )  # fmt: skip
         for text in result.notes:
             session.note("note", text)

@@ -168,16 +168,17 @@ def ledger(
 ) -> None:
     """See LEDGER_HELP."""
     with running("ledger", as_json=as_json) as session:
+        from seg1b.lanes.waves import history
         from seg1b.store.store import Store
 
         with Store.open(runs, create=False) as store:
-            entries = [entry for entry in store.ledger.entries() if kind in (None, entry["kind"])]
+            entries = [entry for entry in history(store) if kind in (None, entry["kind"])]
         entries = entries[-last:] if last else entries
         if as_json:
             session.emit({"entries": entries})
             return
         for entry in entries:
-            session.line(f"{entry['at']}  {entry['kind']:<16} {told(entry)}")
+            session.line(f"{entry['at']:<20}  {entry['kind']:<16} {told(entry)}")
         if not entries:
             session.line(
                 "the ledger is empty" if kind is None else f"the ledger has no entry of kind {kind!r}"
@@ -201,5 +202,8 @@ def told(entry: Mapping[str, Any]) -> str:
         return f"{run}  {entry['status']}" + (
             f": {', '.join(entry['blockers'])}" if entry["blockers"] else ""
         )
+    if kind not in ("baseline_pinned", "promoted"):  # another lane's
+        rest = {name: value for name, value in entry.items() if name not in ("at", "kind", "event")}
+        return ", ".join(f"{name} {value}" for name, value in rest.items())
     before = entry.get("instead_of")
     return run + (f"  instead of {before[:12]}" if before else "")

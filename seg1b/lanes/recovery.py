@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seg1b.errors import InputError
+from seg1b.lanes.waves import history
 from seg1b.policy.knobs import Settings
 from seg1b.policy.load import Policies
 from seg1b.store.store import Store
@@ -55,7 +56,7 @@ def attempts_of(store: Store) -> int:
     A kept attempt that is integrated goes on with the same loop; otherwise each attempt would grant itself new ones.
     """
     count = 0
-    for entry in store.ledger.entries():
+    for entry in history(store):
         if entry["kind"] in ("reopened", "baseline_pinned") or (
             entry["kind"] == "integrated" and entry["status"] == "RED_REOPEN_REQUIRED"
         ):

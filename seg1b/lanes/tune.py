@@ -20,6 +20,7 @@ from seg1b.lanes.certify import Certification, Observer, seed_telemetry
 from seg1b.lanes.comparison import GateChange, Rerun, changed_knobs, compare, lost_gates, reruns
 from seg1b.lanes.executor import Executor, ThreadExecutor
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
+from seg1b.lanes.perf import require_not_red
 from seg1b.lanes.phase_locks import lock_metrics, require_unlocked
 from seg1b.lanes.recovery import require_recovery
 from seg1b.lanes.rejudge import judge_seed
@@ -163,6 +164,7 @@ def tune(
     overrides: Mapping[str, Any],
     against: str | None = None,
     recover: bool = False,
+    waive_perf: str | None = None,
     bundle: Path | None = None,
     executor: Executor | None = None,
     observer: Observer = lambda _: None,
@@ -171,9 +173,9 @@ def tune(
 
     `overrides`: value by knob, in full or as a short form (`policy.knobs`); shares of one mix are rescaled together.
     `against`: `last_good`, `baseline`, `candidate` or a run; None compares with the unchanged `policies`. `recover`: an
-    attempt of the recovery loop, with the integrated run as its reference.
+    attempt of the recovery loop, with the integrated run as its reference. `waive_perf`: why a RED state may wait.
 
-    Raises InputError, and changes nothing: E_POLICY_* for a knob or value, E_PHASE_LOCKED, E_WAVE_FULL,
+    Raises InputError, and changes nothing: E_POLICY_* for a knob or value, E_PHASE_LOCKED, E_PERF_RED, E_WAVE_FULL,
     E_STORE_DRIVEN (somebody else tunes this store), E_RUN_PRUNED, E_REFERENCE_WORLD, E_REFERENCE_SEED,
     E_BASELINE_WORLD, E_POINTER_UNSET, E_RECOVERY_*; and what the states raise.
     """
@@ -183,7 +185,7 @@ def tune(
     digest = None if bundle is None else verify_bundle(bundle).content_sha256_hex
     lane = _Lane(store, world, seed, bundle, digest, executor or ThreadExecutor(), observer)
     with store.sole_driver("tune"):
-        require_allowed(store, changed)
+        require_allowed(store, changed, waive_perf)
         recovery = require_recovery(store, changed, settings) if recover else None
         named = _named(store, world, seed, against or (recovery.run_id if recovery else None))
         pinned = baseline.pinned(store, world.digest, seed)
@@ -206,9 +208,10 @@ def tune(
             )  # fmt: skip
 
 
-def require_allowed(store: Store, policies: Policies) -> None:
-    """Raise for whatever forbids a candidate before anything of it is run: a locked phase."""
+def require_allowed(store: Store, policies: Policies, waive_perf: str | None) -> None:
+    """Raise for what forbids a candidate before anything of it is run: a locked phase, a state that is RED."""
     require_unlocked(store, policies)
+    require_not_red(store, waive_perf)
 
 
 def _named(store: Store, world: World, seed: int, text: str | None) -> StoredRun | None:

@@ -27,6 +27,14 @@ def note(store: Store, kind: str, **facts: Any) -> None:
     store.ledger.append({"at": now(), "kind": kind, **facts})
 
 
+def history(store: Store) -> list[dict[str, Any]]:
+    """The ledger, oldest first; every entry with `at` (perhaps empty) and `kind`, whichever lane wrote it."""
+    return [
+        {**entry, "at": entry.get("at", ""), "kind": str(entry.get("kind") or entry.get("event", ""))}
+        for entry in store.ledger.entries()
+    ]
+
+
 def open_wave(store: Store) -> dict[str, Any] | None:
     """The wave that is open, or None."""
     for name in reversed(store.waves.names()):

@@ -8,7 +8,8 @@ import pytest
 from tune_cases import AMBER, LOSING, candidate, contents, opened, tried
 
 from seg1b.errors import InputError, VetoError
-from seg1b.lanes import waves
+from seg1b.lanes import perf, waves
+from seg1b.lanes.recovery import attempts_of
 from seg1b.lanes.stored_run import load_run
 from seg1b.world.content import World
 
@@ -102,3 +103,20 @@ def test_the_ledger_says_the_effect_on_every_gate_that_moved(root: Path, real_wo
     assert entry["run_id"] == found.run_id
     assert "sparse_tail 0.2 -> 0.04" in entry["settings"]
     assert "holds" not in entry
+
+
+def test_a_state_that_is_red_forbids_candidates_unless_it_is_waived(root: Path, real_world: World) -> None:
+    """The reason goes to the ledger, which is read whichever lane wrote it."""
+    with opened(root) as store:
+        store.performance.write(perf.CHECK, {"run_id": "ab" * 16, "red": ["S4"], "slower": []})
+    before = contents(root)
+    with pytest.raises(InputError, match=r"E_PERF_RED: S4"):
+        candidate(root, real_world, MILD)
+    assert contents(root) == before
+    found = tried(root, real_world, MILD, waive_perf="the disk is borrowed")
+    assert found.reran == ("S9",)
+    with opened(root) as store:
+        store.performance.remove(perf.CHECK)
+        waived = [entry for entry in waves.history(store) if entry["kind"] == "perf_waived_for_tune"]
+        assert attempts_of(store) == 0
+    assert [(entry["at"], entry["reason"]) for entry in waived] == [("", "the disk is borrowed")]
