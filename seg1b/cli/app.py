@@ -9,8 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import typer
 
@@ -66,10 +65,20 @@ for module in (
     module.register(app)
 
 
+class _WithoutPandas:
+    """Arrow imports pandas, where there is one, as soon as it meets a Python object; seg1b has no use for it."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """Let every other module be found."""
+        del path, target
+        if name == "pandas":
+            raise ModuleNotFoundError("seg1b works without pandas", name=name)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; ends the process with the command's exit code."""
-    # Arrow imports pandas, where there is one, as soon as it meets a Python object; seg1b has no use for it
-    sys.modules.setdefault("pandas", cast(ModuleType, None))
+    sys.meta_path.insert(0, _WithoutPandas())
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
