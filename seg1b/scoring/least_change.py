@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,9 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 Grade: TypeAlias = Literal["B", "B+"]
 
-_ROUNDS = 100
+_ROUNDS = 60
+_RATIOS = (0.02, 0.1, 0.3, 0.6, 1.0, 1.6, 3.0, 8.0, 30.0)
+"""Share over prior where the divergence is bounded from below from the start; the solution adds its own."""
 _SLACKS = (0.002, 0.01, 0.03)
 """Relative tightening of thresholds before rounding, tried in turn."""
 
@@ -151,6 +153,7 @@ class _Problem:
     def solve(self, slack: float) -> tuple[Floats, dict[str, float]] | None:
         """Real counts (C,) and prices, or None where no counts of these countries will do."""
         from scipy.optimize import linprog  # slow to import, and only few catalogues are asked about
+        from scipy.sparse import lil_matrix
 
         n = len(self.active)
         start = self.counts[self.active].astype(np.float64)
@@ -164,26 +167,53 @@ class _Problem:
             *((0.0, max(0.0, now - low)) for low, now in zip(least, start, strict=True)),
         ]  # fmt: skip
         cuts = self.linear_cuts(slack)
-        solution = start
+        prior, kl_max = self.prior[self.active], self.gates.counter_metrics["prior_kl"].max
+        kl_limit = math.inf if kl_max is None else kl_max * (1.0 - slack)
+        tangents = [(i, ratio) for i in range(n) for ratio in _RATIOS] if kl_max is not None else []
+        total_row = np.concatenate((-np.ones(n), np.ones(n), np.zeros(n), [1.0]))[None, :]
+        width = 3 * n + 1
+        cost = np.concatenate((cost, np.zeros(n + 1)))
+        bounds += [(None, None)] * n + [(0.0, None)]
         for _ in range(_ROUNDS):
-            matrix = np.array([np.concatenate((cut.weights, -cut.weights)) for cut in cuts])
-            right = np.array([-float(cut.weights @ start) for cut in cuts])
-            result = linprog(cost, A_ub=matrix, b_ub=right, bounds=bounds, method="highs")
+            rows = len(cuts) + 1
+            matrix = lil_matrix((rows + len(tangents), width))
+            right = np.zeros(rows + len(tangents))
+            for row, cut in enumerate(cuts):
+                matrix[row, : 2 * n] = np.concatenate((cut.weights, -cut.weights))
+                right[row] = -float(cut.weights @ start)
+            if kl_max is not None:
+                matrix[rows - 1, 2 * n : 3 * n] = 1.0
+                matrix[rows - 1, 3 * n] = -kl_limit
+            for row, (i, ratio) in enumerate(tangents, start=rows):
+                # x log(x / (p X)) lies above its tangent planes; this is the one at x = ratio p X
+                slope = math.log(ratio) + 1.0
+                matrix[row, i], matrix[row, n + i], matrix[row, 2 * n + i] = slope, -slope, -1.0
+                matrix[row, 3 * n] = -float(prior[i]) * ratio
+                right[row] = -slope * float(start[i])
+            inequalities: Any = matrix.tocsr()  # the stubs know dense matrices only
+            result = linprog(
+                cost, A_ub=inequalities, b_ub=right, A_eq=total_row, b_eq=[float(start.sum())], bounds=bounds,
+                method="highs",
+            )  # fmt: skip
             if result.status != 0:
                 return None
             moves = np.asarray(result.x, np.float64)
-            solution = start + moves[:n] - moves[n:]
-            fresh = self.violated(solution, slack)
-            if not fresh:
+            solution = start + moves[:n] - moves[n : 2 * n]
+            fresh, share = self.violated(solution, slack), solution / float(solution.sum())
+            divergence = float((share * np.log(share / prior)).sum()) if kl_max is not None else -math.inf
+            if not fresh and divergence <= kl_limit * (1.0 + 0.5 * slack):
                 prices: dict[str, float] = {}
-                for cut, price in zip(cuts, -result.ineqlin.marginals, strict=True):
+                named = [*(cut.gate for cut in cuts), "prior_kl"]
+                for gate, price in zip(named, -result.ineqlin.marginals[:rows], strict=True):
                     if price > 1e-9:
                         worth = 0.01 * float(price) * float(solution.sum())
-                        prices[cut.gate] = prices.get(cut.gate, 0.0) + worth
+                        prices[gate] = prices.get(gate, 0.0) + worth
                 whole = np.zeros(len(self.counts))
                 whole[self.active] = solution
                 return whole, dict(sorted(prices.items(), key=lambda item: -item[1]))
             cuts += fresh
+            if divergence > kl_limit:
+                tangents += [(i, float(share[i] / prior[i])) for i in range(n)]
         return None
 
     def linear_cuts(self, slack: float) -> list[_Cut]:
@@ -213,15 +243,6 @@ class _Problem:
         weights = np.empty(n)
         weights[descending] = (n + 1 - 2 * np.arange(1, n + 1)) / n
         cuts.append(_Cut("country_gini", weights - self.limit["country_gini"] * (1.0 - slack)))
-        prior = self.prior[self.active]
-        kl_max = self.gates.counter_metrics["prior_kl"].max
-        if kl_max is not None:
-            # sum x log(x / (p X)) over countries with a prior is convex and homogeneous: its gradient is a cut
-            both = (prior > 0.0) & (counts > 0.0)
-            inside_total = float(counts[both].sum())
-            gradient = np.zeros(n)
-            gradient[both] = np.log(counts[both] / inside_total / prior[both])
-            cuts.append(_Cut("prior_kl", gradient - np.where(both, kl_max * (1.0 - slack), 0.0)))
         # thresholds are tightened by `slack`, so half of it may be missed: far fewer rounds
-        allowed = {cut.gate: 0.5 * slack * self.limit.get(cut.gate, kl_max or 0.0) for cut in cuts}
+        allowed = {cut.gate: 0.5 * slack * self.limit[cut.gate] for cut in cuts}
         return [cut for cut in cuts if float(cut.weights @ counts) > allowed[cut.gate] * total]
