@@ -78,16 +78,21 @@ def least_change(
     problem = _Problem(counts, eligible, tuple(macro_region), south, prior, market, gates, grade)
     if not (failing := problem.failures(counts)):
         return LeastChange(grade, np.zeros_like(counts), {}, ())
-    for slack in _SLACKS:
-        found = problem.solve(slack)
-        if found is None:
-            break
-        wanted, prices = found
-        rounded = np.maximum(np.rint(wanted), problem.floor).astype(np.int64)
-        failing = problem.failures(rounded)
-        if not failing or failing == ("market_slope",):
-            return LeastChange(grade, rounded - counts, prices, failing)
-    return LeastChange(grade, None, {}, failing)
+    best: LeastChange | None = None
+    for opened in problem.openings():
+        problem.open(opened)
+        for slack in _SLACKS:
+            found = problem.solve(slack)
+            if found is None:
+                break
+            wanted, prices = found
+            rounded = np.maximum(np.rint(wanted), problem.floor).astype(np.int64)
+            left = problem.failures(rounded)
+            if not left or left == ("market_slope",):
+                change = LeastChange(grade, rounded - counts, prices, left)
+                best = change if best is None or change.moved < best.moved else best
+                break
+    return best or LeastChange(grade, None, {}, failing)
 
 
 class _Problem:
@@ -109,13 +114,36 @@ class _Problem:
         self.limit: dict[str, float] = {
             name: gate.b if grade == "B" else gate.b_plus for name, gate in gates.hard_gates.items()
         }
-        served = eligible & (prior > 0.0)
-        self.floor = np.where(served, np.minimum(counts, 1), 0)  # outlets where no market is have to go
-        wanted = math.ceil(self.limit["eligible_country_nonzero_share"] * int(eligible.sum()))
-        missing = [c for c in np.argsort(-prior, kind="stable").tolist() if served[c] and not counts[c]]
-        self.floor[missing[: max(0, wanted - int((served & (counts > 0)).sum()))]] = 1
-        self.active = np.flatnonzero(self.floor)
+        self.served = eligible & (prior > 0.0)
+        self.open(0)
         self.region = np.array(macro_region)
+
+    def openings(self) -> list[int]:
+        """How many missing countries may be opened: as coverage asks, as the divergence asks, and all of them."""
+        held = self.served & (self.counts > 0)
+        missing = self._missing()
+        wanted = math.ceil(self.limit["eligible_country_nonzero_share"] * int(self.eligible.sum()))
+        coverage = min(max(0, wanted - int(held.sum())), len(missing))
+        kl_max = self.gates.counter_metrics["prior_kl"].max
+        mass, opened = float(self.prior[held].sum()), coverage
+        mass += float(self.prior[missing[:opened]].sum())
+        # shares of countries with so much of the prior diverge from it by -log(mass) at least
+        while kl_max is not None and opened < len(missing) and mass < math.exp(-0.5 * kl_max):
+            mass += float(self.prior[missing[opened]])
+            opened += 1
+        return sorted({coverage, opened, len(missing)})
+
+    def open(self, countries: int) -> None:
+        """Take so many of the missing countries, the largest markets first, into the problem."""
+        self.floor = np.where(
+            self.served, np.minimum(self.counts, 1), 0
+        )  # outlets without a market have to go
+        self.floor[self._missing()[:countries]] = 1
+        self.active = np.flatnonzero(self.floor)
+
+    def _missing(self) -> list[int]:
+        order = np.argsort(-self.prior, kind="stable").tolist()
+        return [c for c in order if self.served[c] and not self.counts[c]]
 
     def failures(self, counts: Integers) -> tuple[str, ...]:
         """Names of the rows that counts decide and that fail, judged exactly."""
