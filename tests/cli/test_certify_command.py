@@ -41,7 +41,7 @@ def test_a_missing_grade_ends_with_3_and_says_so(published: Published) -> None:
 def test_progress_names_policies_world_executor_and_stages(published: Published) -> None:
     """Plain lines where stderr is no terminal."""
     told = published.outcome.stderr
-    for words in ("as asked with --config", "10 of 11 files from the defaults", "serial (as asked)"):
+    for words in ("as asked with --config", "12 of 13 files from the defaults", "serial (as asked)"):
         assert words in told
     for step in ("world 1/1", "prepare seed 7 1/1", "validate seed 7 2/2", "publish 1/1"):
         assert step in told

@@ -183,9 +183,12 @@ def test_the_least_change_of_a_real_catalogue_reaches_its_grade(
     """A synthesis without its South American outlets: they are what has to come back."""
     whole = policy_candidate("x", default_policies(), real_world, None, 42).whole()
     keep = ~np.isin(np.array(real_world.countries.macro_region)[whole.country], ["South America"])
-    rows = list(zip(whole.merchant_id[keep].tolist(), [real_world.countries.iso[c] for c in whole.country[keep]],
-                    whole.n_sites[keep].tolist(), strict=True))  # fmt: skip
-    spoilt = Candidate("spoilt", "counts", catalogue(real_world, rows))
+    left = from_pairs(
+        whole.iso, whole.merchant_id[keep], whole.country[keep], whole.n_sites[keep], whole.country[keep][
+            np.searchsorted(whole.merchant_id[keep], whole.merchant_id[keep])
+        ],
+    )  # fmt: skip
+    spoilt = Candidate("spoilt", "counts", left)
     assert screen_one(spoilt, default_policies(), facts).reachable == "below_B"
     for repair in repairs_of(spoilt, default_policies(), facts):
         assert repair.found
