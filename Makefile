@@ -15,7 +15,7 @@ help:
 	@echo "make test      lint, types, layers and all tests, as CI runs them"
 	@echo "make setup     only the virtual environment, with what seg1b needs to run"
 	@echo "make world     rebuild the embedded world bundle from its sources"
-	@echo "make bench     measure the states and the whole chain"
+	@echo "make bench     measure the chain, state by state, at 100,000 and 1,000,000 sites"
 	@echo "make clean     remove the virtual environment and caches (not runs/)"
 
 setup: $(RUNTIME)
@@ -50,7 +50,7 @@ unit: $(DEVELOPMENT)
 	$(RUN)/python -m pytest $(ARGS)
 
 bench: $(RUNTIME)
-	$(RUN)/python scripts/bench_certify.py $(ARGS)
+	$(RUN)/python scripts/bench_chain.py --sites 100000 1000000 $(ARGS)
 
 world: $(DEVELOPMENT)
 	$(RUN)/python scripts/build_world_bundle.py

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from bench_chain import SITES_PER_PAIR, child, cpu_s, folder_bytes, inputs, write_catalogue
+from bench_chain import inputs
+from bench_common import child, cpu_s, default_pairs, folder_bytes, write_catalogue
 
 PAIRS_AT_A_TIME = 10_000
 CATALOGUE_KEY, REQUIREMENTS_KEY, JOIN_KEY = "c" * 64, "3" * 64, "7" * 64
@@ -137,7 +138,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    arguments.pairs = arguments.pairs or max(1, round(arguments.sites / SITES_PER_PAIR))
+    arguments.pairs = arguments.pairs or default_pairs(arguments.sites)
     result = measure(arguments)
     if arguments.json:
         print(json.dumps(result, indent=2))

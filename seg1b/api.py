@@ -64,8 +64,8 @@ def certify(
     config: folder of policies (None: `./config`, else the packaged ones); world: folder of a user's world (None: the
     embedded one); catalogue: a user's CSV or Parquet file or 1A bundle (None: each seed synthesises its own); seeds:
     None takes the certification policy's, and only with all of those can a grade be reached. executor: `serial`,
-    `ray`, `auto`, or an object of `seg1b.lanes.executor.Executor`; workers and address are Ray's. observer is called
-    with a `seg1b.lanes.certify.Event` for every step.
+    `threads`, `ray`, `auto`, or an object of `seg1b.lanes.executor.Executor`; workers and address are Ray's. observer
+    is called with a `seg1b.lanes.certify.Event` for every step.
 
     Returns the result with `.grade`, `.path` (the certification's folder) and `.certificate` (its document). Raises
     InputError for what was brought, StoreError for the store.
@@ -93,46 +93,57 @@ def tune(
     overrides: Mapping[str, Any],
     *,
     seed: int,
+    against: str | None = None,
+    recover: bool = False,
     runs: PathLike = "runs",
     config: PathLike | None = None,
     world: PathLike | None = None,
     catalogue: PathLike | None = None,
-    executor: str | Executor = "serial",
+    executor: str | Executor = "threads",
     workers: int | None = None,
     address: str | None = None,
     observer: Observer | None = None,
 ) -> TuneResult:
     """Try knobs on one seed: rerun from the first changed state on, score, and compare. Never certifies.
 
-    overrides: value by knob (`seg1b config show` lists them); the reference is the same seed under the unchanged
-    policies. Raises InputError E_POLICY_* for a knob that does not exist or a value that it refuses,
-    and E_TUNE_NO_EFFECT for a knob of shares or synthesis together with a catalogue of the user's own.
+    overrides: value by knob, in full or short (`s6.component_weights.sparse_tail`); shares of one mix that are not
+    named are rescaled. against: `last_good`, `baseline`, `candidate` or a run (None: the same seed under the unchanged
+    policies, made first if it is not in the store). recover: an attempt of the recovery loop, from the integrated run.
 
-        seg1b.tune({"s4.two_stage.sites_per_area": 6}, seed=42)
+    The candidate enters the open wave, which takes two. Raises InputError, and changes nothing: E_POLICY_* for a knob
+    that does not exist or a value that it refuses, E_WAVE_FULL, E_PHASE_LOCKED, E_RUN_PRUNED, E_STORE_DRIVEN and the
+    others of `lanes.tune`; E_TUNE_NO_EFFECT for a knob of shares or synthesis with a catalogue of the user's own.
+
+        result = seg1b.tune({"s4.two_stage.sites_per_area": 6}, seed=42)
+        print(result.reran, result.vetoed)
     """
     from seg1b.lanes.tune import tune as run_lane
     from seg1b.policy.load import load_policies
     from seg1b.store.store import Store
     from seg1b.world.bundle import load_world
 
-    check_tune_effect(overrides, _path(catalogue))
     policies = load_policies(_path(config))
+    check_tune_effect(policies, overrides, _path(catalogue))
     runner = _runner(executor, workers, address)
     earth = load_world(_path(world))
     extra = {} if observer is None else {"observer": observer}
     with checked_catalogue(_path(catalogue), earth) as brought, Store.open(Path(runs)) as store:
         bundle = None if brought is None else seal_into(store, policies, brought)
         return run_lane(
-            store, policies, earth, seed=seed, overrides=overrides, bundle=bundle, executor=runner, **extra
+            store, policies, earth, seed=seed, overrides=overrides, against=against, recover=recover,
+            bundle=bundle, executor=runner, **extra,
         )  # fmt: skip
 
 
-def check_tune_effect(overrides: Mapping[str, Any], catalogue: Path | None) -> None:
+def check_tune_effect(policies: Policies, overrides: Mapping[str, Any], catalogue: Path | None) -> None:
     """Refuse knobs that could move no outlet: country shares and synthesis, when the catalogue is the user's own.
 
-    Raises InputError E_TUNE_NO_EFFECT.
+    Raises InputError E_TUNE_NO_EFFECT, or E_POLICY_UNKNOWN_KNOB.
     """
-    idle = [name for name in overrides if name.strip().split(".")[0] in SYNTHESIS_PREFIXES]
+    from seg1b.policy.knobs import full_path
+
+    named = [full_path(policies, name, overrides) for name in overrides]
+    idle = [name for name in named if name.split(".")[0] in SYNTHESIS_PREFIXES]
     if catalogue is not None and idle:
         raise InputError(
             "E_TUNE_NO_EFFECT",
@@ -302,20 +313,20 @@ def choose_executor(
     name: str, *, workers: int | None = None, address: str | None = None
 ) -> tuple[Executor, str]:
     """An executor by name, and why it was chosen. Raises InputError E_EXECUTOR, or Ray's own E_RAY_* codes."""
-    from seg1b.lanes.executor import SerialExecutor
+    from seg1b.lanes.executor import SerialExecutor, ThreadExecutor
 
-    if name not in ("auto", "serial", "ray"):
+    if name not in ("auto", "serial", "threads", "ray"):
         raise InputError(
-            "E_EXECUTOR", f"there is no executor {name!r}", next_step="choose auto, serial or ray"
+            "E_EXECUTOR", f"there is no executor {name!r}", next_step="choose auto, serial, threads or ray"
         )
-    if name == "serial":
+    if name in ("serial", "threads"):
         if workers not in (None, 1) or address is not None:
             option = "--address" if address is not None else "--workers"
             raise InputError(
-                "E_EXECUTOR", f"{option} is for Ray; the serial executor is this process alone", where=option,
+                "E_EXECUTOR", f"{option} is for Ray; the {name} executor is this process alone", where=option,
                 next_step="leave it out, or use --executor ray",
             )  # fmt: skip
-        return SerialExecutor(), "as asked"
+        return SerialExecutor() if name == "serial" else ThreadExecutor(), "as asked"
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if name == "auto" and address is None and workers in (None, 1) and cpus == 1:
         return SerialExecutor(), "auto: there is one CPU, so workers would only wait for each other"

@@ -5,6 +5,7 @@ Who raises what:
 * `InputError` (exit code 2): something a user brought is wrong: a catalogue, a policy, polygons, an option.
 * `ContractError` (exit code 1): a state broke its own contract. A defect in seg1b, or a damaged store.
 * `StoreError` (exit code 1): durable files could not be read or written.
+* `VetoError` (exit code 3): what was asked for is possible, but a gate, lock or baseline forbids it.
 * `VerificationError` (exit code 4): a certificate does not say the truth.
 
 Each carries a stable `code`, says what is wrong with which input and where, and what to do next. They subclass
@@ -57,6 +58,12 @@ class ContractError(Seg1bError, RuntimeError):
 
 class StoreError(Seg1bError, OSError):
     """Durable files could not be read, written or trusted."""
+
+
+class VetoError(Seg1bError, PermissionError):
+    """A gate, a lock or the baseline forbids what was asked for."""
+
+    exit_code = 3
 
 
 class VerificationError(Seg1bError, AssertionError):

@@ -14,17 +14,20 @@ from typing import Any
 import typer
 
 from seg1b.cli import (
+    baseline_commands,
     catalogue_commands,
     certify_command,
     check_commands,
     config_commands,
     guard_command,
     perf_commands,
+    plan_commands,
     report_commands,
     runs_commands,
     screen_command,
     tune_command,
     verify_command,
+    wave_commands,
     witness_command,
     world_commands,
 )
@@ -53,6 +56,9 @@ for module in (
     witness_command,
     screen_command,
     tune_command,
+    wave_commands,
+    baseline_commands,
+    plan_commands,
     catalogue_commands,
     guard_command,
     perf_commands,

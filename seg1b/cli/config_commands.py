@@ -1,12 +1,13 @@
-"""`seg1b config show` and `seg1b version`."""
+"""`seg1b config show|write` and `seg1b version`."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from seg1b.cli.options import Config, Json
+from seg1b.cli.options import Config, Json, Runs
 from seg1b.cli.runtime import describe_sources, running
 
 SHOW_HELP = """Every knob with its value and where it came from.
@@ -21,6 +22,20 @@ Examples:
     seg1b config show --config ./mine --json
 """
 
+WRITE_HELP = """Write a complete folder of policies: the ones in force, or those that a run was made with.
+
+This is how a candidate that you keep becomes what you work on: name the folder with `--config`, or call it `config`.
+Every file is written, without the packaged comments. A folder that holds policies is not overwritten.
+
+Examples:
+
+    seg1b config write config --run candidate
+
+    seg1b config write mine --run 8c41f0 --runs /data/runs
+
+Exit codes: 0 written · 2 no such run, or the folder holds policies already: nothing has changed.
+"""
+
 VERSION_HELP = "The version of seg1b and of what it computes with."
 
 
@@ -29,6 +44,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="The governed policies.", no_args_is_help=True)
     group.callback()(lambda: None)
     group.command("show", help=SHOW_HELP)(show)
+    group.command("write", help=WRITE_HELP)(write)
     app.add_typer(group, name="config")
     app.command("version", help=VERSION_HELP)(version)
 
@@ -69,6 +85,35 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(str, value)) + "]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def write(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.", show_default=False)],
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="last_good, baseline, candidate or a run.")
+    ] = None,
+    runs: Runs = Path("runs"),
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """See WRITE_HELP."""
+    with running("config write", as_json=as_json) as session:
+        from seg1b.policy.load import load_policies
+        from seg1b.policy.write import write_policies
+
+        if run is None:
+            policies = load_policies(config)
+        else:
+            from seg1b.lanes.stored_run import load_run
+            from seg1b.store.store import Store
+
+            with Store.open(runs, create=False) as store:
+                policies = load_run(store, run).policies()
+        paths = write_policies(policies, folder)
+        if as_json:
+            session.emit({"folder": str(folder), "files": [str(path) for path in paths]})
+        else:
+            session.line(f"wrote {len(paths)} policy files into {folder}/")
 
 
 def version(as_json: Json = False) -> None:

@@ -22,6 +22,7 @@ class ExecutorName(StrEnum):
 
     AUTO = "auto"
     SERIAL = "serial"
+    THREADS = "threads"
     RAY = "ray"
 
 

@@ -17,20 +17,27 @@ if TYPE_CHECKING:
 
     from seg1b.lanes.tune import TuneResult
 
-HELP = """Try knobs on one seed: rerun from the first changed state on, score, and compare every gate.
+HELP = """Try knobs on one seed: rerun from the first changed state on, score, and compare every gate. Never certifies.
 
-The reference is the same seed under the unchanged policies. It never certifies. Knobs are named as `seg1b config
-show` names them; several are checked together, so weights may change in one go. Knobs of shares and synthesis (s2s,
-synthesis) are refused together with a catalogue of your own.
+A knob is named as `seg1b config show` names it, or shorter: `s6.component_weights.sparse_tail` is the weight in the
+block that s6.mode switches on. Shares of a mix that you do not name are rescaled, and shown. `--against` names what to
+compare with: last_good, baseline, candidate or a run; by default the same seed under the unchanged policies. What
+changed is a candidate of the open wave. A wave takes two: then `seg1b wave keep RUN` or `seg1b wave drop`.
+
+A gate is *better*, *worse*, the *same*, or a *veto*: what held for B, here or in the pinned baseline, holds no more.
 
 Examples:
 
-    seg1b tune --seed 42 --set s4.two_stage.sites_per_area=6
+    seg1b tune --seed 42 --set s6.component_weights.sparse_tail=0.01
 
-    seg1b tune --seed 42 --set s6.cluster_v3.component_weights.core=0.6
-    --set s6.cluster_v3.component_weights.secondary=0.2 --json
+    seg1b tune --set s4.sites_per_area=6 --against last_good --json
 
-Exit codes: 0 compared · 3 vetoed: a B gate or counter-metric that held was lost · 2 bad input.
+    seg1b tune --set gates.top1_share.b=0.09 --set gates.top1_share.b_plus=0.07
+
+    seg1b tune --recover --set s6.core_sd_tile=0.12        (only after `seg1b integrate` said AMBER_NEAR_BPLUS)
+
+Exit codes: 0 compared · 3 vetoed · 2 bad input, a full wave, a locked phase or a store that somebody else tunes: then
+nothing has changed.
 """
 
 
@@ -44,11 +51,17 @@ def tune(
         list[str], typer.Option("--set", metavar="KNOB=VALUE", help="A knob (repeat for more).")
     ],
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="The seed.")] = 42,
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN", help="last_good, baseline, candidate or a run.")
+    ] = None,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="An attempt of the recovery loop, from the integrated run.")
+    ] = False,
     runs: Runs = Path("runs"),
     config: Config = None,
     world: WorldDirectory = None,
     catalogue: Annotated[Path | None, typer.Option(metavar="FILE|DIR", help="Your own catalogue.")] = None,
-    executor: Annotated[ExecutorName, typer.Option(help="Who runs the tasks.")] = ExecutorName.SERIAL,
+    executor: Annotated[ExecutorName, typer.Option(help="Who runs the tasks.")] = ExecutorName.THREADS,
     workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of a local Ray.")] = None,
     address: Annotated[str | None, typer.Option(metavar="ADDR", help="Join a running Ray.")] = None,
     as_json: Json = False,
@@ -58,14 +71,20 @@ def tune(
         policies = load_policies(session, config)
         overrides = parse_overrides(knobs)
         from seg1b import api
+        from seg1b.policy.knobs import settle
+        from seg1b.policy.load import set_values
+
+        settings = settle(policies, overrides)
+        set_values(policies, settings.values)
+        api.check_tune_effect(policies, overrides, catalogue)
+        for change in settings.changes:
+            how = "as asked" if change.asked else "rescaled, so that they sum to 1"
+            session.note("knob", f"{change.knob}  {change.before} -> {change.after}  ({how})")
         from seg1b.cli.progress import watching
         from seg1b.lanes.tune import tune as run_lane
-        from seg1b.policy.load import set_values
         from seg1b.store.store import Store
         from seg1b.world.bundle import load_world
 
-        set_values(policies, overrides)
-        api.check_tune_effect(overrides, catalogue)
         runner, why = api.choose_executor(executor.value, workers=workers, address=address)
         earth = load_world(world)
         with api.checked_catalogue(catalogue, earth) as brought, Store.open(runs) as store:
@@ -74,9 +93,11 @@ def tune(
             bundle = None if brought is None else api.seal_into(store, policies, brought)
             with watching(session, [seed]) as observer:
                 result = run_lane(
-                    store, policies, earth, seed=seed, overrides=overrides, bundle=bundle, executor=runner,
-                    observer=observer,
+                    store, policies, earth, seed=seed, overrides=overrides, against=against, recover=recover,
+                    bundle=bundle, executor=runner, observer=observer,
                 )  # fmt: skip
+        for text in result.notes:
+            session.note("note", text)
         if as_json:
             session.emit(facts(result))
         else:
@@ -108,45 +129,99 @@ def facts(result: TuneResult) -> dict[str, Any]:
     """The result as plain JSON values."""
     return {
         "run_id": result.run_id,
-        "seed": result.seed,
-        "overrides": result.overrides,
         "reran": list(result.reran),
         "reused": list(result.reused),
-        "status_before": result.before.status,
-        "status_after": result.after.status,
-        "vetoed": result.vetoed,
         "gates": [
             {
-                "name": row.name, "before": row.before, "after": row.after, "op": row.op, "b": _finite(row.b),
-                "b_plus": _finite(row.b_plus), "verdict": row.verdict,
+                "name": row.name, "before": row.before, "after": row.after, "b": _finite(row.b),
+                "b_plus": _finite(row.b_plus), "verdict": row.verdict, "op": row.op,
+                "margin_before": _finite(row.margin_before), "margin": _finite(row.margin),
+                "band": None if row.band is None else list(row.band),
             }
             for row in result.gates
         ],
         "wall_s": result.wall_s,
+        "seed": result.seed,
+        "settings": [
+            {"knob": c.knob, "before": c.before, "after": c.after, "asked": c.asked} for c in result.settings.changes
+        ],
+        "against": {"name": result.against.name, "run_id": result.against.run_id},
+        "reasons": [
+            {"state": r.state, "because": list(r.because), "key_before": r.key_before, "key_after": r.key_after}
+            for r in result.reasons
+        ],
+        "found": list(result.found),
+        "status_before": result.before.status,
+        "status_after": result.after.status,
+        "vetoed": result.vetoed,
+        "lost": list(result.lost),
+        "lost_to_baseline": list(result.lost_to_baseline),
+        "wave": None if result.wave is None else {
+            "wave_id": result.wave["wave_id"],
+            "candidates": [one["run_id"] for one in result.wave["candidates"]],
+        },
+        "notes": list(result.notes),
     }  # fmt: skip
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def show(session: Session, result: TuneResult) -> None:
-    """The readable comparison."""
-    from rich import box
+    """What ran and why, then every gate, then what to do with the candidate."""
+    for reason in result.reasons:
+        there = "  (it was there already)" if reason.state in result.found else ""
+        session.line(f"{reason.state:<4} {reason.title:<20} {'; '.join(reason.because)}{there}")
+    session.line(
+        f"reused {', '.join(result.reused)}" if result.reasons else "nothing changed: every key is the same"
+    )
+    session.show(_table(result))
+    who = result.against.name + (f" {result.against.run_id[:12]}" if result.against.run_id else "")
+    counts = {
+        name: sum(row.verdict == name for row in result.gates) for name in ("better", "worse", "same", "veto")
+    }
+    session.line(f"against {who}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
+    session.line(f"status {result.before.status} -> {result.after.status}")
+    if result.lost:
+        session.line("VETOED: lost " + ", ".join(result.lost), style="bold red")
+    if result.lost_to_baseline:
+        session.line("held in the pinned baseline, not here: " + ", ".join(result.lost_to_baseline))
+    session.line(f"run {result.run_id[:12]}, {result.wall_s:.1f} s")
+    if result.wave is not None:
+        kept = "" if result.vetoed else f"`seg1b wave keep {result.run_id[:12]}` keeps it, "
+        session.line(
+            f"{result.wave['wave_id']} has {len(result.wave['candidates'])} of its candidates: "
+            f"{kept}`seg1b wave drop` drops all"
+        )
+
+
+def _table(result: TuneResult) -> Any:
+    """Every gate in 80 columns; structural checks that all held before and after are one row."""
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("gate", "before", "after", "limits", "verdict"):
-        table.add_column(name, justify="right" if name in ("before", "after") else "left", overflow="fold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("gate", "before", "after", "B", "B+", "margin", "verdict"):
+        table.add_column(name, justify="left" if name in ("gate", "verdict") else "right", no_wrap=True)
     styles = {"better": "green", "worse": "yellow", "veto": "bold red", "same": "dim"}
+    sound = [
+        row for row in result.gates if row.name.startswith("structural.") and row.before == row.after == 0
+    ]
     for row in result.gates:
-        bounds = ["-" if _finite(value) is None else f"{value:.4g}" for value in (row.b, row.b_plus)]
-        band, gate = f"{bounds[0]} .. {bounds[1]}", f"{row.op} {bounds[0]} (B+ {bounds[1]})"
-        limits = band if row.op == "in" else gate
-        numbers = ["-" if value is None else f"{value:.5g}" for value in (row.before, row.after)]
-        table.add_row(row.name, *numbers, limits, row.verdict, style=styles[row.verdict])
-    session.show(table)
-    session.line(
-        f"reran {', '.join(result.reran) or 'nothing'}; status {result.before.status} -> {result.after.status}"
-    )
-    session.line(f"run {result.run_id[:12]}, {result.wall_s:.1f} s" + ("; VETOED" if result.vetoed else ""))
+        if row in sound and row is not sound[0]:
+            continue
+        name = f"structural ({len(sound)} checks)" if row in sound else row.name.removesuffix("@placement")
+        limit = f"{'≤' if row.op == '<=' else '≥'} {row.b:.3g}"
+        b_plus = f"{row.b_plus:.3g}" if row.band is None else ""
+        margin = "-" if row.margin is None else f"{row.margin:+.2g}"
+        verdict = row.verdict.upper() if row.lost else row.verdict
+        cells = (name, _short(row.before), _short(row.after), limit, b_plus, margin, verdict)
+        table.add_row(*cells, style=styles[row.verdict])
+    return table
+
+
+def _short(value: float | None) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.4g}"
+    return f"{value:.2g}" if "e" in text else text

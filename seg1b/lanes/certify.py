@@ -17,9 +17,10 @@ from typing import Any
 
 from seg1b.catalogue.verify import verify_bundle
 from seg1b.errors import ContractError
-from seg1b.lanes import certificate, certificate_folder
-from seg1b.lanes.executor import Completion, DirectRetention, Executor, SerialExecutor, Task
+from seg1b.lanes import baseline, certificate, certificate_folder
+from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
 from seg1b.lanes.identity import run_identity
+from seg1b.lanes.phase_locks import require_unlocked
 from seg1b.lanes.retention import anticipated_keys, leased, prune_before_run
 from seg1b.lanes.seed_tasks import (
     STAGE,
@@ -32,8 +33,10 @@ from seg1b.lanes.seed_tasks import (
     witness_seed,
 )
 from seg1b.lanes.shards import Shard, plan_shards
+from seg1b.lanes.stored_run import POLICIES, lineage_policies
 from seg1b.lanes.world_stage import WorldStage, run_world
 from seg1b.policy.load import Policies
+from seg1b.states.plan import SHARDED_STATES
 from seg1b.states.s9_replay import Replay
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
@@ -112,7 +115,7 @@ class SeedProgress:
 
 @dataclass
 class Certification:
-    """One certification on its way."""
+    """One certification on its way. `fast`: for a lane that never certifies; no witness, pruning beside the world."""
 
     store: Store
     policies: Policies
@@ -124,6 +127,7 @@ class Certification:
     hold: Callable[[Iterable[str]], None] = _hold_nothing
     lease_id: str | None = None
     finished: Callable[[Preparation], None] = _copy_nothing
+    fast: bool = False
     progress: dict[int, SeedProgress] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
 
@@ -131,10 +135,16 @@ class Certification:
         """Every task of every seed. `hold` gets a seed's keys as soon as they are known."""
         self.executor.start()
         self.observer(Event("world", None, 0, 1))
-        stage = run_world(self.store, self.policies, self.world)
+        authority, policy = self.executor.retention(self.store), self.policies.retention
+        with ThreadPoolExecutor(1) as pool:
+            pruning = pool.submit(prune_before_run, authority, policy) if self.fast else None
+            stage = run_world(self.store, self.policies, self.world)
+            if pruning is not None:
+                pruning.result()
         self.observer(Event("world", None, 1, 1))
         self.executor.share(STAGE, stage)
-        prune_before_run(self.executor.retention(self.store), self.policies.retention)
+        if pruning is None:
+            prune_before_run(authority, policy)
         for seed in self.seeds:
             self.progress[seed] = SeedProgress()
             preparing = (self.store, self.policies, seed, self.bundle, self.lease_id)
@@ -180,10 +190,10 @@ class Certification:
         keys = preparation.identity.keys
         progress.shards = {shard.name: shard for shard in plan_shards(preparation.sites_per_country)}
         self.observer(Event("prepare", seed, 1, 1))
-        if seed == self.policies.certification.reproducibility_witness_seed:
+        if not self.fast and seed == self.policies.certification.reproducibility_witness_seed:
             arguments = (self.store, self.policies, preparation.identity)
             self._submit("witness", seed, witness_seed, arguments, _WITNESS_COST)
-        if self.store.has("s8", keys["S8"]) and self.store.has("s6", keys["S6"]):
+        if all(self.store.has(state.lower(), keys[state]) for state in SHARDED_STATES):
             progress.placed = len(progress.shards)
             for name in progress.shards:
                 self._check(seed, progress, name)
@@ -235,9 +245,11 @@ def certify(
     """Certify and publish; an identical certification is found again and returned.
 
     `bundle`: a user's 1A bundle (None: every seed synthesises its own catalogue); `seeds`: None takes the
-    certification policy's. Raises InputError for what the user brought, StoreError for the store.
+    certification policy's. Raises InputError for what the user brought and for a locked phase, StoreError for the
+    store.
     """
     started = time.perf_counter()
+    require_unlocked(store, policies)
     executor = executor or SerialExecutor()
     chosen = tuple(seeds) if seeds is not None else tuple(policies.certification.seeds)
     run = Certification(store, policies, world, executor, chosen, bundle, observer)
@@ -265,7 +277,7 @@ def certify(
                 | set(stage.keys.values())
             )
             run_ids = {seed: progress[seed].run_id for seed in chosen}
-            _publish_receipts(store, identity, preparations, run_ids, executor.name)
+            _publish_receipts(store, identity, preparations, run_ids, executor.name, policies)
             executor.retention(store).set_pointer(
                 "current_candidate", run_ids[chosen[0]], {"lane": "certify"}
             )
@@ -286,11 +298,14 @@ def certify(
             path, found = certificate_folder.publish(draft, stage, policies, assembled, telemetry)
             observer(Event("publish", None, 1, 1))
             telemetry["wall_s"] = time.perf_counter() - started
-            for run_id in run_ids.values():
-                store.receipts.write_telemetry(run_id, telemetry)
             if assembled.document["grade"] != "below_B":
                 details = {"cert_id": assembled.document["cert_id"], "grade": assembled.document["grade"]}
-                DirectRetention(store).set_pointer("last_good", run_ids[chosen[0]], details)
+                kept = baseline.certified(store, run_ids[chosen[0]], details, policies.gates)
+                telemetry["not_last_good"] = list(kept)
+                if kept:
+                    log.warning("the last good run stays what it was: %s", "; ".join(kept))
+            for run_id in run_ids.values():
+                store.receipts.write_telemetry(run_id, telemetry)
             closing.result()
         finally:
             executor.close()
@@ -313,7 +328,9 @@ def _publish_receipts(
     preparations: Sequence[Preparation],
     run_ids: dict[int, str],
     executor_name: str,
+    policies: Policies,
 ) -> None:
+    lineage = {"lane": "certify", POLICIES: lineage_policies(policies)}
     for preparation in preparations:
         seed = preparation.identity.seed
         keys = {name.lower(): key for name, key in preparation.identity.keys.items()}
@@ -322,6 +339,4 @@ def _publish_receipts(
             "seed": seed,
             "seed_manifest_fingerprint": preparation.facts.manifest_fingerprint,
         }
-        store.receipts.publish(
-            Receipt(run_ids[seed], facts, keys, {"lane": "certify"}, {"name": executor_name})
-        )
+        store.receipts.publish(Receipt(run_ids[seed], facts, keys, lineage, {"name": executor_name}))

@@ -144,11 +144,16 @@ class SerialExecutor:
         self.submitted += 1
 
     def completions(self) -> Iterator[Completion]:
-        """Run the queue."""
+        """Run the queue. After an error the tasks that remain are dropped."""
         worker = f"pid-{os.getpid()}"
         while self.queue:
             task = heapq.heappop(self.queue)[2]
-            yield Completion(task, task.function(self.shared, *task.arguments), worker)
+            try:
+                receipt = task.function(self.shared, *task.arguments)
+            except BaseException:
+                self.queue.clear()
+                raise
+            yield Completion(task, receipt, worker)
 
     def describe(self) -> dict[str, Any]:
         """One worker."""
@@ -180,12 +185,21 @@ class ThreadExecutor(SerialExecutor):
         running: dict[Future[Any], Task] = {}
         with ThreadPoolExecutor(self.workers) as pool:
             while self.queue or running:
-                while self.queue and len(running) < self.workers:
-                    task = heapq.heappop(self.queue)[2]
-                    running[pool.submit(task.function, self.shared, *task.arguments)] = task
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=lambda one: running[one].key):
-                    yield Completion(running.pop(future), future.result(), f"pid-{os.getpid()}")
+                try:
+                    finished = self._next(pool, running)
+                except BaseException:
+                    self.queue.clear()
+                    raise
+                yield from finished
+
+    def _next(self, pool: ThreadPoolExecutor, running: dict[Future[Any], Task]) -> list[Completion]:
+        """Give every thread a task, the costliest first, and wait until one has finished."""
+        while self.queue and len(running) < self.workers:
+            task = heapq.heappop(self.queue)[2]
+            running[pool.submit(task.function, self.shared, *task.arguments)] = task
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        ordered = sorted(done, key=lambda one: running[one].key)
+        return [Completion(running.pop(one), one.result(), f"pid-{os.getpid()}") for one in ordered]
 
     def describe(self) -> dict[str, Any]:
         """How many threads."""

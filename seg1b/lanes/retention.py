@@ -30,15 +30,20 @@ def anticipated_keys(
     """
     keys = set(world_keys(policies, world).values())
     for seed in seeds:
-        externals = externals_of(world)
-        first = keys_for(policies, externals, seed)
-        digest = catalogue_digest
-        if digest is None and store.has("cat", first["CAT"]):
-            digest = str(store.manifest("cat", first["CAT"]).facts["catalogue_digest"])
-        if digest is not None:
-            externals["catalogue"] = digest
-        keys |= set(keys_for(policies, externals, seed).values())
+        keys |= set(known_keys(store, policies, world, seed, catalogue_digest).values())
     return keys
+
+
+def known_keys(
+    store: Store, policies: Policies, world: World, seed: int, catalogue_digest: str | None
+) -> dict[str, str]:
+    """Key by state of one seed, as far as it is known before the seed starts: all, if its catalogue is."""
+    externals = externals_of(world)
+    first = keys_for(policies, externals, seed)
+    digest = catalogue_digest
+    if digest is None and store.has("cat", first["CAT"]):
+        digest = str(store.manifest("cat", first["CAT"]).facts["catalogue_digest"])
+    return first if digest is None else keys_for(policies, {**externals, "catalogue": digest}, seed)
 
 
 @contextmanager

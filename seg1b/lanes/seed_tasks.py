@@ -277,15 +277,15 @@ def finish_seed(
     times = StageTimes()
     keys, seed, iso = identity.keys, identity.seed, stage.world.iso
     pairs = s3_requirements.load(store, keys["S3"], iso)
-    sites = int(pairs.n_sites.sum())
+    rows = int(pairs.n_sites.sum())
     for state in SHARDED_STATES[:-1]:
         with times.part(state, "commit"):
-            commit_state(store, state, keys, parts, sites)
+            commit_state(store, state, keys, parts, rows)
     with times.part("S7", "join"):
         if not store.has("s7", keys["S7"]):
             s7_synthesis.run(store, keys["S7"], iso, pairs, keys)
     with times.part("S8", "commit"):
-        commit_state(store, "S8", keys, parts, sites)
+        commit_state(store, "S8", keys, parts, rows)
     with times.of("S9"):
         with times.of("S9.requirements"):
             catalogue = s0_gate.read_sealed_catalogue(store, keys["S0c"], iso)
@@ -293,14 +293,18 @@ def finish_seed(
         replay = s9_replay.joined(requirements, replays)
         s9_validation.require_scorable(replay)
         with times.of("S9.tally"):
-            tally = read_tally(store, stage, keys, seed)
-        with times.of("S9.score"):
-            validation = s9_validation.conclude(tally, replay, stage.context, seed)
+            sites = [read_tally(store, stage, keys, seed)]
+        with times.of("S9.score"):  # nobody else keeps the tally, which is the largest thing in memory
+            validation = s9_validation.conclude(sites.pop(), replay, stage.context, seed)
         digests = logical_digests(store, keys)
         if not store.has(s9_validation.STATE, keys["S9"]):
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
             with times.of("S9.publish"):
-                s9_validation.run(store, keys["S9"], validation, facts, policies, digests)
+                measured = s9_validation.measured_key(keys, policies.gates, seed)
+                kept = s9_validation.keep_measured(store, measured, validation)
+                s9_validation.run(
+                    store, keys["S9"], validation, facts, policies, digests, measured if kept else None
+                )
     return Finish(
         seed, validation.passed, validation.score, validation.checks(), validation.evidence, digests, times
     )

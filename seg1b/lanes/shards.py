@@ -36,7 +36,8 @@ def plan_shards(sites_per_country: NDArray[np.int64], shard_sites: int | None = 
         return []
     total = int(sites_per_country.sum())
     shard_sites = shard_sites or min(max(total // SHARDS, SMALLEST_SITES), LARGEST_SITES)
-    bins: list[tuple[int, int]] = [(0, number) for number in range(-(-total // shard_sites))]
+    count = min(-(-total // shard_sites), len(served))
+    bins: list[tuple[int, int]] = [(0, number) for number in range(count)]
     packed: list[list[int]] = [[] for _ in bins]
     for country in sorted(served.tolist(), key=lambda c: (-int(sites_per_country[c]), c)):
         load, number = heapq.heappop(bins)

@@ -1,66 +1,155 @@
 """The fast lane: one seed, one set of knobs changed, every gate before and after. It never certifies.
 
 State keys decide what runs again: a state whose key did not change is read. The reference is the same seed under the
-unchanged policies (reused if it is in the store), so the difference is the knobs' effect and nothing else: draws are
-addressed by purpose, and every draw that a knob does not concern stays what it was.
+unchanged policies, or a run that is named; what S9 published of it is read, so the difference is the knobs' effect and
+nothing else: draws are addressed by purpose, and every draw that a knob does not concern stays what it was. Where only
+thresholds changed, nothing is placed, replayed or measured: what was measured is judged again.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seg1b.catalogue.verify import verify_bundle
+from seg1b.lanes import baseline, certificate, waves
 from seg1b.lanes.certify import Certification, Observer
-from seg1b.lanes.executor import Executor, SerialExecutor
-from seg1b.lanes.identity import run_identity
-from seg1b.lanes.retention import anticipated_keys, leased
-from seg1b.lanes.seed_tasks import Finish, Preparation
-from seg1b.policy.load import Policies, set_values
-from seg1b.scoring.gates import GateRow
-from seg1b.scoring.score import Score
+from seg1b.lanes.comparison import GateChange, Rerun, changed_knobs, compare, lost_gates, reruns
+from seg1b.lanes.executor import Executor, ThreadExecutor
+from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
+from seg1b.lanes.phase_locks import lock_metrics, require_unlocked
+from seg1b.lanes.recovery import require_recovery
+from seg1b.lanes.rejudge import judge_seed
+from seg1b.lanes.retention import known_keys, leased
+from seg1b.lanes.stored_run import (
+    POLICIES,
+    StoredRun,
+    StoredScore,
+    lineage_policies,
+    load_run,
+    read_score,
+    require_world,
+    same_seed,
+)
+from seg1b.policy.knobs import Settings, settle
+from seg1b.policy.load import Policies, policy_digests, set_values
+from seg1b.states.plan import STATES
+from seg1b.states.shard import SeedIdentity
 from seg1b.store.locks import Lease
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
 from seg1b.world.content import World
 
-Verdict = Literal["better", "worse", "same", "veto"]
-
 
 @dataclass(frozen=True)
-class GateChange:
-    """One gate before and after. `veto`: a B gate that held does not hold any more."""
+class Reference:
+    """What a candidate is compared with. `run_id` is None for the unchanged policies; `knobs` where they are known."""
 
     name: str
-    before: float | None
-    after: float | None
-    op: str
-    b: float
-    b_plus: float
-    verdict: Verdict
+    run_id: str | None
+    keys: Mapping[str, str]
+    score: StoredScore
+    policy_digests: Mapping[str, str]
+    knobs: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What the knobs did to one seed."""
+    """What the knobs did to one seed.
+
+    `reran`: states with a new key, and `reasons` why; of these, `found` had been made before. `lost_to_baseline`: what
+    holds for B in the pinned baseline run and not here. `wave` is None where nothing changed.
+    """
 
     run_id: str
     seed: int
-    overrides: dict[str, Any]
-    reran: tuple[str, ...]
+    settings: Settings
+    against: Reference
+    reasons: tuple[Rerun, ...]
+    found: tuple[str, ...]
     reused: tuple[str, ...]
-    before: Score
-    after: Score
+    after: StoredScore
     gates: tuple[GateChange, ...]
+    lost_to_baseline: tuple[str, ...]
+    wave: Mapping[str, Any] | None
+    notes: tuple[str, ...]
     wall_s: float
 
     @property
+    def reran(self) -> tuple[str, ...]:
+        """States whose keys differ from the reference's."""
+        return tuple(reason.state for reason in self.reasons)
+
+    @property
+    def before(self) -> StoredScore:
+        """The reference's verdicts."""
+        return self.against.score
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """B gates and counter-metrics that held, in the reference or in the pinned baseline, and do not hold here."""
+        own = tuple(change.name for change in self.gates if change.lost)
+        return tuple(dict.fromkeys((*own, *self.lost_to_baseline)))
+
+    @property
     def vetoed(self) -> bool:
-        """Whether a B gate or counter-metric that held was lost."""
-        return any(change.verdict == "veto" for change in self.gates)
+        """Whether anything was lost."""
+        return bool(self.lost)
+
+
+@dataclass
+class _Lane:
+    """One tuning on its way."""
+
+    store: Store
+    world: World
+    seed: int
+    bundle: Path | None
+    catalogue_digest: str | None
+    executor: Executor
+    observer: Observer
+    found: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def keys(self, policies: Policies) -> dict[str, str]:
+        """Keys of every state, as far as they are known before anything runs."""
+        return known_keys(self.store, policies, self.world, self.seed, self.catalogue_digest)
+
+    def make(self, policies: Policies, lease: Lease) -> tuple[dict[str, str], SeedFacts]:
+        """Keys and facts of the seed under `policies`, with every state there in the end; the cheapest way there is."""
+        keys = self.keys(policies)
+        there = tuple(name for name in keys if self.store.has(name.lower(), keys[name]))
+        if len(keys) == len(STATES) and {"S0c", *BEFORE_S9, "S9"} <= set(there):
+            return self._done(keys, there, self._facts(keys))
+        if "S9" in keys and {"S0c", *BEFORE_S9} <= set(there):
+            facts = self._facts(keys)
+            identity = SeedIdentity(self.seed, keys, facts.manifest_fingerprint)
+            hashes = certificate.seed_hashes(policies, self.world.digest, facts)
+            if judge_seed(self.store, policies, identity, hashes):
+                return self._done(keys, there, facts)
+        run = Certification(
+            self.store, policies, self.world, self.executor, (self.seed,), self.bundle, self.observer, fast=True
+        )  # fmt: skip
+        run.hold, run.lease_id = lambda held: lease.hold(keys=held), lease.record.lease_id
+        _, progress = run.run()
+        preparation, _ = progress[self.seed].results()
+        return self._done(dict(preparation.identity.keys), there, preparation.facts)
+
+    def _facts(self, keys: Mapping[str, str]) -> SeedFacts:
+        manifest = self.store.manifest("s0c", keys["S0c"])
+        digest = str(manifest.facts["catalogue_digest"])
+        return SeedFacts(self.seed, digest, manifest_fingerprint(self.world.digest, digest))
+
+    def _done(
+        self, keys: dict[str, str], there: tuple[str, ...], facts: SeedFacts
+    ) -> tuple[dict[str, str], SeedFacts]:
+        self.found[keys["S9"]] = there
+        return keys, facts
+
+
+BEFORE_S9 = ("S3", "S4", "S5", "S6", "S7", "S8")
 
 
 def tune(
@@ -70,89 +159,167 @@ def tune(
     *,
     seed: int,
     overrides: Mapping[str, Any],
+    against: str | None = None,
+    recover: bool = False,
     bundle: Path | None = None,
     executor: Executor | None = None,
     observer: Observer = lambda _: None,
 ) -> TuneResult:
-    """Run one seed with some knobs changed and compare it with the unchanged policies.
+    """Run one seed with some knobs changed and compare it.
 
-    `overrides`: value by dotted knob, as `seg1b config show` names them. Raises InputError for an unknown knob or a
-    value out of range, and what the states raise.
+    `overrides`: value by knob, in full or as a short form (`policy.knobs`); shares of one mix are rescaled together.
+    `against`: `last_good`, `baseline`, `candidate` or a run; None compares with the unchanged `policies`. `recover`: an
+    attempt of the recovery loop, with the integrated run as its reference.
+
+    Raises InputError, and changes nothing: E_POLICY_* for a knob or value, E_PHASE_LOCKED, E_WAVE_FULL,
+    E_STORE_DRIVEN (somebody else tunes this store), E_RUN_PRUNED, E_REFERENCE_WORLD, E_REFERENCE_SEED,
+    E_BASELINE_WORLD, E_POINTER_UNSET, E_RECOVERY_*; and what the states raise.
     """
     started = time.perf_counter()
-    changed = set_values(policies, overrides)
-    chosen = executor or SerialExecutor()
+    settings = settle(policies, overrides)
+    changed = set_values(policies, settings.values)
     digest = None if bundle is None else verify_bundle(bundle).content_sha256_hex
-    known = {key for p in (policies, changed) for key in anticipated_keys(store, p, world, (seed,), digest)}
-    with leased(store, "tune", known) as lease:
-        try:
-            reference, before = _run(store, policies, world, seed, bundle, chosen, observer, lease)
-            candidate, after = _run(store, changed, world, seed, bundle, chosen, observer, lease)
-        finally:
-            chosen.close()
-    keys = candidate.identity.keys
-    reran = tuple(name for name, key in keys.items() if reference.identity.keys[name] != key)
-    run_id = new_run_id()
-    origin = "synthesised" if bundle is None else "user"
-    identity = {**run_identity(changed, world.digest, [candidate.facts], origin), "seed": seed}
-    lineage = {"lane": "tune", "overrides": {name: str(value) for name, value in overrides.items()}}
-    names = {name.lower(): key for name, key in keys.items()}
-    store.receipts.publish(Receipt(run_id, identity, names, lineage, {"name": chosen.name}))
-    return TuneResult(
-        run_id,
-        seed,
-        dict(overrides),
-        reran,
-        tuple(name for name in keys if name not in reran),
-        before.score,
-        after.score,
-        compare(before.score, after.score),
-        time.perf_counter() - started,
+    lane = _Lane(store, world, seed, bundle, digest, executor or ThreadExecutor(), observer)
+    with store.sole_driver("tune"):
+        require_allowed(store, changed)
+        recovery = require_recovery(store, changed, settings) if recover else None
+        named = _named(store, world, seed, against or (recovery.run_id if recovery else None))
+        pinned = baseline.pinned(store, world.digest, seed)
+        wave = waves.open_wave(store)
+        known = waves.candidate_of(wave, lane.keys(changed).get("S9"))
+        if known is None:
+            waves.require_room(wave, changed.lanes.wave_candidates_max)
+        held = {key for one in (policies, changed) for key in lane.keys(one).values()}
+        with leased(store, "tune", held | set(named.keys.values() if named else ())) as lease:
+            try:
+                reference = _reference(
+                    lane, policies, named, against or ("integrated" if recover else ""), lease
+                )
+                keys, facts = lane.make(changed, lease)
+            finally:
+                lane.executor.close()
+            return _conclude(
+                lane, settings, changed, reference, pinned, known, keys, facts, recovery.artifact if recovery else None,
+                started,
+            )  # fmt: skip
+
+
+def require_allowed(store: Store, policies: Policies) -> None:
+    """Raise for whatever forbids a candidate before anything of it is run: a locked phase."""
+    require_unlocked(store, policies)
+
+
+def _named(store: Store, world: World, seed: int, text: str | None) -> StoredRun | None:
+    """The run that a reference names, of this seed and world."""
+    if text is None:
+        return None
+    run = load_run(store, text)
+    require_world(run, world.digest, "run")
+    return same_seed(store, run, seed)
+
+
+def _reference(
+    lane: _Lane, policies: Policies, named: StoredRun | None, name: str, lease: Lease
+) -> Reference:
+    if named is not None:
+        return Reference(name, named.run_id, named.keys, named.score, named.policy_digests, named.knobs())
+    keys, _ = lane.make(policies, lease)
+    score = read_score(lane.store, keys["S9"])
+    return Reference("policies", None, keys, score, policy_digests(policies), lineage_policies(policies))
+
+
+def _conclude(
+    lane: _Lane,
+    settings: Settings,
+    changed: Policies,
+    reference: Reference,
+    pinned: StoredRun | None,
+    known: Mapping[str, Any] | None,
+    keys: Mapping[str, str],
+    facts: SeedFacts,
+    recovery: str | None,
+    started: float,
+) -> TuneResult:
+    """Compare, and enter the candidate into the wave and the ledger."""
+    store = lane.store
+    after = read_score(store, keys["S9"])
+    lock = lock_metrics(store, lane.seed)
+    gates = compare(
+        reference.score.against_lock(lock, changed.gates), after.against_lock(lock, changed.gates)
     )
+    knobs_changed = changed_knobs(reference.knobs, lineage_policies(changed))
+    reasons = reruns(reference.keys, keys, changed, reference.policy_digests, knobs_changed)
+    reran = {reason.state for reason in reasons}
+    result = TuneResult(
+        run_id=str(known["run_id"]) if known else new_run_id(),
+        seed=lane.seed,
+        settings=settings,
+        against=reference,
+        reasons=reasons,
+        found=tuple(name for name in lane.found.get(keys["S9"], ()) if name in reran),
+        reused=tuple(name for name in keys if name not in reran),
+        after=after,
+        gates=gates,
+        lost_to_baseline=() if pinned is None else lost_gates(pinned.score.report, after.report),
+        wave=None,
+        notes=(*settings.notes, *_remarks(settings, known)),
+        wall_s=0.0,
+    )
+    wave = waves.open_wave(store) if known else _enter(lane, changed, facts, result, keys, recovery)
+    values = {**vars(result), "wave": wave, "wall_s": time.perf_counter() - started}
+    return TuneResult(**values)
 
 
-def _run(
-    store: Store,
-    policies: Policies,
-    world: World,
-    seed: int,
-    bundle: Path | None,
-    executor: Executor,
-    observer: Observer,
-    lease: Lease,
-) -> tuple[Preparation, Finish]:
-    """One seed through the chain, its keys held as soon as they are known."""
-    run = Certification(store, policies, world, executor, (seed,), bundle, observer)
-    run.hold, run.lease_id = lambda keys: lease.hold(keys=keys), lease.record.lease_id
-    _, progress = run.run()
-    return progress[seed].results()
-
-
-def compare(before: Score, after: Score) -> tuple[GateChange, ...]:
-    """Every gate of two scores, in the order of the second."""
-    earlier = {row.name: row for row in before.report.gates}
-    changes = [_change(row, earlier.get(row.name)) for row in after.report.gates]
-    counters = {row.name: row for row in before.report.counters}
-    for row in after.report.counters:
-        old = counters.get(row.name)
-        lost = old is not None and old.passed and not row.passed
-        verdict: Verdict = "veto" if lost else "same"
-        low = float("-inf") if row.min is None else row.min
-        high = float("inf") if row.max is None else row.max
-        changes.append(
-            GateChange(
-                row.name, None if old is None else old.observed, row.observed, "in", low, high, verdict
-            )
+def _remarks(settings: Settings, known: Mapping[str, Any] | None) -> list[str]:
+    remarks = []
+    if len(settings.groups) > 1:
+        remarks.append(
+            f"knobs of {' and '.join(settings.groups)} changed together: the difference cannot be put down to one"
         )
-    return tuple(changes)
+    if known:
+        remarks.append(f"this is candidate {known['run_id'][:12]} of the open wave again; it counts once")
+    return remarks
 
 
-def _change(row: GateRow, old: GateRow | None) -> GateChange:
-    before = None if old is None else old.observed
-    verdict: Verdict = "same"
-    if old is not None and old.pass_b and not row.pass_b:
-        verdict = "veto"
-    elif before is not None and row.observed is not None and before != row.observed:
-        better = row.observed < before if row.op == "<=" else row.observed > before
-        verdict = "better" if better else "worse"
-    return GateChange(row.name, before, row.observed, row.op, row.b, row.b_plus, verdict)
+def _enter(
+    lane: _Lane,
+    changed: Policies,
+    facts: SeedFacts,
+    result: TuneResult,
+    keys: Mapping[str, str],
+    recovery: str | None,
+) -> dict[str, Any] | None:
+    """Publish the receipt and, if anything changed, enter the candidate into the wave."""
+    reference = result.against
+    origin = "synthesised" if lane.bundle is None else "user"
+    identity = {**run_identity(changed, lane.world.digest, [facts], origin), "seed": lane.seed}
+    lineage = {
+        "lane": "tune",
+        "overrides": result.settings.values,
+        "against": {"name": reference.name, "run_id": reference.run_id, "s9": reference.keys["S9"]},
+        POLICIES: lineage_policies(changed),
+    }
+    names = {name.lower(): key for name, key in keys.items()}
+    receipt = Receipt(result.run_id, identity, names, lineage, {"name": lane.executor.name})
+    if not result.reasons:
+        lane.store.receipts.publish(receipt)
+        return None
+    candidate = {
+        "run_id": result.run_id,
+        "seed": lane.seed,
+        "s9": keys["S9"],
+        "settings": ", ".join(
+            f"{c.knob} {c.before} -> {c.after}" for c in result.settings.changes if c.before != c.after
+        ) or "nothing set",
+        "against": lineage["against"],
+        "status_before": result.before.status,
+        "status_after": result.after.status,
+        "vetoed": result.vetoed,
+        "lost": list(result.lost),
+        "gates": {
+            c.name: [c.before, c.after, c.verdict] for c in result.gates if c.verdict != "same"
+        },
+        "recovery": recovery,
+    }  # fmt: skip
+    at_most = changed.lanes.wave_candidates_max
+    return waves.add_candidate(lane.store, candidate, receipt, at_most, reference.keys.values())

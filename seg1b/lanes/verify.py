@@ -192,7 +192,9 @@ def _published_policies(
                     str(where.relative_to(path)),
                 )
         sources[file.path] = PolicySource("explicit", str(where))
-    policies = Policies(**values, retention=trusted.retention, budgets=trusted.budgets, sources=sources)
+    policies = Policies(
+        **values, retention=trusted.retention, budgets=trusted.budgets, lanes=trusted.lanes, sources=sources
+    )
     if document["identity"]["gates_hash"] != gates_hash(policies):
         report.find(
             "E_VERIFY_GATES",

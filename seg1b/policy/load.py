@@ -1,8 +1,8 @@
 """Find, read and combine the governed policy files.
 
-A folder of policies holds `policy/*.yaml`, `gates.yaml`, `guard.yaml`, `certification.yaml`, `retention.yaml` and
-`budgets.yaml`. A file that it lacks comes from the packaged defaults; `Policies.sources` says which file came from
-where.
+A folder of policies holds `policy/*.yaml`, `gates.yaml`, `guard.yaml`, `certification.yaml`, `retention.yaml`,
+`budgets.yaml` and `lanes.yaml`. A file that it lacks comes from the packaged defaults; `Policies.sources` says which
+file came from where.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from seg1b.policy.digest import combined_digest
 from seg1b.policy.digest import digest as digest
 from seg1b.policy.gates import CertificationPolicy, GatesPolicy
 from seg1b.policy.guard import FreezeGuardPolicy
+from seg1b.policy.lanes import LanesPolicy
 from seg1b.policy.models import (
     AllocationPolicy,
     AssignmentPolicy,
@@ -74,6 +75,7 @@ POLICY_FILES: tuple[PolicyFile, ...] = (
     PolicyFile("certification", "certification", "certification.yaml", CertificationPolicy, False),
     PolicyFile("retention", "retention", "retention.yaml", RetentionPolicy, False, certified=False),
     PolicyFile("budgets", "budgets", "budgets.yaml", BudgetsPolicy, False, certified=False),
+    PolicyFile("lanes", "lanes", "lanes.yaml", LanesPolicy, False, certified=False),
 )
 CERTIFIED_FILES = tuple(file for file in POLICY_FILES if file.certified)
 _BY_PREFIX = {file.prefix: file for file in POLICY_FILES}
@@ -110,6 +112,7 @@ class Policies:
     certification: CertificationPolicy
     retention: RetentionPolicy
     budgets: BudgetsPolicy
+    lanes: LanesPolicy
     sources: Mapping[str, PolicySource] = dataclasses.field(compare=False)
 
     def __post_init__(self) -> None:
@@ -174,7 +177,8 @@ def _choose_directory(config_dir: Path | None) -> tuple[Path, Origin]:
             "E_POLICY_DIRECTORY",
             "this is not a folder",
             where=str(config_dir),
-            next_step="name a folder that holds policy/*.yaml, gates.yaml or another governed file",
+            next_step="name a folder that holds policy/*.yaml or "
+            + ", ".join(file.path for file in POLICY_FILES if "/" not in file.path),
         )
     if not any((config_dir / file.path).exists() for file in POLICY_FILES):
         flat = [file.path for file in POLICY_FILES if (config_dir / Path(file.path).name).exists()]
@@ -261,7 +265,7 @@ def set_values(policies: Policies, values: Mapping[str, Any]) -> Policies:
     """A copy of `policies` with knobs set by dotted path; checked together, so weights may change in one go.
 
     The first part names the file: s1, s2w, s2s, synthesis, s3, s4, s5, s6, gates, guard, certification,
-    retention, budgets.
+    retention, budgets, lanes.
     A value may be a whole block. Raises InputError E_POLICY_UNKNOWN_KNOB, or the file's own E_POLICY_* code.
     """
     known = knobs(policies)

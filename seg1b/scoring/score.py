@@ -11,13 +11,14 @@ from seg1b.scoring.counter_metrics import CounterValue, counter_values
 from seg1b.scoring.gates import GateReport, counter_key, evaluate
 from seg1b.scoring.grading import RunStatus, run_status
 from seg1b.scoring.measure import Measurement, ScoringContext, SiteTally, measure, pool, tally
+from seg1b.scoring.measured import NO_LOCK as NO_LOCK
+from seg1b.scoring.measured import Judged, Measured
 from seg1b.scoring.metrics import CoreScore, core_intervals, core_score, resampled
 from seg1b.scoring.sentinel import SentinelRow, collapse_sentinel
 from seg1b.scoring.sites import Sites
-from seg1b.scoring.values import Metric, known, plain
+from seg1b.scoring.values import Metric, known
 
 LARGEST_MERCHANT = "largest_merchant_share"
-NO_LOCK = "not_applicable: no lock is pinned"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,20 +44,17 @@ class Score:
         """Names of the gate rows that compare with a pinned lock; none where no lock is pinned."""
         return tuple(row.name for row in self.report.gates if row.name.startswith("no_regression."))
 
+    @property
+    def measured(self) -> Measured:
+        """All of it that is not per site, as it is kept to be judged again."""
+        return Measured(
+            self.seed, self.measurement.seeds, self.core, self.counters, self.intervals, self.sentinel,
+            self.violations,
+        )  # fmt: skip
+
     def facts(self) -> dict[str, Any]:
         """Plain JSON data (no NaN, no infinity); the per-site measurement stays out."""
-        return {
-            "seed": self.seed,
-            "seeds": self.measurement.seeds,
-            "status": self.status,
-            "core": plain(self.core),
-            "counter_metrics": {counter_key(v.name, v.surface): plain(v.metric) for v in self.counters},
-            "intervals": plain(self.intervals),
-            "collapse_sentinel": plain(self.sentinel),
-            "gates": plain(self.report.gates),
-            "counter_gates": plain(self.report.counters),
-            "no_regression": list(self.no_regression) or NO_LOCK,
-        }
+        return Judged(self.measured, self.report).facts()
 
 
 def all_metrics(score: Score) -> dict[str, float | None]:
@@ -100,9 +98,21 @@ def score_tally(
     lock: Mapping[str, float] | None = None,
 ) -> Score:
     """As `score_seed`, from the tally of all its countries."""
-    measurement = measure(sites, context)
     points = sites.points(context.countries)
     sentinel = collapse_sentinel(points, context.iso, context.gates.collapse_sentinel)
+    return score_measured(measure(sites, context), sentinel, seed, context, violations, lock=lock)
+
+
+def score_measured(
+    measurement: Measurement,
+    sentinel: Sequence[SentinelRow],
+    seed: int,
+    context: ScoringContext,
+    violations: Mapping[str, int | None],
+    *,
+    lock: Mapping[str, float] | None = None,
+) -> Score:
+    """As `score_seed`, from what was measured of the seed's sites."""
     return _scored(seed, measurement, sentinel, dict(violations), context, lock)
 
 

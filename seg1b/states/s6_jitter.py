@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg1b.kernels import jitter, jitter_v1, streams
+from seg1b.kernels.jit import read_only
 from seg1b.policy.models import JitterPolicy
 from seg1b.states.s5_assignment import pair_stream_words
 from seg1b.states.tables import Pairs, Placement
@@ -35,6 +36,7 @@ def run(
     `manifest_fingerprint` feeds the v1 streams only. Raises ContractError E613 where no point can be found.
     """
     country, _, site_order = pairs.sites()
+    tile_id = read_only(tile_id)  # made now or read from S5's table: one kind of array, one compiled kernel
     boundary = world.on_boundary(country, tile_id)
     centre_inside = world.index.centre_inside(country, tile_id)
     if policy.mode != "cluster_v3":

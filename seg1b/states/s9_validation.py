@@ -12,19 +12,26 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from seg1b.errors import ContractError
+from seg1b.policy.gates import GatesPolicy
 from seg1b.policy.load import POLICY_FILES, Policies, digest
 from seg1b.scoring.evidence import old_placement_tests, soft_diagnostics
-from seg1b.scoring.measure import ScoringContext, SiteTally, tally
-from seg1b.scoring.score import Score, score_tally
+from seg1b.scoring.measure import Measurement, ScoringContext, SiteTally, measure, tally
+from seg1b.scoring.measured import Judged, Measured, measuring_digest
+from seg1b.scoring.score import Score, score_measured
+from seg1b.scoring.sentinel import collapse_sentinel
 from seg1b.scoring.values import plain
 from seg1b.states import s9_replay
-from seg1b.states.s9_replay import Replay
+from seg1b.states.plan import BY_NAME
+from seg1b.states.s9_replay import Check, Replay
 from seg1b.states.seed_tables import SeedTables
 from seg1b.states.world_model import WorldModel
 from seg1b.store.digest import readable_json, sha256_bytes
+from seg1b.store.state_keys import state_key
 from seg1b.store.store import Store
 
 STATE = "s9"
+MEASURED_STATE = "s9m"
+MEASURED_NAME = "measured.json"
 FLAG_NAME = "_passed.flag"
 INDEX_NAME = "index.json"
 
@@ -44,7 +51,29 @@ class Validation:
 
     def checks(self) -> list[dict[str, Any]]:
         """The replay's checks as plain data."""
-        return [{**asdict(check), "passed": check.passed} for check in self.replay.checks]
+        return _plain_checks(self.replay)
+
+
+@dataclass(frozen=True)
+class Rejudged:
+    """As `Validation`, from what S9 kept of a seed that was replayed and measured before: no site was looked at."""
+
+    replay: Replay
+    score: Judged
+    evidence: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Every check of the replay and every B gate and counter-metric."""
+        return self.replay.passed and self.score.report.pass_b
+
+    def checks(self) -> list[dict[str, Any]]:
+        """The replay's checks as plain data."""
+        return _plain_checks(self.replay)
+
+
+def _plain_checks(replay: Replay) -> list[dict[str, Any]]:
+    return [{**asdict(check), "passed": check.passed} for check in replay.checks]
 
 
 def validate(
@@ -74,9 +103,18 @@ def conclude(
     seed: int,
     lock: Mapping[str, float] | None = None,
 ) -> Validation:
-    """Score the egress of a seed that was replayed; `require_scorable` must have passed."""
-    score = score_tally(sites, seed, context, replayed.violations, lock=lock)
-    return Validation(replayed, score, evidence(sites, score, context, seed))
+    """Score the egress of a seed that was replayed; `require_scorable` must have passed.
+
+    A caller who keeps no reference to `sites` has their memory back when intervals are computed.
+    """
+    sentinel = collapse_sentinel(
+        sites.points(context.countries), context.iso, context.gates.collapse_sentinel
+    )
+    measurement = measure(sites, context)
+    found = evidence(sites, measurement, context, seed)
+    del sites
+    score = score_measured(measurement, sentinel, seed, context, replayed.violations, lock=lock)
+    return Validation(replayed, score, found)
 
 
 def require_scorable(replayed: Replay) -> None:
@@ -93,44 +131,90 @@ def require_scorable(replayed: Replay) -> None:
         raise ContractError("E904_EGRESS_SCHEMA_VIOLATION", f"{invalid} coordinates are none")
 
 
-def evidence(sites: SiteTally, score: Score, context: ScoringContext, seed: int) -> dict[str, Any]:
+def evidence(
+    sites: SiteTally, measurement: Measurement, context: ScoringContext, seed: int
+) -> dict[str, Any]:
     """Two-sample tests against the first engine's placement of the same counts, and soft diagnostics."""
     points = sites.points(context.countries)
     return {
         "reference": "the same counts placed by largest remainder, as the first engine did",
-        "neighbour_tests": plain(old_placement_tests(sites, score.measurement, context, seed)),
-        "soft_diagnostics": plain(soft_diagnostics(points, score.measurement, context)),
+        "neighbour_tests": plain(old_placement_tests(sites, measurement, context, seed)),
+        "soft_diagnostics": plain(soft_diagnostics(points, measurement, context)),
     }
 
 
 def run(
     store: Store,
     key: str,
-    validation: Validation,
+    validation: Validation | Rejudged,
     identity: Mapping[str, Any],
     policies: Policies,
     logical_digests: Mapping[str, str],
+    measured_key: str | None = None,
 ) -> None:
     """Publish the validation bundle of one seed.
 
-    `identity`: seed, manifest_fingerprint, parameter_hash and gates_hash; `logical_digests`: by table.
+    `identity`: seed, manifest_fingerprint, parameter_hash and gates_hash; `logical_digests`: by table; `measured_key`:
+    where `keep_measured` put what the verdicts rest on, which is kept as long as the bundle is.
     """
     documents = bundle_documents(validation, identity, policies, logical_digests)
-    with store.transaction(STATE, key) as out:
+    inputs = {} if measured_key is None else {MEASURED_STATE: measured_key}
+    with store.transaction(STATE, key, inputs) as out:
         for name, data in documents.items():
             out.add_bytes(f"validation/{name}", data)
         out.facts = {"passed": validation.passed, "status": validation.score.status}
 
 
+def measured_key(keys: Mapping[str, str], gates: GatesPolicy, seed: int) -> str:
+    """Key of what S9 measures of a seed: everything that S9 reads but the thresholds."""
+    inputs = {name: keys[name] for name in BY_NAME["S9"].inputs}
+    return state_key(
+        MEASURED_STATE, BY_NAME["S9"].revision, measuring_digest(gates), inputs=inputs, seed=seed
+    )
+
+
+def keep_measured(store: Store, key: str, validation: Validation) -> bool:
+    """Publish what the verdicts rest on, small and without the sites. False if it cannot be written as JSON."""
+    measured = validation.score.measured
+    if not measured.finite():
+        return False
+    if not store.has(MEASURED_STATE, key):
+        document = {
+            "replay": asdict(validation.replay),
+            "measured": measured.to_json(),
+            "evidence": validation.evidence,
+        }
+        with store.transaction(MEASURED_STATE, key) as out:
+            out.add_bytes(MEASURED_NAME, readable_json(plain(document)))
+    return True
+
+
+def judge_again(
+    store: Store, key: str, gates: GatesPolicy, lock: Mapping[str, float] | None = None
+) -> Rejudged:
+    """Verdicts under `gates` of what `keep_measured` published under a key of the same measuring parameters.
+
+    Raises StoreError if it is not there or not what was published.
+    """
+    document = store.read_json(MEASURED_STATE, key, MEASURED_NAME)
+    replay = document["replay"]
+    checks = tuple(Check(**check) for check in replay["checks"])
+    return Rejudged(
+        Replay(checks, dict(replay["violations"]), dict(replay["blocks"])),
+        Measured.from_json(document["measured"]).judged(gates, lock),
+        dict(document["evidence"]),
+    )
+
+
 def bundle_documents(
-    validation: Validation,
+    validation: Validation | Rejudged,
     identity: Mapping[str, Any],
     policies: Policies,
     logical_digests: Mapping[str, str],
 ) -> dict[str, bytes]:
     """The bundle's files by name, `index.json` and (on PASS) the flag included. No clock, no run id."""
     policy_digests = {file.path: digest(getattr(policies, file.attribute)) for file in POLICY_FILES}
-    sites = len(validation.score.measurement)
+    sites = validation.score.core.site_count
     documents: dict[str, Any] = {
         "MANIFEST.json": {
             "version": "1B.validation.v2",
@@ -186,7 +270,7 @@ def bundle_documents(
     return files
 
 
-def _rng_accounting(validation: Validation, sites: int) -> dict[str, Any]:
+def _rng_accounting(validation: Validation | Rejudged, sites: int) -> dict[str, Any]:
     """Blocks that the replay used, per family; a block gives two 64-bit words."""
     used = validation.replay.blocks
     families = []

@@ -161,16 +161,15 @@ class ShardRun:
 
     def run(self) -> StageTimes:
         """Publish the shard's part of every state that lacks it: none is seen before all its rows are there."""
-        if self._published("S8"):
+        lacking = [state for state in ("S8", "S6", "S5", "S4") if not self._published(state)]
+        if not lacking:
             return self.times
         with ExitStack() as stack:
-            sinks = {
-                state: _Sink(self, state, stack)
-                for state in ("S8", "S6", "S5", "S4")
-                if not self._published(state)
-            }
+            sinks = {state: _Sink(self, state, stack) for state in lacking}
             readers = {
-                state: self._reader(state, table) for state, table in _TABLES.items() if state not in sinks
+                state: self._reader(state, _TABLES[state])
+                for state, reader in (("S5", "S6"), ("S6", "S8"))
+                if state not in sinks and reader in sinks
             }
             diagnostics: list[dict[str, Any]] = []
             for unit in units(self.pairs):
@@ -213,9 +212,6 @@ class ShardRun:
         if plan is not None and "S4" in sinks:
             with self.times.part("S4", "write"):
                 sinks["S4"].writer.extend(plan_to_arrow(iso, plan))
-        if "S6" in readers:
-            with self.times.part("S6", "read"):
-                placement = placement_from_arrow(_read_block(readers["S6"], iso, unit, part, _PLACED_COLUMNS))
         if plan is not None and "S5" in sinks:
             with self.times.part("S5", "assign"):
                 tile_id = s5_assignment.run(
@@ -223,7 +219,7 @@ class ShardRun:
                 )
             with self.times.part("S5", "write"):
                 sinks["S5"].writer.extend(assignment_to_arrow(iso, pairs, tile_id))
-        elif "S6" in sinks:
+        elif "S5" in readers:
             with self.times.part("S5", "read"):
                 rows = _read_block(readers["S5"], iso, unit, part, ("tile_id",))
                 tile_id = column(rows, "tile_id", np.int64)
@@ -239,9 +235,13 @@ class ShardRun:
                 )
             with self.times.part("S6", "write"):
                 sinks["S6"].writer.extend(jitter_to_arrow(iso, pairs, placement))
-        with self.times.part("S8", "write"):
-            for key, table in s8_egress.country_tables(iso, pairs, placement, self.attribution).items():
-                sinks["S8"].writer.append(key, table)
+        elif "S6" in readers:
+            with self.times.part("S6", "read"):
+                placement = placement_from_arrow(_read_block(readers["S6"], iso, unit, part, _PLACED_COLUMNS))
+        if "S8" in sinks:
+            with self.times.part("S8", "write"):
+                for key, table in s8_egress.country_tables(iso, pairs, placement, self.attribution).items():
+                    sinks["S8"].writer.append(key, table)
 
     def _published(self, state: str) -> bool:
         """Whether this shard's rows of a state are there, as this very part or in a committed output."""

@@ -34,6 +34,11 @@ class Layout:
         return self.root / ".lock"
 
     @property
+    def driver_file(self) -> Path:
+        """Held by the one driver that tunes."""
+        return self.root / ".driver"
+
+    @property
     def staging(self) -> Path:
         """Temporary folders, on the same file system as everything they become."""
         return self.root / ".staging"
@@ -77,6 +82,11 @@ class Layout:
     def performance(self) -> Path:
         """The pinned timing baseline, and closure records."""
         return self.root / "perf"
+
+    @property
+    def phases(self) -> Path:
+        """Where the plan's phases stand."""
+        return self.root / "phases"
 
     @property
     def leases(self) -> Path:

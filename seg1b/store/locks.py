@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from seg1b.errors import StoreError
+from seg1b.errors import InputError, StoreError
 from seg1b.store.digest import readable_json
 from seg1b.store.filesystem import storage_errors
 
@@ -54,6 +54,37 @@ def try_lock(path: Path) -> int | None:
         except FileNotFoundError:
             pass
         os.close(descriptor)
+
+
+@contextmanager
+def sole_driver(path: Path, purpose: str) -> Iterator[None]:
+    """Hold a file's lock during the block, without waiting for it: the kernel gives it back when its owner dies.
+
+    Raises InputError E_STORE_DRIVEN, which names the process that has it.
+    """
+    with storage_errors("claiming the store", path):
+        descriptor = try_lock(path)
+    if descriptor is None:
+        raise InputError(
+            "E_STORE_DRIVEN", f"{_owner(path)} is tuning this store", where=str(path.parent),
+            next_step="wait for it to finish, or use another store with --runs",
+        )  # fmt: skip
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, readable_json(owner_information(purpose)), 0)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _owner(path: Path) -> str:
+    """Who wrote a lock file, for a message."""
+    try:
+        owner = json.loads(path.read_bytes())
+        return f"process {owner['pid']} on {owner['host']} ({owner['purpose']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 class StoreLock:
@@ -110,14 +141,9 @@ class StoreLock:
             os.close(descriptor)
 
     def _locked(self, timeout_s: float) -> StoreError:
-        try:
-            owner = json.loads(self._path.read_bytes())
-            who = f"process {owner['pid']} on {owner['host']} ({owner['purpose']})"
-        except (OSError, ValueError, KeyError, TypeError):
-            who = "another process"
         return StoreError(
             "E_STORE_LOCKED",
-            f"the store is locked by {who}; waited {timeout_s:g} s",
+            f"the store is locked by {_owner(self._path)}; waited {timeout_s:g} s",
             where=str(self._path),
             next_step="wait for it to finish, or stop it; the lock goes with the process",
         )

@@ -45,6 +45,7 @@ def _create(layout: Layout, fs: FileSystem, *, create: bool) -> None:
         "certifications",
         "waves",
         "locks",
+        "phases",
         "leases",
         "logs",
         "ledger.jsonl",

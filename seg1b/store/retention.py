@@ -1,7 +1,8 @@
 """What is still needed, and the removal of everything else.
 
-Live is what can be reached from pointers, certification packs, phase locks, open waves, the timing baseline and
-unexpired leases: their run ids lead to receipts, receipts to state keys, outputs to the outputs they were made from.
+Live is what can be reached from pointers, certification packs, phase locks and records, open waves, the timing
+baseline and unexpired leases: their run ids lead to receipts, receipts to state keys, outputs to the outputs they were
+made from.
 Half-published outputs live as long as a lease names them. Certification packs are never collected.
 """
 
@@ -130,6 +131,7 @@ class Retention:
         roots += [(f"lock {path.stem}", _tokens(path)) for path in _json_files(layout.phase_locks)]
         baseline = layout.performance / f"{PERFORMANCE_BASELINE}.json"
         roots += [("performance baseline", _tokens(baseline))] if baseline.is_file() else []
+        roots += [(f"phase {path.stem}", _tokens(path)) for path in _json_files(layout.phases)]
         for path in _json_files(layout.waves):
             if not _is_closed(path):
                 roots.append((f"wave {path.stem}", _tokens(path)))

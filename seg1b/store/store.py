@@ -15,7 +15,7 @@ from seg1b.store.certifications import Certifications
 from seg1b.store.digest import readable_json
 from seg1b.store.filesystem import FileSystem, storage_errors
 from seg1b.store.layout import Layout, check_name
-from seg1b.store.locks import Clock, Lease, LeaseRecord, StoreLock
+from seg1b.store.locks import Clock, Lease, LeaseRecord, StoreLock, sole_driver
 from seg1b.store.objects import ObjectStore
 from seg1b.store.opening import open_root
 from seg1b.store.receipts import Receipts
@@ -38,6 +38,7 @@ class Store(ObjectStore):
         self.receipts = Receipts(layout, fs, staging, lock)
         self.pointers = Pointers(layout.pointers, "pointer", layout, fs, staging, lock)
         self.phase_locks = Records(layout.phase_locks, "lock", layout, fs, staging, lock)
+        self.phases = Records(layout.phases, "phase", layout, fs, staging, lock)
         self.waves = Records(layout.waves, "wave", layout, fs, staging, lock)
         self.guards = Records(layout.guards, "guard verdict", layout, fs, staging, lock)
         self.performance = Records(layout.performance, "performance record", layout, fs, staging, lock)
@@ -82,6 +83,10 @@ class Store(ObjectStore):
     def exclusive(self, purpose: str, timeout_s: float = 60.0) -> AbstractContextManager[None]:
         """The store's lock, for a decision that reads and then writes; re-entrant within a thread."""
         return self._lock.hold(purpose, timeout_s)
+
+    def sole_driver(self, purpose: str) -> AbstractContextManager[None]:
+        """Be the only one who tunes this store during the block; else InputError E_STORE_DRIVEN, which names who is."""
+        return sole_driver(self._layout.driver_file, purpose)
 
     def lease(self, purpose: str, ttl_s: float = 120.0) -> Lease:
         """A claim that pruning respects. Register all keys of a run before relying on `has`."""

@@ -20,6 +20,7 @@ from seg1b.catalogue.outlets import from_pairs
 from seg1b.catalogue.tables import REQUIRED_OUTPUTS, SCHEMAS, Lineage, outlet_rows, slices
 from seg1b.catalogue.verify import BundleReceipt, read_catalogue, read_datasets, read_runs, verify_bundle
 from seg1b.errors import InputError, StoreError
+from seg1b.policy.load import default_policies
 
 WORLD = "ab" * 32
 
@@ -160,7 +161,7 @@ def test_a_users_catalogue_is_wrapped_and_has_no_guard(tmp_path: Path) -> None:
     assert lineage == write_user_catalogue(tmp_path / "b", catalogue)
     receipt = verify_bundle(tmp_path / "a", expected=lineage)
     assert read_catalogue(receipt, ISO).n_sites.tolist() == [5, 2, 1]
-    report = guard_bundle(read_runs(receipt), receipt)
+    report = guard_bundle(read_runs(receipt), receipt, default_policies().guard)
     assert (report.status, report.grade, report.hard_gates) == ("not_applicable", "not_applicable", {})
 
 

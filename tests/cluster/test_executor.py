@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cluster.executor import RayExecutor
 from cluster.session import RaySession
 from seg1b.errors import ContractError, InputError
-from seg1b.lanes.executor import Executor, SerialExecutor, Task
+from seg1b.lanes.executor import Executor, SerialExecutor, Task, ThreadExecutor
 from seg1b.store.store import Store
 
 
@@ -34,11 +34,13 @@ def ray_executor(ray_session: RaySession) -> Iterator[RayExecutor]:
         yield executor
 
 
-@pytest.fixture(params=["serial", "ray"])
+@pytest.fixture(params=["serial", "threads", "ray"])
 def executor(request: pytest.FixtureRequest) -> Executor:
     """Each implementation in turn."""
     if request.param == "serial":
         return SerialExecutor()
+    if request.param == "threads":
+        return ThreadExecutor(workers=2)
     ray: RayExecutor = request.getfixturevalue("ray_executor")
     return ray
 
@@ -118,14 +120,14 @@ def test_a_bug_in_a_task_is_executed_once(executor: Executor, tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_an_error_cancels_what_has_not_begun(ray_executor: RayExecutor, tmp_path: Path) -> None:
+def test_an_error_cancels_what_has_not_begun(executor: Executor, tmp_path: Path) -> None:
     """A hundred queued tasks do not run on after the costliest failed."""
-    ray_executor.submit(Task(("bad",), ray_tasks.note_and_fail, (str(tmp_path), "E_GAP"), cost=9.0))
+    executor.submit(Task(("bad",), ray_tasks.note_and_fail, (str(tmp_path), "E_GAP"), cost=9.0))
     for task in squares(100):
-        ray_executor.submit(task)
+        executor.submit(task)
     with pytest.raises(InputError, match="E_GAP"):
-        list(ray_executor.completions())
-    assert list(ray_executor.completions()) == []
+        list(executor.completions())
+    assert list(executor.completions()) == []
 
 
 def test_the_notes_of_an_error_say_where_it_happened(ray_executor: RayExecutor, tmp_path: Path) -> None:

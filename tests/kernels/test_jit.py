@@ -1,9 +1,10 @@
-"""Chunks of work: they cover everything once, in order, and are of about the same size."""
+"""Chunks of work cover everything once, in order, in about the same size; whoever asked for them pays for them."""
 
 from __future__ import annotations
 
 import itertools
 import threading
+import time
 
 import numba
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seg1b.kernels.jit import in_chunks
+from seg1b.kernels.jit import cpu_s, in_chunks
 
 
 def chunks_of(n: int, threads: int, sizes: list[int] | None = None) -> list[tuple[int, int]]:
@@ -51,3 +52,58 @@ def test_items_of_one_size_are_shared_evenly() -> None:
 def test_a_large_item_counts_for_what_it_is() -> None:
     """Ten small ones weigh as much as one large."""
     assert chunks_of(11, 2, [10] + [1] * 10) == [(0, 1), (1, 11)]
+
+
+def burn(seconds: float) -> None:
+    """Use so much CPU time of this thread."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_cpu_seconds_count_the_threads_that_worked_for_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four chunks of 0.05 s each, nested ones too; waiting costs nothing."""
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
+    before = cpu_s()
+    in_chunks(lambda start, stop: burn(0.05 * (stop - start)), 2)
+    flat = cpu_s() - before
+    in_chunks(lambda *_: in_chunks(lambda *_: burn(0.05), 2), 2)
+    nested = cpu_s() - before - flat
+    time.sleep(0.05)
+    idle = cpu_s() - before - flat - nested
+    assert 0.1 <= flat < 0.2
+    assert 0.2 <= nested < 0.35
+    assert idle < 0.04
+
+
+def test_cpu_seconds_of_one_thread_are_not_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two shards side by side: what one's kernels used does not stand in the other's times."""
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
+    found: dict[str, float] = {}
+
+    def measure(name: str, seconds: float) -> None:
+        before = cpu_s()
+        in_chunks(lambda *_: burn(seconds), 2)
+        found[name] = cpu_s() - before
+
+    threads = [threading.Thread(target=measure, args=given) for given in (("busy", 0.1), ("lazy", 0.001))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 0.2 <= found["busy"] < 0.3
+    assert found["lazy"] < 0.1
+
+
+def test_an_error_in_a_chunk_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the clock goes on."""
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
+
+    def fail(start: int, _: int) -> None:
+        if start:
+            raise ZeroDivisionError("second chunk")
+
+    before = cpu_s()
+    with pytest.raises(ZeroDivisionError, match="second chunk"):
+        in_chunks(fail, 2)
+    assert cpu_s() >= before

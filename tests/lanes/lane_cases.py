@@ -111,6 +111,7 @@ def fast_world(cache: WorldCache) -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setattr("seg1b.lanes.certify.run_world", cache.run)
     patch.setattr("seg1b.lanes.verify.compute_world", cache.compute)
+    patch.setattr("seg1b.lanes.lock_phase.compute_world", cache.compute)
     try:
         yield
     finally:

@@ -11,6 +11,8 @@ import pytest
 from lane_cases import Certified, linked, one_seed, run_small
 
 from seg1b.catalogue.bundle import write_user_catalogue
+from seg1b.catalogue.guard import GuardMeasurement
+from seg1b.catalogue.guard_authority import GuardAuthority
 from seg1b.catalogue.verify import read_catalogue, verify_bundle
 from seg1b.errors import InputError, StoreError
 from seg1b.lanes import guard
@@ -34,13 +36,13 @@ def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "runs")
 
 
-def strict(bundle: Path) -> guard.GuardAuthority:
+def strict(bundle: Path) -> GuardAuthority:
     """An authority that was far less concentrated than the bundle."""
     found, _ = guard.find_authority(bundle, POLICIES, None)
     return dataclasses.replace(found, concentration=dict.fromkeys(found.concentration, 0.1))
 
 
-def judged(bundle: Path, authority: guard.GuardAuthority, tmp_path: Path) -> guard.Judged:
+def judged(bundle: Path, authority: GuardAuthority, tmp_path: Path) -> guard.Judged:
     """The bundle against this authority, through a file."""
     path = tmp_path / "authority.json"
     path.write_text(json.dumps(authority.to_json()))
@@ -51,7 +53,7 @@ def measurement(bundle: Path) -> Any:
     """Its values, as S0c keeps them."""
     _, report = guard.measured(bundle, POLICIES)
     values = {name: metric.value for name, metric in report.metrics.items()}
-    return guard.GuardMeasurement(values, "x", True, report.realised_ratio_median)
+    return GuardMeasurement(values, "x", True, report.realised_ratio_median)
 
 
 def test_a_verdict_is_an_authority_for_later(bundle: Path, tmp_path: Path) -> None:

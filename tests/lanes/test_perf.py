@@ -264,7 +264,8 @@ def witnessed(store: Store, same: bool = True, **seconds: float) -> None:
     """A run and its witness."""
     publish(store, RUN, S8__write=0.9, S9__replay=0.8)
     lineage = {"lane": "witness", "of": RUN, "same": same}
-    publish(store, WITNESS, lineage=lineage, **{"S8__write": 0.9, "S9__replay": 0.8, **seconds})
+    times: dict[str, Any] = {"S8__write": 0.9, "S9__replay": 0.8, **seconds}
+    publish(store, WITNESS, lineage=lineage, **times)
 
 
 def test_a_phase_closes_on_two_executions(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from faulty_filesystem import FaultyFileSystem, UnsyncedFileSystem
-from lane_cases import Certified, digests, facts, one_seed, run_small, world_only
+from lane_cases import Certified, digests, facts, linked, one_seed, run_small, world_only
 
 from seg1b.errors import StoreError
 from seg1b.lanes import certificate_folder
@@ -25,7 +26,7 @@ from seg1b.lanes.executor import Completion, SerialExecutor
 from seg1b.lanes.seed_tasks import place_shard
 from seg1b.lanes.shards import plan_shards
 from seg1b.lanes.tune import tune
-from seg1b.states import s4_allocation, s6_jitter
+from seg1b.states import s4_allocation, shard
 from seg1b.store.store import Store
 from seg1b.world.content import World
 
@@ -117,11 +118,12 @@ def test_a_shard_interrupted_between_states_keeps_what_it_published(
     tmp_path: Path, real_world: World, undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S4 and S5 of the second shard are there, S6 is not: S4 is not drawn again for it."""
-    root = tmp_path / "runs"
-    jitter = Interruption(s6_jitter.run, 2, KeyboardInterrupt, False)
-    monkeypatch.setattr("seg1b.states.shard.s6_jitter.run", jitter)
+    root, honest = tmp_path / "runs", shard._Sink.close
+    publishing = Interruption(honest, 4 + 3, KeyboardInterrupt, False)
+    monkeypatch.setattr(shard._Sink, "close", lambda sink: publishing(sink))
     with pytest.raises(KeyboardInterrupt):
         certify_without_witness(root, real_world, monkeypatch)
+    monkeypatch.setattr(shard._Sink, "close", honest)
     counts = {s: len(list((root / "objects" / s).glob("*/parts/*"))) for s in ("s4", "s5", "s6", "s8")}
     assert counts == {"s4": 2, "s5": 2, "s6": 1, "s8": 1}
     plan = Interruption(s4_allocation.run, -1, RuntimeError, False)
@@ -135,6 +137,22 @@ def certify_without_witness(root: Path, world: World, monkeypatch: pytest.Monkey
     """The witness calls the states too; here only shards may."""
     monkeypatch.setattr(certify_module, "witness_seed", lambda *_: {})
     return run_small(root, world, one_seed())
+
+
+@pytest.mark.parametrize("lost", [("s4",), ("s4", "s5"), ("s4", "s5", "s6"), ("s6", "s7"), ("s8",)])
+def test_outputs_that_a_crashed_pruning_took_are_made_again(
+    tmp_path: Path, real_world: World, small: Certified, undisturbed: dict[str, str], lost: tuple[str, ...]
+) -> None:
+    """A pruning removes state by state: a crash in it can leave S8 without what it was made of."""
+    root = linked(small.root, tmp_path / "runs")
+    for state in lost:
+        shutil.rmtree(root / "objects" / state)
+    result = run_small(root, real_world, small.policies)
+    assert result.found
+    assert digests(result)[42] == undisturbed
+    with Store.open(root) as store:
+        keys = store.receipts.load(result.certificate["seeds"][0]["run_id"]).keys
+        assert all(store.has(state, key) for state, key in keys.items())
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])

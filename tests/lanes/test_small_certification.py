@@ -182,7 +182,8 @@ class Recorder(DirectRetention):
         self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
     ) -> Plan:
         """As usual."""
-        self.kept.append(keep_newest_runs)
+        if not dry_run:
+            self.kept.append(keep_newest_runs)
         return super().prune(dry_run=dry_run, keep_newest_runs=keep_newest_runs, keep_runs=keep_runs)
 
 
@@ -347,6 +348,8 @@ def test_ray_workers_change_nothing(
     patch.setenv("PYTHONPATH", str(ROOT))
     executor = RayExecutor(RayOptions(workers=workers, object_store_bytes=400 << 20))
     try:
+        executor.start()
+        executor.wait_until_ready()  # else the driver may have done nearly all of this small work by then
         result = run_small(tmp_path / "runs", real_world, small.policies, FileSystem(), executor=executor)
     finally:
         patch.undo()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_filesystem import UnsyncedFileSystem
 from lane_cases import one_seed
+from tune_cases import AMBER, LOSING, candidate, contents, opened, tried
 
 from seg1b.errors import InputError
-from seg1b.lanes.tune import TuneResult, compare, tune
+from seg1b.lanes.certify import Certification
+from seg1b.lanes.comparison import compare
+from seg1b.lanes.stored_run import load_run
+from seg1b.policy.load import set_values
 from seg1b.store.store import Store
 from seg1b.world.content import World
 
@@ -25,15 +31,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tune") / "runs"
 
 
-def run(root: Path, world: World, overrides: dict[str, Any]) -> TuneResult:
-    """Tune seed 42."""
-    with Store.open(root, fs=UnsyncedFileSystem()) as store:
-        return tune(store, one_seed(), world, seed=42, overrides=overrides)
-
-
 def test_a_jitter_knob_runs_from_s6_on_and_moves_no_country(root: Path, real_world: World) -> None:
-    """Country metrics are the same to the last bit; distances are not; nothing is certified."""
-    found = run(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3})
+    """Country metrics are the same to the last bit; distances are not; nothing is certified, no pointer moves."""
+    found = tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3})
     assert found.reran == ("S6", "S7", "S8", "S9")
     assert set(found.reused) >= {"S1", "S3", "S4", "S5", "CAT", "S0c"}
     verdicts = {change.name: change.verdict for change in found.gates}
@@ -49,67 +49,207 @@ def test_a_jitter_knob_runs_from_s6_on_and_moves_no_country(root: Path, real_wor
     assert not list((root / "pointers").glob("*"))
 
 
+def test_it_says_which_key_changed_because_of_what(root: Path, real_world: World) -> None:
+    """A state's own knobs, then the inputs whose keys changed."""
+    found = tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3})
+    because = {reason.state: reason.because for reason in found.reasons}
+    assert because["S6"] == ("s6.cluster_v3.core_sd_tile 0.15 -> 0.3",)
+    assert because["S7"] == ("its input S6",)
+    assert because["S9"] == ("its input S6", "its input S7", "its input S8")
+    assert all(reason.key_before != reason.key_after for reason in found.reasons)
+
+
+def test_a_short_form_and_rescaled_weights(root: Path, real_world: World) -> None:
+    """The weight of the block that is switched on; the others keep their ratio, and all sum to 1."""
+    found = tried(root, real_world, {"s6.component_weights.sparse_tail": 0.04})
+    changes = {c.knob.rpartition(".")[2]: (c.before, c.after, c.asked) for c in found.settings.changes}
+    assert changes == {
+        "core": (0.5, 0.6, False), "secondary": (0.3, 0.36, False), "sparse_tail": (0.2, 0.04, True)
+    }  # fmt: skip
+    assert {c.knob.rpartition(".")[0] for c in found.settings.changes} == {"s6.cluster_v3.component_weights"}
+
+
 def test_the_run_leaves_a_receipt_with_what_was_changed(root: Path, real_world: World) -> None:
-    """The lane, the knobs, the keys."""
-    found = run(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3})
+    """The lane, the knobs, the keys, the reference; and all knobs, from which the policies come back."""
+    overrides = {"s6.cluster_v3.core_sd_tile": 0.3}
+    found = tried(root, real_world, overrides)
     with Store.open(root) as store:
-        receipt = store.receipts.load(found.run_id)
-    assert receipt.lineage == {"lane": "tune", "overrides": {"s6.cluster_v3.core_sd_tile": "0.3"}}
-    assert set(receipt.keys) >= {"s6", "s9"}
+        run = load_run(store, found.run_id)
+    assert run.receipt.lineage["lane"] == "tune"
+    assert run.receipt.lineage["overrides"] == overrides
+    assert run.receipt.lineage["against"] == {
+        "name": "policies",
+        "run_id": None,
+        "s9": found.against.keys["S9"],
+    }
+    assert set(run.keys) >= {"S6", "S9"}
+    assert run.policies() == set_values(one_seed(), overrides)
 
 
 def test_an_allocation_knob_runs_from_s4_on(root: Path, real_world: World) -> None:
     """And changes where sites stand, but not how many."""
-    found = run(root, real_world, {"s4.two_stage.sites_per_area": 4})
+    found = tried(root, real_world, {"s4.two_stage.sites_per_area": 4})
     assert found.reran == ("S4", "S5", "S6", "S7", "S8", "S9")
     assert next(c for c in found.gates if c.name == "country_gini").verdict == "same"
 
 
 def test_a_stricter_gate_runs_s9_alone_and_is_a_veto_when_it_is_lost(root: Path, real_world: World) -> None:
     """The metric stays; what held does not hold any more."""
-    found = run(
-        root, real_world, {"gates.hard_gates.top1_share.b": 0.01, "gates.hard_gates.top1_share.b_plus": 0.01}
-    )
+    found = tried(root, real_world, LOSING)
     assert found.reran == ("S9",)
-    lost = {change.name for change in found.gates if change.verdict == "veto"}
-    assert lost == {"top1_share", "bootstrap_upper.top1_share"}
+    assert found.lost == ("top1_share", "bootstrap_upper.top1_share")
     assert found.vetoed
     row = next(change for change in found.gates if change.name == "top1_share")
     assert row.before == row.after
+    assert row.margin is not None
+    assert row.margin < 0 < row.b
 
 
 def test_a_lost_counter_metric_is_a_veto_too(root: Path, real_world: World) -> None:
     """By its own name."""
-    found = run(root, real_world, {"gates.counter_metrics.market_slope.min": 5.0})
+    found = tried(root, real_world, {"gates.counter_metrics.market_slope.min": 5.0})
     assert {change.name for change in found.gates if change.verdict == "veto"} == {"market_slope"}
 
 
-def test_nothing_changed_is_the_same_everywhere(root: Path, real_world: World) -> None:
+@pytest.mark.parametrize(
+    "overrides",
+    [AMBER, {"gates.region_floors.Asia": 0.55}, {"gates.bootstrap.metrics": ["country_gini"]},
+     {"gates.counter_metric_parameters.nn_p50_scaling_sites": 100}, {"gates.cv.b_plus": 0.1}],
+)  # fmt: skip
+def test_thresholds_are_judged_again_and_the_bundle_is_the_same_whichever_way(
+    root: Path, real_world: World, overrides: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No task runs; and the files are byte for byte those that the whole of S9 makes under the same key."""
+    tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.15})  # the reference is there
+    with monkeypatch.context() as patch:
+        patch.setattr(Certification, "run", lambda _: pytest.fail("a threshold ran the chain"))
+        quick = tried(root, real_world, overrides)
+    assert quick.reran == ("S9",)
+    with opened(root) as store:
+        key = load_run(store, quick.run_id).keys["S9"]
+        manifest = store.manifest("s9", key)
+        assert set(manifest.inputs) == {"s9m"}
+        folder = store.layout.object("s9", key)
+        before = {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        store.remove("s9", key)
+        store.remove("s9m", manifest.inputs["s9m"])
+    slow = tried(root, real_world, overrides)
+    after = {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    assert before == after
+    assert {"gates.json", "evidence.json", "rng_accounting.json", "manifest.json"} <= set(before)
+    assert slow.after.facts == quick.after.facts
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"gates.bootstrap.replicates": 150}, {"gates.counter_metric_parameters.isolated_distance_km": 2.0},
+     {"gates.collapse_sentinel.countries": 3}],
+)  # fmt: skip
+def test_a_definition_is_measured_again(root: Path, real_world: World, overrides: dict[str, Any]) -> None:
+    """What decides measured numbers is no threshold: the number changes with it."""
+    found = tried(root, real_world, overrides)
+    assert found.reran == ("S9",)
+    assert found.after.facts != found.before.facts
+
+
+def test_nothing_changed_is_the_same_everywhere_and_no_candidate(root: Path, real_world: World) -> None:
     """The reference against itself."""
-    found = run(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.15})
+    found = candidate(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.15})
     assert found.reran == ()
     assert {change.verdict for change in found.gates} == {"same"}
     assert found.before.report == found.after.report
+    assert found.wave is None
 
 
 def test_a_gate_that_was_not_judged_before_is_no_veto(root: Path, real_world: World) -> None:
     """Only what held can be lost."""
-    found = run(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.15})
-    before = dataclasses.replace(found.before, report=dataclasses.replace(found.before.report, gates=()))
-    changes = compare(before, found.after)
-    assert all(change.verdict == "same" for change in changes)
-    assert all(change.before is None for change in changes if change.op != "in")
+    after = tried(root, real_world, LOSING).after.report
+    changes = compare(dataclasses.replace(after, gates=(), counters=()), after)
+    assert {change.verdict for change in changes} == {"same"}
+    assert all(change.before is None for change in changes)
+
+
+def test_against_a_run_compares_with_what_was_published_of_it(root: Path, real_world: World) -> None:
+    """Neither run nor policies of the reference are made again; states that it shares are reused."""
+    first = tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3})
+    second = tried(root, real_world, {"s4.two_stage.sites_per_area": 4}, against=first.run_id[:8])
+    assert second.against.run_id == first.run_id
+    assert second.before.facts == first.after.facts
+    because = {reason.state: reason.because for reason in second.reasons}
+    assert because["S4"] == ("s4.two_stage.sites_per_area 8 -> 4",)
+    assert because["S6"] == ("s6.cluster_v3.core_sd_tile 0.3 -> 0.15", "its input S5")
 
 
 @pytest.mark.parametrize(
-    ("overrides", "code"),
-    [({"s6.core_sd": 0.2}, "E_POLICY_UNKNOWN_KNOB"), ({"s6.cluster_v3.core_sd_tile": 9.0}, "E_POLICY")],
+    ("overrides", "options", "code"),
+    [
+        ({"s6.core_sd": 0.2}, {}, "E_POLICY_UNKNOWN_KNOB"),
+        ({"s6.cluster_v3.core_sd_tile": 9.0}, {}, "E_POLICY"),
+        ({"s6.component_weights.core": 0.9, "sparse_tail": 0.2}, {}, "E_POLICY_MIX_SUM"),
+        ({"s6.core_sd_tile": 0.3}, {"against": "12345678"}, "E_STORE_UNKNOWN_ID"),
+        ({"s6.core_sd_tile": 0.3}, {"against": "last_good"}, "E_POINTER_UNSET"),
+        ({"s6.core_sd_tile": 0.3}, {"recover": True}, "E_RECOVERY_STATUS"),
+    ],
 )
-def test_a_bad_knob_is_refused_before_anything_runs(
-    tmp_path: Path, real_world: World, overrides: dict[str, Any], code: str
+def test_a_bad_request_is_refused_before_anything_runs(
+    tmp_path: Path, real_world: World, overrides: dict[str, Any], options: dict[str, Any], code: str
 ) -> None:
-    """No object, no receipt."""
+    """No object, no receipt, no wave, no ledger."""
+    with opened(tmp_path / "runs"):
+        before = contents(tmp_path / "runs")
     with pytest.raises(InputError, match=code):
-        run(tmp_path / "runs", real_world, overrides)
-    assert not list((tmp_path / "runs").glob("objects/*/*"))
+        candidate(tmp_path / "runs", real_world, overrides, **options)
+    assert contents(tmp_path / "runs") == before
     shutil.rmtree(tmp_path / "runs")
+
+
+def test_a_reference_that_was_pruned_is_refused(root: Path, real_world: World) -> None:
+    """It names what is gone; nothing changes."""
+    found = tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.31})
+    with opened(root) as store:
+        store.remove("s8", load_run(store, found.run_id).keys["S8"])
+    before = contents(root)
+    with pytest.raises(InputError, match=r"E_RUN_PRUNED.*S8"):
+        candidate(root, real_world, {"s4.two_stage.sites_per_area": 4}, against=found.run_id)
+    assert contents(root) == before
+
+
+def test_a_reference_of_another_seed_or_world_is_refused(root: Path, real_world: World) -> None:
+    """Numbers of two worlds say nothing about a knob."""
+    found = tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3})
+    before = contents(root)
+    with opened(root) as store:
+        receipt = store.receipts.load(found.run_id)
+    for name, value, code in (
+        ("world_digest", "0" * 64, "E_REFERENCE_WORLD"),
+        ("seed", 7, "E_REFERENCE_SEED"),
+    ):
+        path = root / "runs" / found.run_id / "receipt.json"
+        text = path.read_bytes()
+        path.chmod(0o644)
+        path.write_text(json.dumps({**receipt.to_json(), "identity": {**receipt.identity, name: value}}))
+        with pytest.raises(InputError, match=code):
+            candidate(root, real_world, {"s4.two_stage.sites_per_area": 4}, against=found.run_id)
+        path.write_bytes(text)
+    assert contents(root) == before
+
+
+def test_two_drivers_do_not_tune_one_store(root: Path, real_world: World) -> None:
+    """The second is told who the first is; when that one dies the store is free."""
+    script = (
+        "import sys, time; from seg1b.store.store import Store\n"
+        "with Store.open(sys.argv[1]) as store, store.sole_driver('tune'):\n"
+        "    print('ready', flush=True); time.sleep(60)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", script, str(root)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        before = contents(root)
+        with pytest.raises(InputError, match=f"E_STORE_DRIVEN: process {other.pid} .*tune"):
+            candidate(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3})
+        assert contents(root) == before
+    finally:
+        other.kill()
+        other.wait()
+    assert tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3}).reran[0] == "S6"

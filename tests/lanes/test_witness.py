@@ -55,7 +55,7 @@ def test_a_changed_output_is_found_by_name(
         assert not found.same
         assert [(one.state, one.name) for one in found.differences] == [("S4", "diagnostics.json")]
         assert store.receipts.load(found.run_id).lineage["differences"] == ["S4 diagnostics.json"]
-        closing = perf.witnesses_of(store, run_id)
+        closing = witnesses_of(store, run_id)
         assert [lineage["same"] for _, lineage in closing] == [False]
 
 

@@ -33,6 +33,7 @@ FROM = {
     "certification": set(),
     "retention": set(),
     "budgets": set(),
+    "lanes": set(),
 }
 """States that get a new key when a knob of a file changes while world, catalogue and seed stay."""
 
@@ -239,7 +240,7 @@ def test_every_generation_policy_feeds_a_state() -> None:
     blocks = {id(state.policy(DEFAULTS)) for state in STATES if state.policy is not None}
     for file in POLICY_FILES:
         assert (id(getattr(DEFAULTS, file.attribute)) in blocks) == (
-            file.attribute not in ("guard", "certification", "retention", "budgets")
+            file.attribute not in ("guard", "certification", "retention", "budgets", "lanes")
         )
 
 

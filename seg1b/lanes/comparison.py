@@ -1,0 +1,165 @@
+"""Two sets of verdicts side by side: better, worse, same, or a veto; and why a state's key changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from seg1b.policy.load import POLICY_FILES, Policies, digest
+from seg1b.scoring.gates import CounterRow, GateReport, GateRow, counter_key
+from seg1b.states.plan import ATTRIBUTION, BY_NAME, PARAMETERS, STATES
+
+Verdict = Literal["better", "worse", "same", "veto"]
+
+
+@dataclass(frozen=True)
+class GateChange:
+    """One gate before and after. `veto`: what held for B does not hold any more.
+
+    A counter-metric has one band for both grades: `b` and `b_plus` are its nearer bound, and `op` says which side of it
+    passes; `band` has both bounds. Margins are to B's threshold, positive where it is met.
+    """
+
+    name: str
+    before: float | None
+    after: float | None
+    op: str
+    b: float
+    b_plus: float
+    verdict: Verdict
+    margin_before: float | None = None
+    margin: float | None = None
+    band: tuple[float | None, float | None] | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is a veto."""
+        return self.verdict == "veto"
+
+
+def compare(before: GateReport, after: GateReport) -> tuple[GateChange, ...]:
+    """Every gate and counter-metric of two reports, in the order of the second."""
+    gates = {row.name: row for row in before.gates}
+    counters = {counter_key(row.name, row.surface): row for row in before.counters}
+    changes = [_gate(row, gates.get(row.name)) for row in after.gates]
+    changes += [_counter(row, counters.get(counter_key(row.name, row.surface))) for row in after.counters]
+    return tuple(changes)
+
+
+def lost_gates(reference: GateReport, candidate: GateReport) -> tuple[str, ...]:
+    """Names of what holds for B in the reference and not in the candidate."""
+    return tuple(change.name for change in compare(reference, candidate) if change.lost)
+
+
+def _gate(row: GateRow, old: GateRow | None) -> GateChange:
+    before = None if old is None else old.observed
+    margin_before = None
+    if before is not None:
+        margin_before = row.b - before if row.op == "<=" else before - row.b
+    verdict = _verdict(
+        old is not None and old.pass_b, row.pass_b, before, row.observed, margin_before, row.margin_b
+    )
+    return GateChange(
+        row.name, before, row.observed, row.op, row.b, row.b_plus, verdict, margin_before, row.margin_b
+    )
+
+
+def _counter(row: CounterRow, old: CounterRow | None) -> GateChange:
+    before = None if old is None else old.observed
+    margin_before, margin = _band_margin(row, before), _band_margin(row, row.observed)
+    held = old is not None and old.passed
+    verdict = _verdict(held, row.passed, before, row.observed, margin_before, margin)
+    value = row.observed if row.observed is not None else before
+    low, high = row.min, row.max
+    near_low = high is None or (low is not None and value is not None and value - low < high - value)
+    op, bound = (">=", low) if near_low else ("<=", high)
+    assert bound is not None  # a band has at least one end
+    name = counter_key(row.name, row.surface)
+    return GateChange(
+        name, before, row.observed, op, bound, bound, verdict, margin_before, margin, (low, high)
+    )
+
+
+def _band_margin(row: CounterRow, value: float | None) -> float | None:
+    if value is None:
+        return None
+    return min(
+        float("inf") if row.min is None else value - row.min,
+        float("inf") if row.max is None else row.max - value,
+    )
+
+
+def _verdict(
+    held: bool, holds: bool, before: float | None, after: float | None,
+    margin_before: float | None, margin: float | None,
+) -> Verdict:  # fmt: skip
+    if held and not holds:
+        return "veto"
+    if before is None or after is None or before == after or margin is None or margin_before is None:
+        return "same"
+    return "better" if margin > margin_before else "worse" if margin < margin_before else "same"
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """One state whose key changed, and what of: its own knobs, its inputs, or what comes from outside."""
+
+    state: str
+    title: str
+    key_before: str
+    key_after: str
+    because: tuple[str, ...]
+
+
+def reruns(
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    policies: Policies,
+    digests_before: Mapping[str, str],
+    changed_knobs: Mapping[str, Sequence[Any]],
+) -> tuple[Rerun, ...]:
+    """The states whose keys differ, in the order of the chain.
+
+    `digests_before`: digest by policy file of the reference; `changed_knobs`: (before, after) by path, as far as known.
+    """
+    found = []
+    for state in STATES:
+        if state.name not in after or before.get(state.name) == after[state.name]:
+            continue
+        because = [f"its input {name}" for name in state.inputs if before.get(name) != after.get(name)]
+        if state.policy is not None:
+            block = state.policy(policies)
+            file = next(file for file in POLICY_FILES if isinstance(block, file.model))
+            if digests_before.get(file.path) != digest(block):
+                own = [
+                    f"{name} {old} -> {new}" for name, (old, new) in changed_knobs.items()
+                    if name.split(".")[0] == file.prefix
+                ]  # fmt: skip
+                because = [*(own or [f"policy {file.path}"]), *because]
+        if not because:
+            because = [_outside(state.name)]
+        old_key = before.get(state.name, "")
+        found.append(Rerun(state.name, state.title, old_key, after[state.name], tuple(because)))
+    return tuple(found)
+
+
+def _outside(name: str) -> str:
+    said = {
+        "catalogue": "another catalogue",
+        "world": "another world",
+        ATTRIBUTION: "other attributions",
+        PARAMETERS: "the hash of all policies, which its bundle states",
+    }
+    return " or ".join(said[external] for external in BY_NAME[name].externals) or "the code's revision"
+
+
+def changed_knobs(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """(before, after) of every knob that differs; nothing where the reference's knobs are not known."""
+    if before is None:
+        return {}
+    return {
+        name: (before.get(name), value)
+        for name, value in after.items()
+        if name in before and before[name] != value
+    }

@@ -1,0 +1,151 @@
+"""P4: one run judged as a whole, its status, what blocks it, and which phase to reopen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from seg1b.lanes import baseline, waves
+from seg1b.lanes.comparison import lost_gates
+from seg1b.lanes.phase_locks import lock_metrics, locked, require_unlocked
+from seg1b.lanes.recovery import attempts_of
+from seg1b.lanes.stored_run import StoredRun, load_run
+from seg1b.policy.load import Policies, gates_hash
+from seg1b.scoring.gates import GateReport
+from seg1b.scoring.triage import triage
+from seg1b.scoring.values import plain
+from seg1b.store.digest import canonical_json, readable_json, sha256_bytes
+from seg1b.store.state_keys import state_key
+from seg1b.store.store import Store
+
+STATE = "p4"
+REVISION = 1
+NAME = "integrated.json"
+IntegratedStatus = Literal["RED_REOPEN_REQUIRED", "AMBER_NEAR_BPLUS", "GREEN_B", "GREEN_BPLUS"]
+
+_MASS = ("country_gini", "top", "eligible_country_nonzero_share", "southern_hemisphere_share", "region_floor.",
+         "bootstrap_", "market_slope", "prior_kl", "largest_merchant_share")  # fmt: skip
+_CONCENTRATION = ("country_gini", "top", "bootstrap_")
+
+
+def integrate(store: Store, policies: Policies, text: str | None = None) -> dict[str, Any]:
+    """Judge a run (by default the current candidate) as P4 does; publish the scorecard and write P4's record.
+
+    `status`: RED_REOPEN_REQUIRED if a B gate, a counter-metric or a lock's metric fails; GREEN_BPLUS if every B+ gate
+    holds; AMBER_NEAR_BPLUS if only B+ gates fail and the recovery loop has attempts left, else GREEN_B.
+    Raises InputError as `load_run`, and E_PHASE_LOCKED for a run that contradicts a lock.
+    """
+    run = load_run(store, text or "candidate")
+    if run.knobs() is not None:
+        require_unlocked(store, run.policies())
+    with store.exclusive("integrating"):
+        report = run.score.against_lock(lock_metrics(store, run.seed), policies.gates)
+        pinned = baseline.pinned(store, run.world_digest, run.seed)
+        lost = () if pinned is None else lost_gates(pinned.score.report, run.score.report)
+        used = attempts_of(store)
+        envelope = {
+            "run_id": run.run_id,
+            "seed": run.seed,
+            "world_digest": run.world_digest,
+            "parameter_hash": run.receipt.identity["parameter_hash"],
+            "gates_hash": run.receipt.identity["gates_hash"],
+            "state_revisions": run.receipt.identity["state_revisions"],
+            "locks": {
+                name: {"run_id": record["run_id"], "policy_digests": record["policy_digests"]}
+                for name, record in locked(store).items()
+            },
+            "not_locked": [name for name in ("P1", "P2", "P3") if name not in locked(store)],
+            "baseline": None if pinned is None else pinned.run_id,
+            "recovery": {"attempts": used, "at_most": policies.lanes.recovery_attempts_max},
+        }
+        document = _scorecard(run, report, lost, envelope)
+        document["judged_by_these_gates"] = gates_hash(policies) == envelope["gates_hash"]
+        key = _publish(store, run, document)
+        record = {
+            "phase": "P4", "status": document["status"], "run_id": run.run_id, "seed": run.seed, "artifact": key,
+            "blockers": [row["name"] for row in document["blockers"]], "at": waves.now(),
+        }  # fmt: skip
+        store.phases.write("P4", record)
+        waves.note(store, "integrated", **{k: v for k, v in record.items() if k not in ("phase", "at")})
+    return {**document, "artifact": key, "path": str(store.layout.object(STATE, key) / NAME)}
+
+
+def _scorecard(
+    run: StoredRun, report: GateReport, lost: Sequence[str], envelope: Mapping[str, Any]
+) -> dict[str, Any]:
+    status = _status(report, lost, envelope["recovery"])
+    blockers = triage(report, "B") if status == "RED_REOPEN_REQUIRED" else triage(report, "B+")
+    blockers += [
+        {"name": name, "reason": "it holds in the pinned baseline", "advice": "Compare the two runs' knobs."}
+        for name in lost if name not in {row["name"] for row in blockers}
+    ]  # fmt: skip
+    return {
+        "status": status,
+        "seed": run.seed,
+        "run_id": run.run_id,
+        "envelope": dict(envelope),
+        "gates": plain(report.gates),
+        "counter_metrics": plain(report.counters),
+        "lost_to_baseline": list(lost),
+        "blockers": blockers,
+        "reopen": recommendation([row["name"] for row in blockers]),
+        "recovery_allowed": status == "AMBER_NEAR_BPLUS",
+    }
+
+
+def _status(report: GateReport, lost: Sequence[str], recovery: Mapping[str, int]) -> IntegratedStatus:
+    if lost or not report.pass_b:
+        return "RED_REOPEN_REQUIRED"
+    if report.pass_b_plus:
+        return "GREEN_BPLUS"
+    return "AMBER_NEAR_BPLUS" if recovery["attempts"] < recovery["at_most"] else "GREEN_B"
+
+
+def recommendation(failed: Sequence[str]) -> list[dict[str, Any]]:
+    """Which phase to reopen for the rows that fail, the first one first (plan, section 6).
+
+    Structure is code, whatever else fails. What a catalogue's counts decide no later state can move, so it comes before
+    geometry: a neighbour tail is worth tuning once concentration passes.
+    """
+    structural = [name for name in failed if name.startswith("structural.")]
+    mass = [name for name in failed if _bare(name).startswith(_MASS)]
+    rest = [name for name in failed if name not in structural and name not in mass]
+    sparse = [name for name in rest if _bare(name).startswith("nn_")]
+    placed = [name for name in rest if name not in sparse]
+    found: list[dict[str, Any]] = []
+    if structural:
+        found.append(
+            _entry("code", structural, "a structural check failed: mend the code or the store first")
+        )
+    if mass:
+        concentrated = any(_bare(name).startswith(_CONCENTRATION) for name in mass)
+        why = "counts per country are fixed at S3: the catalogue's country mass" + (
+            ", S2's limits and the largest merchants"
+            if concentrated
+            else ", its coverage and S2's region floors"
+        )
+        found.append(_entry("P1", mass, why))
+    if sparse:
+        found.append(_entry("P3", sparse, "the neighbour tail: S6's sparse component, then S2's mix"))
+    if placed:
+        found.append(
+            _entry("P2", placed, "how sites follow people: S4's areas and dispersed share, S2's mix")
+        )
+    return found
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("no_regression.")
+
+
+def _entry(phase: str, gates: Sequence[str], why: str) -> dict[str, Any]:
+    return {"phase": phase, "gates": list(gates), "why": why}
+
+
+def _publish(store: Store, run: StoredRun, document: Mapping[str, Any]) -> str:
+    """Publish the scorecard once under the digest of what it says."""
+    external = {"scorecard": sha256_bytes(canonical_json(plain(dict(document))))}
+    key = state_key(STATE, REVISION, None, inputs={"S9": run.keys["S9"]}, external=external, seed=run.seed)
+    with store.transaction(STATE, key, {"S9": run.keys["S9"]}) as out:
+        out.add_bytes(NAME, readable_json(plain(dict(document))))
+    return key

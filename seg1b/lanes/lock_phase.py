@@ -1,0 +1,60 @@
+"""Locking a phase: the run it is locked with is made a second time first, and must come out the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seg1b.errors import VetoError
+from seg1b.lanes import waves
+from seg1b.lanes.phase_locks import Phase, lock
+from seg1b.lanes.seed_tasks import witness_digests
+from seg1b.lanes.stored_run import StoredRun, load_run, require_world
+from seg1b.lanes.world_stage import WorldStage, compute_world
+from seg1b.states import s3_requirements
+from seg1b.store.store import Store
+from seg1b.world.content import World
+
+
+def lock_phase(store: Store, phase: Phase, text: str, world: World) -> dict[str, Any]:
+    """Make the run a second time, world and all, and lock the phase with it. Returns the lock's record.
+
+    Raises InputError as `load_run` and `phase_locks.lock`, E_REFERENCE_WORLD for a run of another world, E_RUN_POLICIES
+    for one whose receipt does not say its knobs; VetoError E_LOCK_WITNESS if the second time differs.
+    """
+    run = load_run(store, text)
+    require_world(run, world.digest, "run")
+    run.policies()
+    with store.lease("lock") as lease:
+        lease.hold(run_ids=[run.run_id], keys=run.keys.values())
+        lease.start_heartbeat()
+        digests = witness(store, run, world)
+        record = lock(store, phase, run, digests)
+        closed = {
+            "phase": phase.name,
+            "status": "locked",
+            "run_id": run.run_id,
+            "seed": run.seed,
+            "at": record["locked"],
+        }
+        if phase.name != "P4":  # P4's record is the integrated run's
+            store.phases.write(phase.name, closed)
+    return record
+
+
+def witness(store: Store, run: StoredRun, world: World) -> dict[str, str]:
+    """Digests of S4 to S8 of a run, made again from its policies and S3's pairs; else VetoError E_LOCK_WITNESS."""
+    policies = run.policies()
+    stage: WorldStage = compute_world(policies, world)
+    pairs = s3_requirements.load(store, run.keys["S3"], stage.world.iso)
+    proven = store.read_json("s9", run.keys["S9"], "validation/MANIFEST.json")
+    again = witness_digests(stage, policies, run.seed, str(proven["manifest_fingerprint"]), pairs)
+    published = proven["inputs"]
+    different = [name for name, digest in again.items() if published[name] != digest]
+    if different:
+        waves.note(store, "witness_differs", run_id=run.run_id, tables=different)
+        raise VetoError(
+            "E_LOCK_WITNESS", f"run {run.run_id[:12]} made again is not the same: {', '.join(different)}",
+            where=str(store.layout.runs / run.run_id),
+            next_step="the code or the store changed since; `seg1b verify` and `seg1b tune` make it anew",
+        )  # fmt: skip
+    return again

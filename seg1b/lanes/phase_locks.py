@@ -1,0 +1,195 @@
+"""Locked phases: what was accepted is not changed by what comes after, until somebody reopens it with evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seg1b.errors import InputError
+from seg1b.lanes import waves
+from seg1b.lanes.stored_run import StoredRun, lineage_policies
+from seg1b.policy.load import POLICY_FILES, Policies, digest
+from seg1b.store.digest import sha256_file
+from seg1b.store.records import did_you_mean
+from seg1b.store.state_keys import HEX64
+from seg1b.store.store import Store
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of the plan: the states it closes, and the policy files that its lock freezes."""
+
+    name: str
+    title: str
+    states: tuple[str, ...]
+    prefixes: tuple[str, ...]
+
+
+_GENERATION = tuple(file.prefix for file in POLICY_FILES if file.generation)
+PHASES = (
+    Phase("P0", "baseline authority", (), ()),
+    Phase("P1", "country and region mass", ("S2w", "S2s"), ("s1", "s2w", "s2s")),
+    Phase("P2", "allocation", ("S4",), ("s4",)),
+    Phase("P3", "geometry", ("S6",), ("s6",)),
+    Phase("P4", "integrated closure", ("S8", "S9"), _GENERATION),
+    Phase("P5", "certification", ("S9",), (*_GENERATION, "gates", "certification")),
+)
+LOCKABLE = tuple(phase.name for phase in PHASES if phase.prefixes)
+
+
+def phase_named(text: str) -> Phase:
+    """A phase that can be locked. Raises InputError E_PHASE_UNKNOWN."""
+    for phase in PHASES:
+        if phase.name == text.strip().upper() and phase.prefixes:
+            return phase
+    raise InputError(
+        "E_PHASE_UNKNOWN",
+        f"there is no phase {text!r} that can be locked{did_you_mean(text.upper(), list(LOCKABLE))}",
+        next_step="phases: " + ", ".join(f"{p.name} ({p.title})" for p in PHASES if p.prefixes),
+    )
+
+
+def locked(store: Store) -> dict[str, dict[str, Any]]:
+    """The lock record of every locked phase, in order."""
+    return {name.upper(): store.phase_locks.read(name) for name in store.phase_locks.names()}
+
+
+def lock_metrics(store: Store, seed: int) -> dict[str, float]:
+    """Core metrics that a run of `seed` must not fall behind: those of the latest phase locked with that seed."""
+    found: dict[str, float] = {}
+    for record in locked(store).values():
+        if record["seed"] == seed:
+            found = {name: value for name, value in record["metrics"].items() if value is not None}
+    return found
+
+
+def require_unlocked(store: Store, policies: Policies) -> None:
+    """Raise InputError E_PHASE_LOCKED if `policies` differ from what a locked phase was locked with."""
+    for name, record in locked(store).items():
+        differing = _differing(record, policies)
+        if differing:
+            shown = "; ".join(differing[:4]) + (
+                f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
+            )
+            raise InputError(
+                "E_PHASE_LOCKED",
+                f"phase {name} ({phase_named(name).title}) is locked with run {record['run_id'][:12]} of "
+                f"{record['locked']} and is not what is asked for: {shown}",
+                where=str(store.layout.phase_locks / f"{name.lower()}.json"),
+                next_step=f"leave these knobs as they are, or `seg1b reopen {name} --evidence ARTIFACT "
+                "--approved-by NAME`",
+            )
+
+
+def _differing(record: Mapping[str, Any], policies: Policies) -> list[str]:
+    """Knobs, or whole files, in which policies differ from a lock's record."""
+    now = lineage_policies(policies)
+    found = []
+    for file in POLICY_FILES:
+        then = record["policy_digests"].get(file.path)
+        if then is None or then == digest(getattr(policies, file.attribute)):
+            continue
+        own = [
+            f"{knob} is {value}, locked at {record['knobs'].get(knob)}"
+            for knob, value in now.items()
+            if knob.split(".")[0] == file.prefix and record["knobs"].get(knob) != value
+        ]
+        found += own or [f"{file.path} differs"]
+    return found
+
+
+def lock(store: Store, phase: Phase, run: StoredRun, witness: Mapping[str, str]) -> dict[str, Any]:
+    """Lock a phase with what `run` was made with. `witness`: logical digests of the run made a second time.
+
+    Raises InputError E_PHASE_LOCKED if it is locked already, or by another phase's lock that the run contradicts.
+    """
+    policies = run.policies()
+    with store.exclusive(f"locking {phase.name}"):
+        known = locked(store)
+        if phase.name in known:
+            record = known[phase.name]
+            raise InputError(
+                "E_PHASE_LOCKED",
+                f"phase {phase.name} is locked already, with run {record['run_id'][:12]} of {record['locked']}",
+                next_step=f"`seg1b reopen {phase.name} --evidence ARTIFACT --approved-by NAME` comes first",
+            )
+        require_unlocked(store, policies)
+        values = lineage_policies(policies)
+        record = {
+            "phase": phase.name,
+            "title": phase.title,
+            "states": {name: run.keys[name] for name in phase.states if name in run.keys},
+            "run_id": run.run_id,
+            "seed": run.seed,
+            "world_digest": run.world_digest,
+            "policy_digests": {
+                file.path: digest(getattr(policies, file.attribute))
+                for file in POLICY_FILES if file.prefix in phase.prefixes
+            },
+            "knobs": {knob: value for knob, value in values.items() if knob.split(".")[0] in phase.prefixes},
+            "metrics": run.score.metrics,
+            "status": run.score.status,
+            "witness": dict(witness),
+            "locked": waves.now(),
+        }  # fmt: skip
+        store.phase_locks.write(phase.name, record)
+        facts = {
+            name: record[name] for name in ("phase", "run_id", "seed", "policy_digests", "metrics", "witness")
+        }
+        waves.note(store, "locked", **facts)
+    return record
+
+
+def reopen(store: Store, phase: Phase, evidence: str, approved_by: str) -> dict[str, Any]:
+    """Take a lock away; the ledger keeps it with the evidence and who approved.
+
+    `evidence`: a file, or a scorecard, run or certification of the store. Raises InputError E_PHASE_NOT_LOCKED,
+    E_REOPEN_APPROVAL, E_REOPEN_EVIDENCE, or E_PHASE_COVERED if a later lock freezes the same policies.
+    """
+    with store.exclusive(f"reopening {phase.name}"):
+        known = locked(store)
+        if phase.name not in known:
+            raise InputError(
+                "E_PHASE_NOT_LOCKED", f"phase {phase.name} is not locked",
+                next_step="locked: " + (", ".join(known) or "none"),
+            )  # fmt: skip
+        if not approved_by.strip():
+            raise InputError(
+                "E_REOPEN_APPROVAL", "nobody approves", where="--approved-by", next_step="name a person"
+            )
+        covering = [name for name in ("P4", "P5") if name in known and name > phase.name]
+        if covering:
+            raise InputError(
+                "E_PHASE_COVERED", f"{covering[-1]} is locked too and freezes the policies of {phase.name}",
+                next_step=f"`seg1b reopen {covering[-1]}` comes first",
+            )  # fmt: skip
+        proof = _evidence(store, evidence)
+        entry = {"phase": phase.name, "evidence": proof, "approved_by": approved_by.strip()}
+        waves.note(store, "reopened", **entry, lock=known[phase.name])
+        store.phase_locks.remove(phase.name)
+    return {**entry, "lock": known[phase.name]}
+
+
+def _evidence(store: Store, text: str) -> dict[str, str]:
+    """What was brought as evidence, by digest or id."""
+    path = Path(text)
+    if path.is_file():
+        return {"file": str(path), "sha256": sha256_file(path)}
+    if HEX64.fullmatch(text) and store.has("p4", text):
+        return {"scorecard": text}
+    for kind, find in (("run", store.receipts.resolve), ("certification", _certification(store))):
+        try:
+            return {kind: find(text)}
+        except InputError:
+            continue
+    raise InputError(
+        "E_REOPEN_EVIDENCE", f"{text!r} is no file, and no scorecard, run or certification of this store",
+        where="--evidence",
+        next_step="name the artifact that contradicts the lock, for example the scorecard that `seg1b integrate` wrote",
+    )  # fmt: skip
+
+
+def _certification(store: Store) -> Any:
+    return lambda text: store.certifications.path(text).name

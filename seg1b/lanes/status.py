@@ -1,0 +1,153 @@
+"""The whole plan at a glance: phases, pointers, locks, the open wave, the last certification, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seg1b.errors import Seg1bError
+from seg1b.lanes.phase_locks import PHASES, locked
+from seg1b.lanes.waves import open_wave
+from seg1b.store.records import POINTER_NAMES
+from seg1b.store.store import Store
+
+
+def status(store: Store) -> dict[str, Any]:
+    """Everything that a person wants to know before the next step. Changes nothing."""
+    locks = locked(store)
+    found: dict[str, Any] = {
+        "runs": len(store.receipts.run_ids()),
+        "phases": [_phase(store, locks, phase.name, phase.title) for phase in PHASES],
+        "pointers": {name: _pointer(store, name) for name in POINTER_NAMES},
+        "locks": {
+            name: {
+                key: record[key]
+                for key in ("run_id", "seed", "locked", "status", "policy_digests", "metrics")
+            }
+            for name, record in locks.items()
+        },
+        "wave": _wave(store),
+        "certification": _certification(store),
+        "ledger_entries": len(store.ledger.entries()),
+    }
+    found["next"] = next_step(found)
+    return found
+
+
+def _phase(store: Store, locks: dict[str, dict[str, Any]], name: str, title: str) -> dict[str, Any]:
+    record = store.phases.find(name) or {}
+    state = "locked" if name in locks else record.get("status", "open")
+    if state == "locked" and name not in locks:  # it was reopened since
+        state = "reopened"
+    run_id = locks[name]["run_id"] if name in locks else record.get("run_id")
+    at = locks[name]["locked"] if name in locks else record.get("at")
+    entry = {"phase": name, "title": title, "status": state, "run_id": run_id, "at": at}
+    if name == "P4" and record:
+        entry |= {
+            "integrated": record["status"],
+            "artifact": record["artifact"],
+            "blockers": record["blockers"],
+        }
+        entry |= {"integrated_run_id": record["run_id"]}
+    return entry
+
+
+def _pointer(store: Store, name: str) -> dict[str, Any] | None:
+    run_id = store.pointers.get(name)
+    if run_id is None:
+        return None
+    try:
+        receipt = store.receipts.load(run_id)
+    except Seg1bError as error:
+        return {"run_id": run_id, "problem": error.message}
+    return {"run_id": run_id, "lane": receipt.lineage.get("lane"), "seed": receipt.identity.get("seed")}
+
+
+def _wave(store: Store) -> dict[str, Any] | None:
+    wave = open_wave(store)
+    if wave is None:
+        return None
+    names = ("run_id", "seed", "settings", "status_before", "status_after", "vetoed", "lost")
+    candidates = [{name: one[name] for name in names} for one in wave["candidates"]]
+    return {"wave_id": wave["wave_id"], "opened": wave["opened"], "candidates": candidates}
+
+
+def _certification(store: Store) -> dict[str, Any] | None:
+    """The certification published last."""
+    ids = store.certifications.ids()
+    if not ids:
+        return None
+    cert_id = max(ids, key=lambda one: (store.certifications.path(one).stat().st_mtime_ns, one))
+    document = store.certifications.read_json(cert_id, "certificate.json")
+    return {
+        "cert_id": cert_id,
+        "grade": document["grade"],
+        "seeds": [entry["seed"] for entry in document["seeds"]],
+        "reasons_against_b_plus": document["reasons_against_b_plus"],
+        "certifications": len(ids),
+    }
+
+
+def next_step(found: dict[str, Any]) -> str:
+    """One sentence with the command."""
+    phases = {phase["phase"]: phase for phase in found["phases"]}
+    certification, wave = found["certification"], found["wave"]
+    broken = [name for name, pointer in found["pointers"].items() if pointer and "problem" in pointer]
+    if broken:
+        return (
+            f"pointer {broken[0]} names a run that is gone: `seg1b baseline pin RUN` or `seg1b promote RUN`"
+        )
+    if not found["runs"]:
+        return "there is no run yet: `seg1b certify` runs the whole chain, `seg1b tune --set KNOB=VALUE` one seed"
+    if wave is not None:
+        good = [one for one in wave["candidates"] if not one["vetoed"]]
+        if not good:
+            return (
+                f"every candidate of {wave['wave_id']} is vetoed: `seg1b wave drop`, then tune another knob"
+            )
+        return (
+            f"decide about {wave['wave_id']}: `seg1b wave keep {good[-1]['run_id'][:12]}` keeps a candidate, "
+            "`seg1b wave drop` drops them"
+        )
+    if found["pointers"]["baseline_authority"] is None:
+        which = (
+            "last_good"
+            if found["pointers"]["last_good"]
+            else "candidate"
+            if found["pointers"]["current_candidate"]
+            else "RUN"
+        )
+        return f"no baseline is pinned (P0): `seg1b baseline pin {which}`"
+    for name, knob in (
+        ("P1", "s2.mix.area=0.02"),
+        ("P2", "s4.sites_per_area=6"),
+        ("P3", "s6.sparse_tail=0.1"),
+    ):
+        if phases[name]["status"] in ("open", "reopened"):
+            return (
+                f"{name} ({phases[name]['title']}) is {phases[name]['status']}: tune it (`seg1b tune --set {knob}`), "
+                f"then `seg1b lock {name} --run RUN`"
+            )
+    return _closing(phases["P4"], phases["P5"], certification)
+
+
+def _closing(p4: dict[str, Any], p5: dict[str, Any], certification: dict[str, Any] | None) -> str:
+    """The last steps: integrate, recover or reopen, lock, certify."""
+    if p4["status"] != "locked":
+        integrated = p4.get("integrated")
+        if integrated is None:
+            return "P1 to P3 are locked: `seg1b integrate` judges the current candidate as a whole"
+        if integrated == "RED_REOPEN_REQUIRED":
+            why = ", ".join(p4["blockers"][:3])
+            return (
+                f"the integrated run is RED ({why}): `seg1b integrate` says which phase to reopen, "
+                f"`seg1b reopen PHASE --evidence {p4['artifact'][:12]}... --approved-by NAME` reopens it"
+            )
+        if integrated == "AMBER_NEAR_BPLUS":
+            return "B holds and B+ is near: `seg1b tune --recover --set KNOB=VALUE` is an attempt of the recovery loop"
+        return f"the integrated run is {integrated}: `seg1b lock P4 --run {p4['integrated_run_id'][:12]}`"
+    if certification is None or certification["grade"] == "below_B":
+        return "P4 is locked: `seg1b certify` certifies all seeds"
+    if p5["status"] != "locked":
+        return f"certified {certification['grade']}: `seg1b lock P5 --run last_good` freezes it"
+    grade, cert_id = certification["grade"], certification["cert_id"]
+    return f"certified {grade} and frozen; `seg1b verify {cert_id[:12]}` proves it again"

@@ -1,0 +1,148 @@
+"""Waves: at most two candidates are looked at together, then one is kept or all are dropped.
+
+A wave's record holds its candidates' runs, so pruning leaves them alone until the wave is closed. Whatever happens to a
+candidate is also written to the ledger, which nobody rewrites.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from seg1b.errors import InputError, VetoError
+from seg1b.store.receipts import Receipt
+from seg1b.store.store import Store
+
+OPEN, CLOSED, ABANDONED = "open", "closed", "abandoned"
+
+
+def now() -> str:
+    """The time as the ledger and records state it; it never enters data."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def note(store: Store, kind: str, **facts: Any) -> None:
+    """Add an entry to the ledger."""
+    store.ledger.append({"at": now(), "kind": kind, **facts})
+
+
+def open_wave(store: Store) -> dict[str, Any] | None:
+    """The wave that is open, or None."""
+    for name in reversed(store.waves.names()):
+        record = store.waves.read(name)
+        if record.get("status") == OPEN:
+            return record
+    return None
+
+
+def find_wave(store: Store, name: str | None) -> dict[str, Any]:
+    """A wave by name; None takes the open one, else the last. Raises InputError E_WAVE_NONE, E_STORE_UNKNOWN_ID."""
+    if name is not None:
+        return store.waves.read(name)
+    record = open_wave(store)
+    names = store.waves.names()
+    if record is None and names:
+        record = store.waves.read(names[-1])
+    if record is None:
+        raise InputError(
+            "E_WAVE_NONE", "there was no wave yet", where=str(store.layout.waves),
+            next_step="`seg1b tune --set KNOB=VALUE` opens one",
+        )  # fmt: skip
+    return record
+
+
+def candidate_of(wave: Mapping[str, Any] | None, s9_key: str | None) -> dict[str, Any] | None:
+    """The candidate of a wave that is this very seed and set of policies, if there is one."""
+    for candidate in wave["candidates"] if wave is not None else ():
+        if s9_key is not None and candidate["s9"] == s9_key:
+            return dict(candidate)
+    return None
+
+
+def require_room(wave: Mapping[str, Any] | None, at_most: int) -> None:
+    """Raise InputError E_WAVE_FULL if the open wave has as many candidates as it may have."""
+    if wave is None or len(wave["candidates"]) < at_most:
+        return
+    had = ", ".join(f"{one['run_id'][:12]} ({one['settings']})" for one in wave["candidates"])
+    raise InputError(
+        "E_WAVE_FULL", f"wave {wave['wave_id']} has its {at_most} candidates: {had}",
+        next_step="`seg1b wave keep RUN` keeps one and closes the wave, `seg1b wave drop` drops them",
+    )  # fmt: skip
+
+
+def add_candidate(
+    store: Store, candidate: Mapping[str, Any], receipt: Receipt, at_most: int, holds: Iterable[str]
+) -> dict[str, Any]:
+    """Publish a candidate's receipt and enter it into the open wave, opening one if there is none.
+
+    `holds`: keys that the wave keeps besides its candidates' own: those of what they are compared with.
+    """
+    with store.exclusive("entering a candidate"):
+        wave = open_wave(store)
+        require_room(wave, at_most)
+        if wave is None:
+            number = 1 + max((int(name.rpartition("-")[2]) for name in store.waves.names()), default=0)
+            wave = {"wave_id": f"wave-{number:04d}", "status": OPEN, "opened": now(), "candidates": []}
+        store.receipts.publish(receipt)
+        wave["candidates"] = [*wave["candidates"], {**candidate, "holds": sorted(set(holds))}]
+        store.waves.write(wave["wave_id"], wave)
+        note(store, "candidate", wave=wave["wave_id"], **candidate)
+    return wave
+
+
+def keep(store: Store, text: str | None = None) -> dict[str, Any]:
+    """Close the open wave, keeping one candidate: it becomes `current_candidate`.
+
+    `text`: its run or the beginning of it; None if there is only one. Raises InputError E_WAVE_NONE or
+    E_WAVE_CANDIDATE, VetoError E_WAVE_VETOED for a candidate that lost a gate.
+    """
+    with store.exclusive("closing a wave"):
+        wave = _required(store)
+        kept = _chosen(wave, text)
+        if kept["vetoed"]:
+            raise VetoError(
+                "E_WAVE_VETOED",
+                f"candidate {kept['run_id'][:12]} is vetoed: it lost {', '.join(kept['lost'])}",
+                next_step="keep another candidate, or `seg1b wave drop`",
+            )
+        store.pointers.set("current_candidate", kept["run_id"], {"lane": "tune", "wave": wave["wave_id"]})
+        wave |= {"status": CLOSED, "closed": now(), "kept": kept["run_id"]}
+        store.waves.write(wave["wave_id"], wave)
+        note(store, "wave_closed", wave=wave["wave_id"], kept=kept["run_id"], settings=kept["settings"])
+    return wave
+
+
+def drop(store: Store) -> dict[str, Any]:
+    """Close the open wave and keep nothing of it. Raises InputError E_WAVE_NONE."""
+    with store.exclusive("closing a wave"):
+        wave = _required(store)
+        wave |= {"status": ABANDONED, "closed": now(), "kept": None}
+        store.waves.write(wave["wave_id"], wave)
+        dropped = [candidate["run_id"] for candidate in wave["candidates"]]
+        note(store, "wave_closed", wave=wave["wave_id"], kept=None, dropped=dropped)
+    return wave
+
+
+def _required(store: Store) -> dict[str, Any]:
+    wave = open_wave(store)
+    if wave is None:
+        raise InputError(
+            "E_WAVE_NONE", "no wave is open", where=str(store.layout.waves),
+            next_step="`seg1b tune --set KNOB=VALUE` opens one",
+        )  # fmt: skip
+    return wave
+
+
+def _chosen(wave: Mapping[str, Any], text: str | None) -> dict[str, Any]:
+    candidates = wave["candidates"]
+    found = [one for one in candidates if text is None or one["run_id"].startswith(text)]
+    if len(found) == 1 and text != "":
+        return dict(found[0])
+    known = ", ".join(one["run_id"][:12] for one in candidates)
+    raise InputError(
+        "E_WAVE_CANDIDATE",
+        f"wave {wave['wave_id']} has {len(candidates)} candidates; say which" if text is None
+        else f"{text!r} is none of wave {wave['wave_id']}'s candidates",
+        next_step=f"`seg1b wave keep RUN` with one of {known}",
+    )  # fmt: skip

@@ -1,0 +1,214 @@
+"""Knobs as a person types them: short forms of their paths, and shares of one mix that are rescaled together.
+
+`s6.component_weights.sparse_tail` means the weight of the block that `s6.mode` switches on. Shares that must sum to 1
+and are not named are scaled by one factor, so that their ratios stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from seg1b.errors import InputError
+from seg1b.policy.base import exact_fraction
+from seg1b.policy.load import POLICY_FILES, Policies, knobs
+from seg1b.policy.validate import did_you_mean
+
+MIXES = (
+    re.compile(r"s2w\.mix"),
+    re.compile(r"s6\.[a-z_0-9]+\.component_weights"),
+)
+"""Blocks whose members must sum to 1."""
+
+_DECIMALS = 12
+_PREFIXES = tuple(file.prefix for file in POLICY_FILES)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One knob that changes: `asked` by name, or rescaled because a share beside it was."""
+
+    knob: str
+    before: Any
+    after: Any
+    asked: bool
+
+    @property
+    def group(self) -> str:
+        """The policy file's prefix: knobs of one file are one group."""
+        return self.knob.split(".")[0]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an override comes to: every knob that changes, and notes on those that can have no effect."""
+
+    changes: tuple[Setting, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Value by full path, as `set_values` takes it."""
+        return {change.knob: change.after for change in self.changes}
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The policy files that are touched, in the order of the chain."""
+        touched = {change.group for change in self.changes if change.before != change.after}
+        return tuple(prefix for prefix in _PREFIXES if prefix in touched)
+
+
+def settle(policies: Policies, overrides: Mapping[str, Any]) -> Settings:
+    """Overrides as typed, with full paths and rescaled shares. Validates no value: `set_values` does that.
+
+    Raises InputError E_POLICY_UNKNOWN_KNOB, E_POLICY_AMBIGUOUS_KNOB, E_OPTION_SET (one knob named twice) or
+    E_POLICY_MIX_SUM (the named shares leave nothing, or nobody, for the rest).
+    """
+    known = knobs(policies)
+    asked: dict[str, Any] = {}
+    for typed, value in overrides.items():
+        path = full_path(policies, typed, overrides)
+        if path in asked:
+            raise InputError(
+                "E_OPTION_SET", f"{typed!r} and another name both mean {path}", where=typed,
+                next_step="name each knob once",
+            )  # fmt: skip
+        asked[path] = value
+    rescaled = _rescaled(known, asked)
+    both = {**asked, **rescaled}
+    order = [name for name in known if name in both] + [name for name in asked if name not in known]
+    changes = tuple(Setting(name, known.get(name), both[name], name in asked) for name in order)
+    return Settings(changes, tuple(_idle(policies, asked)))
+
+
+def full_path(policies: Policies, typed: str, overrides: Mapping[str, Any] | None = None) -> str:
+    """The knob that a short form means: its parts in order, some left out, the last one given.
+
+    The first part may be a file's prefix, the beginning of several (`s2`), or be left out. Among blocks of which one
+    is switched on by `mode` (as it is, or as `overrides` set it), that one is meant.
+    Raises InputError E_POLICY_UNKNOWN_KNOB or E_POLICY_AMBIGUOUS_KNOB.
+    """
+    known = knobs(policies)
+    text = typed.strip()
+    blocks = _blocks(known)
+    if text in known or text in blocks:
+        return text
+    steps = text.split(".")
+    matches = [name for name in known if _abbreviates(steps, name.split("."))]
+    if len(matches) > 1:
+        matches = _switched_on(policies, matches, overrides or {}) or matches
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise InputError(
+            "E_POLICY_AMBIGUOUS_KNOB", f"{text!r} may mean {_listed(matches)}", where=text,
+            next_step="write more of the path",
+        )  # fmt: skip
+    raise _unknown(text, known, _switched_on(policies, list(known), overrides or {}))
+
+
+def _listed(names: Sequence[str], at_most: int = 4) -> str:
+    more = f" or {len(names) - at_most} others" if len(names) > at_most else ""
+    return " or ".join(names[:at_most]) + more
+
+
+def _blocks(known: Iterable[str]) -> set[str]:
+    found = set()
+    for name in known:
+        steps = name.split(".")
+        found |= {".".join(steps[:length]) for length in range(2, len(steps))}
+    return found
+
+
+def _abbreviates(steps: Sequence[str], path: Sequence[str]) -> bool:
+    """Whether `steps` are `path` with some parts left out, but the last and a prefix that was given."""
+    if not all(steps) or steps[-1] != path[-1]:
+        return False
+    if steps[0] != path[0]:
+        if steps[0] in _PREFIXES:
+            return False
+        if path[0].startswith(steps[0]) and any(prefix.startswith(steps[0]) for prefix in _PREFIXES):
+            steps = [path[0], *steps[1:]]
+    rest = iter(path)
+    return all(step in rest for step in steps)
+
+
+def _switched_on(policies: Policies, matches: Sequence[str], overrides: Mapping[str, Any]) -> list[str]:
+    """Those of `matches` that no `mode` of their file switches off."""
+    kept = []
+    for name in matches:
+        modes = _modes(policies, name.split(".")[0], overrides)
+        if modes is None or name.split(".")[1] not in modes[1] or name.split(".")[1] == modes[0]:
+            kept.append(name)
+    return kept
+
+
+def _modes(policies: Policies, prefix: str, overrides: Mapping[str, Any]) -> tuple[str, set[str]] | None:
+    """The mode of a file, and the blocks that are named after a mode."""
+    file = next(file for file in POLICY_FILES if file.prefix == prefix)
+    tree = getattr(policies, file.attribute).model_dump()
+    if "mode" not in tree:
+        return None
+    mode = str(overrides.get(f"{prefix}.mode", tree["mode"]))
+    return mode, {
+        name for name, value in tree.items() if isinstance(value, dict) and re.search(r"_v\d+$|pps$", name)
+    }
+
+
+def _idle(policies: Policies, asked: Mapping[str, Any]) -> list[str]:
+    notes = []
+    for name in asked:
+        prefix, block, *_ = [*name.split("."), ""]
+        modes = _modes(policies, prefix, asked)
+        if modes is not None and block in modes[1] and not modes[0].startswith(block):
+            notes.append(f"{name} has no effect while {prefix}.mode is {modes[0]}")
+    return notes
+
+
+def _rescaled(known: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, float]:
+    """The shares of every mix of which some, but not all, are asked for; by full path."""
+    found: dict[str, float] = {}
+    for block in dict.fromkeys(name.rpartition(".")[0] for name in asked):
+        if not any(pattern.fullmatch(block) for pattern in MIXES):
+            continue
+        members = [name for name in known if name.rpartition(".")[0] == block]
+        rest = [name for name in members if name not in asked]
+        given = [asked[name] for name in members if name in asked]
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
+        if not rest or not numbers or any(not 0 <= value <= 1 for value in given):
+            continue  # the model says what is wrong with a value
+        left = 1 - sum((exact_fraction(float(value)) for value in given), Fraction(0))
+        shares = {name: exact_fraction(known[name]) for name in rest}
+        total = sum(shares.values(), Fraction(0))
+        if left < 0 or (left > 0 and total == 0):
+            what = "more than 1" if left < 0 else "less than 1, and the others are 0 and cannot be scaled"
+            raise InputError(
+                "E_POLICY_MIX_SUM", f"the shares given for {block} sum to {what}", where=block,
+                next_step="set all of them: " + ", ".join(name.rpartition(".")[2] for name in members),
+            )  # fmt: skip
+        for name, share in shares.items():
+            found[name] = round(float(share * left / total), _DECIMALS) if total else 0.0
+    return found
+
+
+def _unknown(text: str, known: Mapping[str, Any], active: Sequence[str]) -> InputError:
+    """The error for a name that no knob abbreviates to, with the nearest one; `active`: knobs that have an effect."""
+    prefix, _, rest = text.partition(".")
+    in_file = [name for name in active if name.split(".")[0] == prefix] or active
+    hint = did_you_mean(text, in_file) if rest else ""
+    if not hint:
+        last = did_you_mean(
+            text.rpartition(".")[2], {name.rpartition(".")[2] for name in in_file}, cutoff=0.7
+        )
+        name = last.removeprefix("; did you mean ").strip("'?")
+        nearest = [path for path in in_file if last and path.endswith(f".{name}")]
+        hint = f"; did you mean {_listed(nearest, 2)}?" if nearest else ""
+    if not hint:
+        hint = did_you_mean(text, known) or ("" if prefix in _PREFIXES else did_you_mean(prefix, _PREFIXES))
+    return InputError(
+        "E_POLICY_UNKNOWN_KNOB", f"there is no knob {text!r}{hint}", where=text,
+        next_step=f"a knob is PREFIX.KEY, with PREFIX one of {', '.join(_PREFIXES)}; `seg1b config show` lists them",
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""Better, worse, same, veto: what a person is told of each gate."""
+
+from __future__ import annotations
+
+import pytest
+
+from seg1b.lanes.comparison import compare, lost_gates, reruns
+from seg1b.policy.load import default_policies, policy_digests, set_values
+from seg1b.scoring.counter_metrics import CounterValue
+from seg1b.scoring.gates import GateReport, GateRow, counter_row, gate_row
+from seg1b.scoring.values import Metric, known, unknown
+from seg1b.states.plan import keys_for, world_externals
+
+GINI = default_policies().gates.hard_gates["country_gini"]
+COVERAGE = default_policies().gates.hard_gates["eligible_country_nonzero_share"]
+NOTHING = unknown("there are no sites")
+
+
+def gate(metric: Metric, *, upper: bool = True) -> GateReport:
+    """A report of one hard gate: at most .68, or at least .85."""
+    row: GateRow = gate_row(
+        "country_gini" if upper else "eligible_country_nonzero_share", metric, GINI if upper else COVERAGE
+    )
+    return GateReport((row,), ())
+
+
+def counter(metric: Metric, low: float | None, high: float | None) -> GateReport:
+    """A report of one counter-metric."""
+    return GateReport((), (counter_row(CounterValue("x", "placement", metric), low, high),))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "upper", "verdict"),
+    [
+        (known(0.6), known(0.5), True, "better"),
+        (known(0.5), known(0.6), True, "worse"),
+        (known(0.5), known(0.5), True, "same"),
+        (known(0.6), known(0.7), True, "veto"),
+        (known(0.7), known(0.75), True, "worse"),
+        (known(0.75), known(0.7), True, "better"),
+        (known(0.9), known(0.95), False, "better"),
+        (known(0.95), known(0.9), False, "worse"),
+        (known(0.9), known(0.8), False, "veto"),
+        (known(0.5), NOTHING, True, "veto"),
+        (NOTHING, known(0.5), True, "same"),
+        (NOTHING, NOTHING, True, "same"),
+    ],
+)
+def test_the_verdict_of_a_gate(before: Metric, after: Metric, upper: bool, verdict: str) -> None:
+    """Only what held can be lost; a metric that vanishes is lost."""
+    (change,) = compare(gate(before, upper=upper), gate(after, upper=upper))
+    assert change.verdict == verdict
+    assert (change.before, change.after) == (before.value, after.value)
+    assert lost_gates(gate(before, upper=upper), gate(after, upper=upper)) == (
+        (change.name,) if change.lost else ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "low", "high", "verdict", "op", "bound"),
+    [
+        (0.50, 0.52, 0.47, 0.53, "worse", "<=", 0.53),
+        (0.52, 0.50, 0.47, 0.53, "better", "<=", 0.53),
+        (0.50, 0.48, 0.47, 0.53, "worse", ">=", 0.47),
+        (0.50, 0.54, 0.47, 0.53, "veto", "<=", 0.53),
+        (0.30, 0.20, None, 0.25, "better", "<=", 0.25),
+        (0.50, 0.45, 0.40, None, "worse", ">=", 0.40),
+        (0.50, 0.35, 0.40, None, "veto", ">=", 0.40),
+    ],
+)
+def test_a_counter_metric_is_judged_by_its_nearer_bound(
+    before: float, after: float, low: float | None, high: float | None, verdict: str, op: str, bound: float
+) -> None:
+    """Its op and bound say in one comparison whether it holds."""
+    (change,) = compare(counter(known(before), low, high), counter(known(after), low, high))
+    assert (change.name, change.verdict, change.op, change.b, change.b_plus) == (
+        "x@placement",
+        verdict,
+        op,
+        bound,
+        bound,
+    )
+    assert change.band == (low, high)
+    assert change.margin is not None
+    assert (change.margin >= 0) == (after <= bound if op == "<=" else after >= bound) == (verdict != "veto")
+
+
+def test_a_rerun_names_the_knob_the_input_or_what_comes_from_outside() -> None:
+    """S9 alone changes with a knob that only the parameter hash feels."""
+    policies = default_policies()
+    externals = {**world_externals("a" * 64, "told"), "catalogue": "b" * 64}
+
+    def told(overrides: dict[str, float], catalogue: str = "b") -> dict[str, tuple[str, ...]]:
+        changed = set_values(policies, overrides)
+        after = keys_for(changed, {**externals, "catalogue": catalogue * 64}, 42)
+        knob_changes = {name: (None, value) for name, value in overrides.items()}
+        found = reruns(
+            keys_for(policies, externals, 42), after, changed, policy_digests(policies), knob_changes
+        )
+        return {reason.state: reason.because for reason in found}
+
+    assert told({}) == {}
+    assert told({"gates.cv.b": 0.29}) == {"S9": ("gates.cv.b None -> 0.29",)}
+    assert told({}, catalogue="c")["S0c"] == ("another catalogue",)
+    assert told({}, catalogue="c")["S3"] == ("its input S0c",)
+    assert told({"synthesis.merchants": 999})["S9"] == ("the hash of all policies, which its bundle states",)
