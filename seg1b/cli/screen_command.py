@@ -13,6 +13,7 @@ from seg1b.cli.runtime import BELOW, Session, load_policies, running
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from seg1b.lanes.repair import Repair
     from seg1b.lanes.screen import Screened
     from seg1b.store.store import Store
 
@@ -21,7 +22,11 @@ HELP = """Exact country gates of catalogues, and what each lacks, before anythin
 FILE is a catalogue (CSV or Parquet; a row per outlet, or `merchant_id, country, n_sites`), the root folder of a 1A
 bundle, a folder of policies, or one policy file; policies stand for the catalogue that they synthesise. Five of the
 seven gates are decided by outlets per country, so a catalogue that is hopeless is told so here, in about a second.
-Candidates are ranked; the best two that can reach B are shortlisted.
+Candidates are ranked; the best two that can reach B are shortlisted. Many policies are judged by their quotas per
+country; a catalogue is synthesised only for those that reach the shortlist.
+
+`--least-change` says how few outlets would have to be added or removed, and in which countries, to reach B and B+ as
+far as counts decide it, and which gates cost them (outlets saved if that threshold were .01 milder).
 
 Examples:
 
@@ -30,6 +35,8 @@ Examples:
     seg1b screen a.parquet b.parquet bundle/ --json
 
     seg1b screen s2.country_shares.yaml --require B+
+
+    seg1b screen outlets.csv --least-change
 
 Exit codes: 0 screened · 3 no candidate can reach `--require` (default: none) · 2 bad input.
 """
@@ -48,6 +55,9 @@ def screen(
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Seed of catalogues synthesised from policies.")
     ] = 42,
+    least_change: Annotated[
+        bool, typer.Option("--least-change", help="Also the least change of counts that reaches B, and B+.")
+    ] = False,
     require: RequireGrade = Require.NONE,
     as_json: Json = False,
 ) -> None:
@@ -60,11 +70,23 @@ def screen(
         earth = load_world(world)
         store = existing_store(runs)
         candidates = [lane.load_candidate(path, policies, earth, store, seed=seed) for path in files]
-        rows = lane.screen(candidates, policies, lane.country_facts(earth, policies, store))
+        facts = lane.country_facts(earth, policies, store)
+        rows = lane.screen(candidates, policies, facts)
+        repairs = {}
+        if least_change:
+            from seg1b.lanes.repair import repairs_of
+
+            repairs = {one.name: repairs_of(one, policies, facts) for one in candidates}
         if as_json:
-            session.emit({"candidates": [row.facts() for row in rows]})
+            told = [row.facts() for row in rows]
+            for row in told:
+                if row["name"] in repairs:
+                    row["least_change"] = [repair.facts() for repair in repairs[row["name"]]]
+            session.emit({"candidates": told})
         else:
             show(session, rows)
+            for name, found in repairs.items():
+                show_repairs(session, name, found)
         if not any(reaches(row.reachable, require) for row in rows):
             raise typer.Exit(BELOW)
 
@@ -108,3 +130,30 @@ def show_lacks(session: Session, row: Screened) -> None:
             session.line(f"{row.name}: {title}", style="bold red" if grade == "B" else "bold yellow")
         for lack in lacks:
             session.item(lack.text)
+
+
+def show_repairs(session: Session, name: str, repairs: Sequence[Repair]) -> None:
+    """What to add and to remove for each grade."""
+    for repair in repairs:
+        if not repair.found:
+            session.line(
+                f"{name}: no change of these countries' counts reaches {repair.grade}", style="bold red"
+            )
+            session.item("; ".join(repair.unmet))
+            continue
+        if not repair.moved:
+            session.line(f"{name}: {repair.grade} holds as far as counts decide it", style="green")
+            continue
+        session.line(
+            f"{name}: {repair.grade} needs {repair.added:,} outlets added and {repair.removed:,} removed at least",
+            style="bold",
+        )
+        for title, rows in (("add", repair.add), ("remove", repair.remove)):
+            if rows:
+                head = ", ".join(f"{iso} {count:,}" for iso, count in rows[:12])
+                rest = f" and {len(rows) - 12} more countries" if len(rows) > 12 else ""
+                session.item(f"{title} {head}{rest}")
+        for gate, saved in repair.prices.items():
+            session.item(f"{gate} costs: .01 milder would save {saved:,.0f} outlets")
+        if repair.unmet:
+            session.item(f"and still to be met in another way: {', '.join(repair.unmet)}")

@@ -152,7 +152,7 @@ def test_synth_check_and_screen_agree(command: Command, small: Path, tmp_path: P
     assert facts["screen"]["sites"] == made["outlets"]
     assert checked.exit_code == (0 if facts["screen"]["reachable"] != "below_B" else 3)
     readable = command("catalogue", "check", out, "--require", "none")
-    assert "phi_cv" in readable.stdout
+    assert "phi cv" in readable.stdout
 
 
 def test_screen_ranks_and_says_what_is_lacking(command: Command, tmp_path: Path) -> None:

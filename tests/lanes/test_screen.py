@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from seg1b.catalogue.outlets import OutletCatalogue, from_pairs
 from seg1b.errors import InputError
+from seg1b.lanes import country_facts as country_facts_module
+from seg1b.lanes.repair import repairs_of
 from seg1b.lanes.screen import (
     Candidate,
     CountryFacts,
     country_facts,
     load_candidate,
     only_countries,
+    policy_candidate,
     screen,
     screen_one,
 )
@@ -123,3 +128,73 @@ def test_what_is_no_candidate_is_refused(real_world: World, tmp_path_factory: py
         with pytest.raises(InputError) as error:
             load_candidate(path, policies, real_world, seed=42)
         assert error.value.code == "E_SCREEN_FILE"
+
+
+def test_the_packaged_facts_are_those_of_this_world_and_these_policies(real_world: World) -> None:
+    """Bound to S2w's key: the file is used for the packaged policies, and is what S1 and S2 give; else it is not."""
+    policies = default_policies()
+    packaged = country_facts_module._packaged(real_world, policies)
+    assert packaged is not None, "run scripts/build_country_facts.py"
+    np.testing.assert_array_equal(
+        packaged[0], country_facts_module.computed_southern_share(real_world, policies)
+    )
+    np.testing.assert_array_equal(packaged[1], country_facts_module.computed_area_km2(real_world, policies))
+    other = set_values(policies, {"s2w.surface.min_radius_km": 2.0})
+    assert country_facts_module._packaged(real_world, other) is None
+
+
+def test_quotas_are_those_of_the_catalogue_that_would_be_made(real_world: World) -> None:
+    """Country by country, for another seed and other shares too."""
+    for seed, overrides in ((42, {}), (7, {"s2s.prior.tempering": 0.6, "synthesis.merchants": 3000})):
+        policies = set_values(default_policies(), overrides)
+        made = policy_candidate("x", policies, real_world, None, seed)
+        catalogue_made = made.whole()
+        np.testing.assert_array_equal(made.quotas, catalogue_made.sites_per_country())
+        assert made.merchants == len(catalogue_made.merchant_start)
+
+
+def test_many_policies_are_judged_by_quotas_and_the_shortlist_by_its_catalogues(
+    real_world: World, facts: CountryFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two syntheses for five candidates; the others say that they were not nearer."""
+    policies, made = default_policies(), []
+    candidates = []
+    for number in range(5):
+        changed = set_values(policies, {"s2s.prior.tempering": 0.48 + 0.01 * number})
+        one = policy_candidate(f"p{number}", changed, real_world, None, 42)
+
+        def make(one: Candidate = one) -> OutletCatalogue:
+            made.append(one.name)
+            return one.make() if one.make else one.whole()
+
+        candidates.append(dataclasses.replace(one, make=make))
+    rows = screen(candidates, policies, facts)
+    assert len(made) >= 2
+    assert sorted(row.name for row in rows if row.judged_by == "catalogue") == sorted(made)
+    assert [row.judged_by for row in rows if row.shortlisted] == ["catalogue", "catalogue"]
+    for row in rows:
+        if not row.shortlisted and row.reachable != "below_B":
+            assert "at most 2 candidates" in row.facts()["reasons"][-1]
+
+
+def test_the_least_change_of_a_real_catalogue_reaches_its_grade(
+    real_world: World, facts: CountryFacts
+) -> None:
+    """A synthesis without its South American outlets: they are what has to come back."""
+    whole = policy_candidate("x", default_policies(), real_world, None, 42).whole()
+    keep = ~np.isin(np.array(real_world.countries.macro_region)[whole.country], ["South America"])
+    left = from_pairs(
+        whole.iso, whole.merchant_id[keep], whole.country[keep], whole.n_sites[keep], whole.country[keep][
+            np.searchsorted(whole.merchant_id[keep], whole.merchant_id[keep])
+        ],
+    )  # fmt: skip
+    spoilt = Candidate("spoilt", "counts", left)
+    assert screen_one(spoilt, default_policies(), facts).reachable == "below_B"
+    for repair in repairs_of(spoilt, default_policies(), facts):
+        assert repair.found
+        assert repair.unmet == ()
+        regions = {
+            real_world.countries.macro_region[real_world.countries.index_of[iso]] for iso, _ in repair.add[:3]
+        }
+        assert regions == {"South America"}
+        assert "region_floor.South America" in repair.prices

@@ -182,7 +182,8 @@ class Recorder(DirectRetention):
         self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
     ) -> Plan:
         """As usual."""
-        self.kept.append(keep_newest_runs)
+        if not dry_run:
+            self.kept.append(keep_newest_runs)
         return super().prune(dry_run=dry_run, keep_newest_runs=keep_newest_runs, keep_runs=keep_runs)
 
 

@@ -1,0 +1,86 @@
+"""Guard, perf, witness and du from the command line: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_cases import Command, Published
+
+
+@pytest.fixture(scope="module")
+def bundle(published: Published) -> Path:
+    """The catalogue of the certified seed, with its 1A evidence."""
+    return published.path / "seeds/7/catalogue"
+
+
+def test_guard_passes_fails_and_blocks(
+    command: Command, bundle: Path, published: Published, small: Path, tmp_path: Path
+) -> None:
+    """0 for PASS, 3 for FAIL; after a FAIL, certify refuses with 2 until somebody lifts it."""
+    runs = tmp_path / "runs"
+    passed = command("guard", bundle, "--authority", bundle, "--runs", runs, "--json")
+    document = passed.json()
+    assert (passed.exit_code, document["status"]) == (0, "PASS")
+    assert all(document["checks"].values())
+    assert {"metric", "value", "b_pass", "b_plus_pass"} <= set(document["metrics"][0])
+    assert not runs.exists()
+    authority = tmp_path / "authority.json"
+    for row in document["metrics"]:
+        if row["metric"] == "gini_outlets_per_merchant":
+            row["value"] -= 0.05
+    authority.write_text(json.dumps(document))
+    failed = command("guard", bundle, "--authority", authority, "--runs", runs, "--json")
+    assert (failed.exit_code, failed.json()["status"]) == (3, "FAIL")
+    told = command("guard", bundle, "--authority", authority, "--runs", runs)
+    assert "FAILS  concentration_not_materially_worse_than_authority" in told.stdout
+    options = ("--runs", runs, "--config", small, "--seed", 7, "--executor", "serial", "--json")
+    refused = command("certify", "--catalogue", bundle, *options)
+    assert (refused.exit_code, refused.error()["code"]) == (2, "E_GUARD_FAIL")
+    assert command("guard", bundle, "--lift", "--runs", runs, "--json").error()["code"] == "E_GUARD_APPROVAL"
+    lifted = command(
+        "guard", bundle, "--lift", "--approved-by", "A. Person", "--reason", "x", "--runs", runs, "--json"
+    )
+    assert lifted.json()["failed_verdicts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [("{", "E_GUARD_AUTHORITY"), ('{"metrics": []}', "E_GUARD_AUTHORITY"), (None, "E_GUARD_AUTHORITY")],
+)
+def test_a_bad_authority_changes_nothing(
+    command: Command, bundle: Path, tmp_path: Path, content: str | None, code: str
+) -> None:
+    """Damaged, empty or missing: 2."""
+    path = tmp_path / "authority.json"
+    if content is not None:
+        path.write_text(content)
+    outcome = command("guard", bundle, "--authority", path, "--runs", tmp_path / "runs", "--json")
+    assert (outcome.exit_code, outcome.error()["code"]) == (2, code)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_witness_perf_and_du(command: Command, published: Published, small: Path, tmp_path: Path) -> None:
+    """A run is made again, pinned, checked and closed; du adds up to what there is."""
+    runs = tmp_path / "runs"
+    shutil.copytree(published.runs, runs)
+    run = published.document["seeds"][0]["run_id"]
+    options = ("--runs", runs, "--config", small, "--json")
+    witness = command("witness", run[:8], *options)
+    assert (witness.exit_code, witness.json()["same"]) == (0, True)
+    assert command("perf", "baseline", run, *options).exit_code == 0
+    checked = command("perf", "check", witness.json()["witness_run_id"], *options)
+    assert checked.exit_code in (0, 3)
+    assert checked.json()["baseline_run_id"] == run
+    closed = command("perf", "closure", run, *options, "--waive", "hotspots=a small run")
+    assert closed.json()["deterministic"] is True
+    assert Path(closed.json()["path"]).read_text().startswith("# Performance closure")
+    assert command("perf", "check", "0" * 32, *options).error()["code"] == "E_STORE_UNKNOWN_ID"
+    assert command("perf", "check", run, "--waive", "S4", *options).error()["code"] == "E_PERF_WAIVER"
+    used = command("runs", "du", "--runs", runs, "--json").json()
+    assert sum(row["held_bytes"] for row in used["states"]) == used["live_bytes"]
+    assert "performance baseline" in {row["name"] for row in used["holders"]}
+    shown = command("runs", "du", "--runs", runs).stdout
+    assert "who holds it" in shown

@@ -1,0 +1,127 @@
+"""The least change of outlets that reaches a grade: exact gates hold after it, and nothing smaller does."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seg1b.policy.load import default_policies, set_values
+from seg1b.scoring.least_change import Grade, least_change
+from seg1b.scoring.metrics import country_metrics
+
+REGIONS = ("Africa", "Asia", "Europe", "North America", "South America", "Oceania")
+NO_FLOORS = {f"gates.region_floors.{name}": 0.0 for name in REGIONS}
+OPEN: dict[str, Any] = {
+    **{f"gates.hard_gates.{name}.{grade}": 1.0 for name in ("country_gini", "top10_share", "top5_share", "top1_share")
+       for grade in ("b", "b_plus")},
+    **{f"gates.hard_gates.{name}.{grade}": 0.0
+       for name in ("eligible_country_nonzero_share", "southern_hemisphere_share") for grade in ("b", "b_plus")},
+    **NO_FLOORS,
+    "gates.counter_metrics.prior_kl.max": 100.0,
+    "gates.counter_metrics.market_slope.min": -100.0,
+    "gates.counter_metrics.country_gini_lower_bound.min": 0.0,
+}  # fmt: skip
+"""Every gate wide open; a test shuts the ones it is about."""
+
+
+def solve(counts: list[int], grade: Grade = "B", south: list[float] | None = None, **shut: float) -> Any:
+    """Of a small world: all countries eligible, equal priors, regions in turn."""
+    n = len(counts)
+    names = {f"gates.{name.replace('__', '.')}": value for name, value in shut.items()}
+    names |= {f"{name}_plus": value for name, value in names.items() if name.endswith(".b")}
+    gates = set_values(default_policies(), {**OPEN, **names}).gates
+    return least_change(
+        np.array(counts, np.int64),
+        eligible=np.ones(n, np.bool_),
+        macro_region=tuple(itertools.islice(itertools.cycle(REGIONS), n)),
+        south=np.array(south or [0.0] * n),
+        prior=np.full(n, 1.0 / n),
+        market=np.arange(1.0, n + 1.0),
+        gates=gates,
+        grade=grade,
+    )
+
+
+def test_a_catalogue_that_holds_needs_no_change() -> None:
+    """And no gate has a price."""
+    found = solve([5, 5, 5])
+    assert (found.moved, found.prices, found.unmet) == (0, {}, ())
+
+
+def test_a_top_share_by_hand() -> None:
+    """100 of 190 outlets in the largest of ten countries, at most a fifth allowed: 40 must remain beside 90 x 10 / 9.
+
+    Removing x: (100 - x) / (190 - x) <= .25 -> x >= 70; adding y: 100 / (190 + y) <= .25 -> y >= 210.
+    """
+    found = solve([100, *[10] * 9], hard_gates__top1_share__b=0.25)
+    assert found.change is not None
+    assert found.change[0] == pytest.approx(-70, abs=1)
+    assert found.moved <= 72
+    assert set(found.prices) == {"top1_share"}
+
+
+def test_southern_outlets_by_hand() -> None:
+    """Ten north, none south, a fifth wanted; moving two is 4, adding 2.5 is 3 rounded up."""
+    found = solve([100, 1], south=[0.0, 1.0], hard_gates__southern_hemisphere_share__b=0.2)
+    assert found.change is not None
+    after = np.array([100, 1]) + found.change
+    assert after[1] / after.sum() >= 0.2
+    assert found.moved <= 25
+
+
+def test_missing_countries_are_opened_with_an_outlet_each() -> None:
+    """Coverage of nine in ten."""
+    found = solve([50, 50, *[0] * 8], hard_gates__eligible_country_nonzero_share__b=0.9)
+    assert found.change is not None
+    assert ((np.array([50, 50, *[0] * 8]) + found.change) > 0).sum() == 9
+    assert found.moved == 7
+
+
+def test_what_no_counts_can_meet_is_said() -> None:
+    """A region without any country cannot have a floor of outlets."""
+    found = solve([10, 10], region_floors__Oceania=0.1)
+    assert found.change is None
+    assert "region_floor.Oceania" in found.unmet
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 400), min_size=8, max_size=30), st.floats(0.2, 0.5), st.floats(0.3, 0.8))
+def test_the_changed_counts_hold_exactly(counts: list[int], gini: float, top: float) -> None:
+    """Judged by the exact metrics, not by the programme that found them."""
+    found = solve(
+        [50 * n for n in counts],
+        hard_gates__country_gini__b=gini,
+        hard_gates__top10_share__b=top,
+    )
+    if found.change is None:
+        assert found.unmet
+        return
+    after = np.array([50 * n for n in counts]) + found.change
+    metrics = country_metrics(after, np.ones(len(counts), np.bool_))
+    assert (metrics["country_gini"].value or 0.0) <= gini
+    assert (metrics["top10_share"].value or 0.0) <= top
+    assert (after >= 1).all()
+
+
+@pytest.mark.parametrize("counts", [[9, 3, 2], [12, 1, 1], [8, 7, 1]])
+def test_no_smaller_change_would_do(counts: list[int]) -> None:
+    """All smaller changes of three countries are tried: at most rounding (an outlet per country) is lost."""
+    scaled = [10 * n for n in counts]
+    found = solve(scaled, hard_gates__country_gini__b=0.2)
+    assert found.change is not None
+    eligible = np.ones(3, np.bool_)
+    best = found.moved
+    reach = range(-60, 61, 2)
+    for change in itertools.product(reach, repeat=3):
+        size = sum(map(abs, change))
+        after = np.array(scaled) + np.array(change)
+        if size < best and (after >= 1).all():
+            value = country_metrics(after, eligible)["country_gini"].value
+            if value is not None and value <= 0.2:
+                best = size
+    assert found.moved - best <= 3
