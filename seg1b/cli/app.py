@@ -71,20 +71,8 @@ for module in (
     module.register(app)
 
 
-class _WithoutPandas:
-    """Arrow imports pandas, where there is one, as soon as it meets a Python object; seg1b has no use for it."""
-
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
-        """Let every other module be found."""
-        del path, target
-        if name == "pandas":
-            raise ModuleNotFoundError("seg1b works without pandas", name=name)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; ends the process with the command's exit code."""
-    sys.meta_path.insert(0, _WithoutPandas())
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
