@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from seg1b.lanes.tune import TuneResult
     from seg1b.lanes.verify_report import VerifyReport
     from seg1b.policy.load import Policies
-    from seg1b.store.store import Store
     from seg1b.world.content import World
 
 __all__ = ["certify", "load_certificate", "load_site_locations", "tune", "verify"]
@@ -85,8 +84,7 @@ def certify(
     earth = load_world(_path(world))
     extra = {} if observer is None else {"observer": observer}
     with checked_catalogue(_path(catalogue), earth) as brought, Store.open(Path(runs)) as store:
-        bundle = None if brought is None else seal_into(store, policies, brought)
-        return run_lane(store, policies, earth, seeds=chosen, bundle=bundle, executor=runner, **extra)
+        return run_lane(store, policies, earth, seeds=chosen, bundle=brought, executor=runner, **extra)
 
 
 def tune(
@@ -129,11 +127,9 @@ def tune(
     earth = load_world(_path(world))
     extra = {} if observer is None else {"observer": observer}
     with checked_catalogue(_path(catalogue), earth) as brought, Store.open(Path(runs)) as store:
-        bundle = None if brought is None else seal_into(store, policies, brought)
         return run_lane(
             store, policies, earth, seed=seed, overrides=overrides, against=against, recover=recover,
-            waive_perf=waive_perf,
-            bundle=bundle, executor=runner, **extra,
+            waive_perf=waive_perf, bundle=brought, executor=runner, **extra,
         )  # fmt: skip
 
 
@@ -371,21 +367,6 @@ def checked_catalogue(path: Path | None, world: World) -> Iterator[Path | None]:
         with tempfile.TemporaryDirectory(prefix="seg1b-catalogue-") as scratch:
             write_user_catalogue(Path(scratch) / "bundle", loaded.catalogue)
             yield Path(scratch) / "bundle"
-
-
-def seal_into(store: Store, policies: Policies, bundle: Path) -> Path:
-    """Seal a verified bundle into the store, where every worker can read it; returns its folder there."""
-    from seg1b.catalogue.verify import verify_bundle
-    from seg1b.states import s0_gate
-    from seg1b.states.plan import keys_for
-
-    receipt = verify_bundle(bundle)
-    key = keys_for(policies, {"catalogue": receipt.content_sha256_hex}, None, ("S0c",))["S0c"]
-    with store.lease("catalogue") as lease:
-        lease.hold(keys={key})
-        if not store.has(s0_gate.CATALOGUE_STATE, key):
-            s0_gate.seal_catalogue(store, key, receipt)
-    return store.layout.object(s0_gate.CATALOGUE_STATE, key) / s0_gate.BUNDLE_FOLDER
 
 
 def _path(value: PathLike | None) -> Path | None:

@@ -107,14 +107,13 @@ def _certify(
             with Store.open(runs) as store:
                 session.open_log(store.root)
                 session.note("executor", f"{executor.name} ({why})")
-                bundle = None if brought is None else api.seal_into(store, policies, brought)
                 with watching(session, chosen) as observer:
                     result = run_lane(
                         store,
                         policies,
                         world,
                         seeds=chosen,
-                        bundle=bundle,
+                        bundle=brought,
                         executor=executor,
                         observer=observer,
                     )

@@ -93,11 +93,10 @@ def tune(
         with api.checked_catalogue(catalogue, earth) as brought, Store.open(runs) as store:
             session.open_log(store.root)
             session.note("executor", f"{runner.name} ({why})")
-            bundle = None if brought is None else api.seal_into(store, policies, brought)
             with watching(session, [seed]) as observer:
                 result = run_lane(
                     store, policies, earth, seed=seed, overrides=overrides, against=against, recover=recover,
-                    waive_perf=waive_perf, bundle=bundle, executor=runner, observer=observer,
+                    waive_perf=waive_perf, bundle=brought, executor=runner, observer=observer,
                 )  # fmt: skip
         for text in result.notes:
             session.note("note", text)
@@ -139,6 +138,7 @@ def facts(result: TuneResult) -> dict[str, Any]:
                 "name": row.name, "before": row.before, "after": row.after, "b": _finite(row.b),
                 "b_plus": _finite(row.b_plus), "verdict": row.verdict, "op": row.op,
                 "margin_before": _finite(row.margin_before), "margin": _finite(row.margin),
+                "reach_before": row.reach_before or None, "reach": row.reach,
                 "band": None if row.band is None else list(row.band),
             }
             for row in result.gates
@@ -204,8 +204,10 @@ def _table(result: TuneResult) -> Any:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("gate", "before", "after", "B", "B+", "margin", "verdict"):
-        table.add_column(name, justify="left" if name in ("gate", "verdict") else "right", no_wrap=True)
+    for name in ("gate", "before", "after", "B", "B+", "margin", "reaches", "verdict"):
+        table.add_column(
+            name, justify="left" if name in ("gate", "reaches", "verdict") else "right", no_wrap=True
+        )
     styles = {"better": "green", "worse": "yellow", "veto": "bold red", "same": "dim"}
     sound = [
         row for row in result.gates if row.name.startswith("structural.") and row.before == row.after == 0
@@ -218,7 +220,9 @@ def _table(result: TuneResult) -> Any:
         b_plus = f"{row.b_plus:.3g}" if row.band is None else ""
         margin = "-" if row.margin is None else f"{row.margin:+.2g}"
         verdict = row.verdict.upper() if row.lost else row.verdict
-        cells = (name, _short(row.before), _short(row.after), limit, b_plus, margin, verdict)
+        moved = row.reach_before not in ("", row.reach)
+        reach = f"{row.reach_before} > {row.reach}" if moved else row.reach
+        cells = (name, _short(row.before), _short(row.after), limit, b_plus, margin, reach, verdict)
         table.add_row(*cells, style=styles[row.verdict])
     return table
 

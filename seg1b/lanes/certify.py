@@ -21,7 +21,7 @@ from seg1b.lanes import baseline, certificate, certificate_folder
 from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
 from seg1b.lanes.identity import run_identity
 from seg1b.lanes.phase_locks import require_unlocked
-from seg1b.lanes.retention import anticipated_keys, leased, prune_before_run
+from seg1b.lanes.retention import anticipated_keys, known_keys, leased, prune_before_run
 from seg1b.lanes.seed_tasks import (
     STAGE,
     Finish,
@@ -36,6 +36,7 @@ from seg1b.lanes.shards import Shard, plan_shards
 from seg1b.lanes.stored_run import POLICIES, lineage_policies
 from seg1b.lanes.world_stage import WorldStage, run_world
 from seg1b.policy.load import Policies
+from seg1b.states import s0_gate
 from seg1b.states.plan import SHARDED_STATES
 from seg1b.states.s9_replay import Replay
 from seg1b.store.receipts import Receipt, new_run_id
@@ -253,7 +254,8 @@ def certify(
     executor = executor or SerialExecutor()
     chosen = tuple(seeds) if seeds is not None else tuple(policies.certification.seeds)
     run = Certification(store, policies, world, executor, chosen, bundle, observer)
-    digest = None if bundle is None else verify_bundle(bundle).content_sha256_hex
+    brought = None if bundle is None else verify_bundle(bundle)
+    digest = None if brought is None else brought.content_sha256_hex
     known = anticipated_keys(store, policies, world, chosen, digest)
     with (
         leased(store, "certify", known) as lease,
@@ -263,6 +265,9 @@ def certify(
         try:
             run.hold, run.lease_id = lambda keys: lease.hold(keys=keys), lease.record.lease_id
             run.finished = draft.add_seed
+            if brought is not None:
+                key = known_keys(store, policies, world, chosen[0], digest)["S0c"]
+                run.bundle = s0_gate.sealed_bundle(store, key, brought)
             stage, progress = run.run()
             results = [one.results() for one in progress.values()]
             preparations = [preparation for preparation, _ in results]

@@ -11,12 +11,16 @@ from seg1b.scoring.gates import CounterRow, GateReport, GateRow, counter_key
 from seg1b.states.plan import ATTRIBUTION, BY_NAME, PARAMETERS, STATES
 
 Verdict = Literal["better", "worse", "same", "veto"]
+Reach = Literal["", "below_B", "B", "B+"]
+_ORDER: tuple[Reach, ...] = ("below_B", "B", "B+")
 
 
 @dataclass(frozen=True)
 class GateChange:
     """One gate before and after. `veto`: what held for B does not hold any more.
 
+    `reach_before` and `reach`: the best grade that each side meets here, under its own thresholds ("" if there was no
+    such gate). A grade won or lost decides the verdict, else the margin does.
     A counter-metric has one band for both grades: `b` and `b_plus` are its nearer bound, and `op` says which side of it
     passes; `band` has both bounds. Margins are to B's threshold, positive where it is met.
     """
@@ -28,6 +32,8 @@ class GateChange:
     b: float
     b_plus: float
     verdict: Verdict
+    reach_before: Reach
+    reach: Reach
     margin_before: float | None = None
     margin: float | None = None
     band: tuple[float | None, float | None] | None = None
@@ -57,19 +63,28 @@ def _gate(row: GateRow, old: GateRow | None) -> GateChange:
     margin_before = None
     if before is not None:
         margin_before = row.b - before if row.op == "<=" else before - row.b
-    verdict = _verdict(
-        old is not None and old.pass_b, row.pass_b, before, row.observed, margin_before, row.margin_b
-    )
+    reached, reaches = _reach(old), _reach(row)
+    verdict = _verdict(reached, reaches, before, row.observed, margin_before, row.margin_b)
     return GateChange(
-        row.name, before, row.observed, row.op, row.b, row.b_plus, verdict, margin_before, row.margin_b
-    )
+        row.name, before, row.observed, row.op, row.b, row.b_plus, verdict, reached, reaches, margin_before,
+        row.margin_b,
+    )  # fmt: skip
+
+
+def _reach(row: GateRow | CounterRow | None) -> Reach:
+    """The best grade that a row allows; a counter-metric has one band for both."""
+    if row is None:
+        return ""
+    if isinstance(row, CounterRow):
+        return "B+" if row.passed else "below_B"
+    return "B+" if row.pass_b and row.pass_b_plus else "B" if row.pass_b else "below_B"
 
 
 def _counter(row: CounterRow, old: CounterRow | None) -> GateChange:
     before = None if old is None else old.observed
     margin_before, margin = _band_margin(row, before), _band_margin(row, row.observed)
-    held = old is not None and old.passed
-    verdict = _verdict(held, row.passed, before, row.observed, margin_before, margin)
+    reached, reaches = _reach(old), _reach(row)
+    verdict = _verdict(reached, reaches, before, row.observed, margin_before, margin)
     value = row.observed if row.observed is not None else before
     low, high = row.min, row.max
     near_low = high is None or (low is not None and value is not None and value - low < high - value)
@@ -77,8 +92,8 @@ def _counter(row: CounterRow, old: CounterRow | None) -> GateChange:
     assert bound is not None  # a band has at least one end
     name = counter_key(row.name, row.surface)
     return GateChange(
-        name, before, row.observed, op, bound, bound, verdict, margin_before, margin, (low, high)
-    )
+        name, before, row.observed, op, bound, bound, verdict, reached, reaches, margin_before, margin, (low, high)
+    )  # fmt: skip
 
 
 def _band_margin(row: CounterRow, value: float | None) -> float | None:
@@ -91,11 +106,13 @@ def _band_margin(row: CounterRow, value: float | None) -> float | None:
 
 
 def _verdict(
-    held: bool, holds: bool, before: float | None, after: float | None,
+    reached: Reach, reaches: Reach, before: float | None, after: float | None,
     margin_before: float | None, margin: float | None,
 ) -> Verdict:  # fmt: skip
-    if held and not holds:
+    if reached in ("B", "B+") and reaches == "below_B":
         return "veto"
+    if reached and reached != reaches and before is not None:
+        return "better" if _ORDER.index(reaches) > _ORDER.index(reached) else "worse"
     if before is None or after is None or before == after or margin is None or margin_before is None:
         return "same"
     return "better" if margin > margin_before else "worse" if margin < margin_before else "same"

@@ -37,6 +37,7 @@ from seg1b.lanes.stored_run import (
 )
 from seg1b.policy.knobs import Settings, settle
 from seg1b.policy.load import Policies, policy_digests, set_values
+from seg1b.states import s0_gate
 from seg1b.states.plan import STATES
 from seg1b.states.shard import SeedIdentity
 from seg1b.store.locks import Lease
@@ -182,8 +183,9 @@ def tune(
     started = time.perf_counter()
     settings = settle(policies, overrides)
     changed = set_values(policies, settings.values)
-    digest = None if bundle is None else verify_bundle(bundle).content_sha256_hex
-    lane = _Lane(store, world, seed, bundle, digest, executor or ThreadExecutor(), observer)
+    brought = None if bundle is None else verify_bundle(bundle)
+    digest = None if brought is None else brought.content_sha256_hex
+    lane = _Lane(store, world, seed, None, digest, executor or ThreadExecutor(), observer)
     with store.sole_driver("tune"):
         require_allowed(store, changed, waive_perf)
         recovery = require_recovery(store, changed, settings) if recover else None
@@ -196,6 +198,8 @@ def tune(
         held = {key for one in (policies, changed) for key in lane.keys(one).values()}
         with leased(store, "tune", held | set(named.keys.values() if named else ())) as lease:
             try:
+                if brought is not None:
+                    lane.bundle = s0_gate.sealed_bundle(store, lane.keys(changed)["S0c"], brought)
                 reference = _reference(
                     lane, policies, named, against or ("integrated" if recover else ""), lease
                 )

@@ -44,7 +44,6 @@ GRADE_COLOURS = {"B+": "bold cyan", "B": "bold yellow", "below_B": "bold red"}
 SHORT_NAMES = {
     "bootstrap_upper.": "hi95 ",
     "bootstrap_lower.": "lo95 ",
-    "no_regression.": "lock ",
     "structural.": "",
     "region_floor.": "",
     "eligible_country_nonzero_share": "country_coverage",

@@ -109,7 +109,6 @@ GROUPS: Final = (
     ("Upper end of the 95 % interval", "bootstrap_"),
     ("Regions", "region_floor."),
     ("Integrity", "structural."),
-    ("Against the pinned lock", "no_regression."),
 )
 
 
@@ -119,7 +118,7 @@ def name_of(metric: str) -> Name:
         return NAMES[metric]
     if metric.startswith("region_floor."):
         return Name(metric.removeprefix("region_floor."), "Share of all sites.", "share")
-    for prefix in ("bootstrap_upper.", "bootstrap_lower.", "no_regression."):
+    for prefix in ("bootstrap_upper.", "bootstrap_lower."):
         base = metric.removeprefix(prefix)
         if base != metric and base in NAMES:
             return Name(NAMES[base].title, "", NAMES[base].style)

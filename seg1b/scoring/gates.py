@@ -249,7 +249,6 @@ def evaluate(
     violations: Mapping[str, int | None],
     policy: GatesPolicy,
     *,
-    lock: Mapping[str, float] | None = None,
     seeds: int = 1,
 ) -> GateReport:
     """Every gate of one seed (or of `seeds` pooled ones)."""
@@ -259,6 +258,5 @@ def evaluate(
         *region_rows(score.region_shares, policy, intervals),
         sentinel_gate(sentinel),
         *structural_rows(violations, policy),
-        *no_regression_rows(score, lock or {}, policy),
     ]
     return GateReport(tuple(gates), tuple(counter_rows(counters, score.site_count // seeds, policy)))

@@ -22,7 +22,9 @@ from seg1b.scoring.sentinel import SentinelRow
 from seg1b.scoring.values import Metric, plain
 from seg1b.store.digest import sha256_bytes
 
-NO_LOCK = "not_applicable: no lock is pinned"
+NO_REGRESSION = "judged by tune, promote, integrate and certify against their store's locked phases"
+"""Not by S9: what is published of a seed is the same in every store, and can be checked without one."""
+
 _JUDGING_PARAMETERS = frozenset({"nn_p50_scaling_sites"})
 
 
@@ -38,10 +40,10 @@ class Measured:
     sentinel: tuple[SentinelRow, ...]
     violations: dict[str, int | None]
 
-    def judged(self, gates: GatesPolicy, lock: Mapping[str, float] | None = None) -> Judged:
-        """Verdicts under these gates; `lock` adds the no-regression rows."""
+    def judged(self, gates: GatesPolicy) -> Judged:
+        """Verdicts under these gates."""
         report = evaluate(
-            self.core, self.counters, self.intervals, self.sentinel, self.violations, gates, lock=lock,
+            self.core, self.counters, self.intervals, self.sentinel, self.violations, gates,
             seeds=self.seeds,
         )  # fmt: skip
         return Judged(self, report)
@@ -94,7 +96,6 @@ class Judged:
     def facts(self) -> dict[str, Any]:
         """Plain JSON data (no NaN, no infinity), as S9 publishes it."""
         one = self.measured
-        no_regression = [row.name for row in self.report.gates if row.name.startswith("no_regression.")]
         return {
             "seed": one.seed,
             "seeds": one.seeds,
@@ -105,7 +106,7 @@ class Judged:
             "collapse_sentinel": plain(one.sentinel),
             "gates": plain(self.report.gates),
             "counter_gates": plain(self.report.counters),
-            "no_regression": no_regression or NO_LOCK,
+            "no_regression": NO_REGRESSION,
         }
 
 

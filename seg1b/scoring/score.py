@@ -11,7 +11,6 @@ from seg1b.scoring.counter_metrics import CounterValue, counter_values
 from seg1b.scoring.gates import GateReport, counter_key, evaluate
 from seg1b.scoring.grading import RunStatus, run_status
 from seg1b.scoring.measure import Measurement, ScoringContext, SiteTally, measure, pool, tally
-from seg1b.scoring.measured import NO_LOCK as NO_LOCK
 from seg1b.scoring.measured import Judged, Measured
 from seg1b.scoring.metrics import CoreScore, core_intervals, core_score, resampled
 from seg1b.scoring.sentinel import SentinelRow, collapse_sentinel
@@ -38,11 +37,6 @@ class Score:
     def status(self) -> RunStatus:
         """Status of the run."""
         return run_status(self.report)
-
-    @property
-    def no_regression(self) -> tuple[str, ...]:
-        """Names of the gate rows that compare with a pinned lock; none where no lock is pinned."""
-        return tuple(row.name for row in self.report.gates if row.name.startswith("no_regression."))
 
     @property
     def measured(self) -> Measured:
@@ -80,13 +74,11 @@ def score_seed(
     seed: int,
     context: ScoringContext,
     violations: Mapping[str, int | None],
-    *,
-    lock: Mapping[str, float] | None = None,
 ) -> Score:
     """Score one seed. `violations`: the structural counts of `gates.STRUCTURAL_CHECKS`; what is missing
     fails.
     """
-    return score_tally(tally(sites, seed, context), seed, context, violations, lock=lock)
+    return score_tally(tally(sites, seed, context), seed, context, violations)
 
 
 def score_tally(
@@ -94,13 +86,11 @@ def score_tally(
     seed: int,
     context: ScoringContext,
     violations: Mapping[str, int | None],
-    *,
-    lock: Mapping[str, float] | None = None,
 ) -> Score:
     """As `score_seed`, from the tally of all its countries."""
     points = sites.points(context.countries)
     sentinel = collapse_sentinel(points, context.iso, context.gates.collapse_sentinel)
-    return score_measured(measure(sites, context), sentinel, seed, context, violations, lock=lock)
+    return score_measured(measure(sites, context), sentinel, seed, context, violations)
 
 
 def score_measured(
@@ -109,11 +99,9 @@ def score_measured(
     seed: int,
     context: ScoringContext,
     violations: Mapping[str, int | None],
-    *,
-    lock: Mapping[str, float] | None = None,
 ) -> Score:
     """As `score_seed`, from what was measured of the seed's sites."""
-    return _scored(seed, measurement, sentinel, dict(violations), context, lock)
+    return _scored(seed, measurement, sentinel, dict(violations), context)
 
 
 def score_pooled(
@@ -121,7 +109,6 @@ def score_pooled(
     context: ScoringContext,
     *,
     shared_catalogue: bool,
-    lock: Mapping[str, float] | None = None,
 ) -> Score:
     """Score all seeds as one. Structural violations add up; each seed's sentinel rows are judged again.
 
@@ -138,7 +125,7 @@ def score_pooled(
     measurement = pool([score.measurement for score in scores], shared_catalogue=shared_catalogue)
     sentinel = [row for score in scores for row in score.sentinel]
     worst = {} if shared_catalogue else {LARGEST_MERCHANT: _worst_seed(scores, LARGEST_MERCHANT)}
-    return _scored(None, measurement, sentinel, violations, context, lock, worst)
+    return _scored(None, measurement, sentinel, violations, context, worst)
 
 
 def _worst_seed(scores: Sequence[Score], name: str) -> Metric:
@@ -158,7 +145,6 @@ def _scored(
     sentinel: Sequence[SentinelRow],
     violations: dict[str, int | None],
     context: ScoringContext,
-    lock: Mapping[str, float] | None,
     instead: Mapping[str, Metric] | None = None,
 ) -> Score:
     """`instead`: counter-metrics whose value does not follow from the measurement."""
@@ -170,7 +156,5 @@ def _scored(
         for value in counter_values(measurement, ascending_m, context)
     ]
     intervals = core_intervals(sample, context.gates.bootstrap, context.macro_region)
-    report = evaluate(
-        core, counters, intervals, sentinel, violations, context.gates, lock=lock, seeds=measurement.seeds
-    )
+    report = evaluate(core, counters, intervals, sentinel, violations, context.gates, seeds=measurement.seeds)
     return Score(seed, measurement, core, tuple(counters), intervals, tuple(sentinel), violations, report)

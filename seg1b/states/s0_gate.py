@@ -10,6 +10,7 @@ of each file, and not here: so a knob changes the keys of exactly the states tha
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,13 @@ def seal_catalogue(store: Store, key: str, receipt: BundleReceipt) -> None:
         out.add_json(SEALED_NAME, _sealed_inputs(receipt))
         out.add_json(GUARD_NAME, plain(guard))
         out.facts = {"catalogue_digest": receipt.content_sha256_hex, "kind": receipt.kind}
+
+
+def sealed_bundle(store: Store, key: str, receipt: BundleReceipt) -> Path:
+    """The root folder of a verified bundle's copy in the store, where every worker can read it; sealed if need be."""
+    if not store.has(CATALOGUE_STATE, key):
+        seal_catalogue(store, key, receipt)
+    return store.layout.object(CATALOGUE_STATE, key) / BUNDLE_FOLDER
 
 
 def add_bundle(out: Publication, receipt: BundleReceipt) -> None:

@@ -83,7 +83,6 @@ def validate(
     policies: Policies,
     seed: int,
     manifest_fingerprint: str,
-    lock: Mapping[str, float] | None = None,
     surface_known: bool = True,
 ) -> Validation:
     """Replay and score one seed. The same call serves S9 and `seg1b verify`.
@@ -93,7 +92,7 @@ def validate(
     """
     replayed = s9_replay.run(world, tables, policies, seed, manifest_fingerprint, surface_known=surface_known)
     require_scorable(replayed)
-    return conclude(tally(tables.sites(world.grid), seed, context), replayed, context, seed, lock)
+    return conclude(tally(tables.sites(world.grid), seed, context), replayed, context, seed)
 
 
 def conclude(
@@ -101,7 +100,6 @@ def conclude(
     replayed: Replay,
     context: ScoringContext,
     seed: int,
-    lock: Mapping[str, float] | None = None,
 ) -> Validation:
     """Score the egress of a seed that was replayed; `require_scorable` must have passed.
 
@@ -113,7 +111,7 @@ def conclude(
     measurement = measure(sites, context)
     found = evidence(sites, measurement, context, seed)
     del sites
-    score = score_measured(measurement, sentinel, seed, context, replayed.violations, lock=lock)
+    score = score_measured(measurement, sentinel, seed, context, replayed.violations)
     return Validation(replayed, score, found)
 
 
@@ -189,9 +187,7 @@ def keep_measured(store: Store, key: str, validation: Validation) -> bool:
     return True
 
 
-def judge_again(
-    store: Store, key: str, gates: GatesPolicy, lock: Mapping[str, float] | None = None
-) -> Rejudged:
+def judge_again(store: Store, key: str, gates: GatesPolicy) -> Rejudged:
     """Verdicts under `gates` of what `keep_measured` published under a key of the same measuring parameters.
 
     Raises StoreError if it is not there or not what was published.
@@ -201,7 +197,7 @@ def judge_again(
     checks = tuple(Check(**check) for check in replay["checks"])
     return Rejudged(
         Replay(checks, dict(replay["violations"]), dict(replay["blocks"])),
-        Measured.from_json(document["measured"]).judged(gates, lock),
+        Measured.from_json(document["measured"]).judged(gates),
         dict(document["evidence"]),
     )
 

@@ -57,6 +57,33 @@ def test_the_verdict_of_a_gate(before: Metric, after: Metric, upper: bool, verdi
 
 
 @pytest.mark.parametrize(
+    ("b_plus", "verdict", "reach"), [(0.6, "same", "B+"), (0.54, "worse", "B"), (0.5, "worse", "B")]
+)
+def test_a_grade_lost_to_a_stricter_threshold_is_worse(b_plus: float, verdict: str, reach: str) -> None:
+    """The number is the same and so is its margin to B; what it reaches is not. Back again is better."""
+    value = known(0.55)
+    stricter = GINI.model_copy(update={"b_plus": b_plus})
+    there = GateReport((gate_row("country_gini", value, stricter),), ())
+    (change,) = compare(gate(value), there)
+    assert (change.verdict, change.reach_before, change.reach) == (verdict, "B+", reach)
+    (back,) = compare(there, gate(value))
+    assert (back.verdict, back.reach_before, back.reach) == (
+        "better" if verdict == "worse" else "same",
+        reach,
+        "B+",
+    )
+
+
+def test_a_grade_won_counts_more_than_the_margin() -> None:
+    """A milder threshold makes a worse number pass; a gate that was not there before is the same."""
+    milder = GINI.model_copy(update={"b": 0.8})
+    (change,) = compare(gate(known(0.7)), GateReport((gate_row("country_gini", known(0.71), milder),), ()))
+    assert (change.verdict, change.reach_before, change.reach) == ("better", "below_B", "B")
+    (new,) = compare(GateReport((), ()), gate(known(0.5)))
+    assert (new.verdict, new.reach_before, new.reach) == ("same", "", "B+")
+
+
+@pytest.mark.parametrize(
     ("before", "after", "low", "high", "verdict", "op", "bound"),
     [
         (0.50, 0.52, 0.47, 0.53, "worse", "<=", 0.53),

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,6 +45,16 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/vectors/golden_states.json"
 
 
+S9_DOCUMENTS = {"gates.json", "evidence.json", "rng_accounting.json", "s9_summary.json", "egress_checksums.json",
+                "measured.json"}  # fmt: skip
+"""Those of S9 that state no hash of policies."""
+
+
+def _measured_too(store: Store, keys: Mapping[str, str]) -> dict[str, str]:
+    """Keys of S9's bundle and of what it measured."""
+    return {"s9": keys["s9"], "s9m": store.manifest("s9", keys["s9"]).inputs["s9m"]}
+
+
 def golden_of(small: Certified) -> dict[str, Any]:
     """What every state of seed 42 put out, by state, next to the state's revision."""
     entry = next(entry for entry in small.result.certificate["seeds"] if entry["seed"] == 42)
@@ -69,6 +79,15 @@ def golden_of(small: Certified) -> dict[str, Any]:
             }
             for name in ("S0w", "S0c", "S7")
         }
+        documents = {
+            Path(document).name: digest
+            for state in ("s9", "s9m")
+            for document, digest in sorted(
+                store.manifest(state, _measured_too(store, keys)[state]).documents.items()
+            )
+            if Path(document).name in S9_DOCUMENTS
+        }
+        assert set(documents) == S9_DOCUMENTS
         for name in ("S0c", "S7"):
             found = store.manifest(name.lower(), keys[name.lower()]).tables
             tables[name] |= {table: item.logical_digest for table, item in sorted(found.items())}
@@ -79,6 +98,7 @@ def golden_of(small: Certified) -> dict[str, Any]:
             "status": entry["status"],
             "checks": [check["name"] for check in entry["checks"]],
             "metrics": entry["metrics"],
+            "documents": documents,
         },
     }
     return {name: {"revision": BY_NAME[name].revision, "output": output[name]} for name in sorted(output)}

@@ -61,14 +61,6 @@ def test_it_comes_back_from_json_to_the_last_bit(measured: Measured) -> None:
     assert report_from_facts(json.loads(json.dumps(judged.facts()))) == judged.report
 
 
-@given(measurements())
-def test_a_lock_adds_its_rows_and_says_so(measured: Measured) -> None:
-    """Without one the facts say that none is pinned."""
-    assert measured.judged(GATES).facts()["no_regression"] == "not_applicable: no lock is pinned"
-    told = measured.judged(GATES, {"country_gini": 0.5}).facts()
-    assert told["no_regression"] == ["no_regression.country_gini"]
-
-
 def test_an_interval_without_an_end_is_not_kept() -> None:
     """JSON has no infinity, and a guess would be another verdict."""
     core = CoreScore({}, 0, 0, 0, unknown("x"), unknown("x"), {}, {})

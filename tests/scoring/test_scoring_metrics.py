@@ -41,7 +41,7 @@ from seg1b.scoring.measure import (
 )
 from seg1b.scoring.metrics import core_score, country_metrics, nn_p99_p50_ratio, region_shares
 from seg1b.scoring.reference import build_reference, tile_density
-from seg1b.scoring.score import LARGEST_MERCHANT, NO_LOCK, all_metrics, score_pooled, score_seed
+from seg1b.scoring.score import LARGEST_MERCHANT, all_metrics, score_pooled, score_seed
 from seg1b.scoring.sites import Sites, make_sites
 from seg1b.scoring.values import Metric, known, plain, rounded, sum_in_order, unknown
 
@@ -347,11 +347,11 @@ def test_intervals_and_margins_carry_twelve_digits() -> None:
     assert numbers == [rounded(number) for number in numbers]
 
 
-def test_facts_say_whether_a_lock_was_pinned() -> None:
-    """Without one there is no row to fail, and the facts say why."""
-    assert score_seed(honest(), 42, context(), {}).facts()["no_regression"] == NO_LOCK
-    locked = score_seed(honest(), 42, context(), {}, lock={"top1_share": 0.5, "country_gini": 0.5})
-    assert set(locked.facts()["no_regression"]) == {"no_regression.top1_share", "no_regression.country_gini"}
+def test_facts_say_who_judges_by_locked_phases() -> None:
+    """S9 does not: its output would depend on the store that it is made in."""
+    facts = score_seed(honest(), 42, context(), {}).facts()
+    assert "promote" in facts["no_regression"]
+    assert not any(row["name"].startswith("no_regression.") for row in facts["gates"])
 
 
 def test_facts_are_plain_json() -> None:
