@@ -1,4 +1,4 @@
-"""S9 of a seed of which only thresholds changed, from what was measured before."""
+"""S9 of a seed of which only the gates changed: what was replayed stays, and what was measured if that did."""
 
 from __future__ import annotations
 
@@ -6,30 +6,63 @@ from collections.abc import Mapping
 
 from seg1b.catalogue.guard import GuardMeasurement
 from seg1b.lanes.guard import require_guard
-from seg1b.lanes.seed_tasks import logical_digests
+from seg1b.lanes.seed_tasks import logical_digests, read_tally
+from seg1b.lanes.world_stage import load_context
 from seg1b.policy.load import Policies
 from seg1b.states import s0_gate, s9_validation
 from seg1b.states.plan import BY_NAME
+from seg1b.states.s9_replay import Replay
+from seg1b.states.s9_validation import Rejudged, Validation
 from seg1b.states.shard import SeedIdentity
 from seg1b.store.store import Store
+from seg1b.world.content import World
+from seg1b.world.grid import Grid
 
 
-def judge_seed(store: Store, policies: Policies, identity: SeedIdentity, hashes: Mapping[str, str]) -> bool:
-    """S9 of a seed of which only thresholds changed: judged again from what was measured. False if that is not kept.
+def judge_seed(
+    store: Store, policies: Policies, world: World, identity: SeedIdentity, hashes: Mapping[str, str]
+) -> bool:
+    """S9 of a seed of which only the gates changed. False if something that it takes is not kept.
 
-    Everything before S9 must be there. The bundle is the same to the last byte as one that was made from the sites.
-    Raises InputError E_GUARD_FAIL if the 1A guard rejects the catalogue.
+    Where only thresholds changed, what was measured is judged again; else the published coordinates are measured
+    again. The bundle is the same to the last byte as one of a seed that was replayed anew. Raises InputError
+    E_GUARD_FAIL if the 1A guard rejects the catalogue.
     """
-    keys = identity.keys
-    measured = s9_validation.measured_key(keys, policies.gates, identity.seed)
-    before = [state for state in BY_NAME["S9"].inputs if not store.has(state.lower(), keys[state])]
-    if before or not store.has(s9_validation.MEASURED_STATE, measured):
+    keys, seed = identity.keys, identity.seed
+    there = [store.has(state.lower(), keys[state]) for state in BY_NAME["S9"].inputs]
+    replay = s9_validation.known_replay(store, keys, seed) if all(there) else None
+    if replay is None:
         return False
     sealed = (s0_gate.CATALOGUE_STATE, keys["S0c"])
     catalogue_digest = str(store.manifest(*sealed).facts["catalogue_digest"])
     guard = GuardMeasurement.from_json(store.read_json(*sealed, s0_gate.GUARD_NAME))
     require_guard(store, policies, catalogue_digest, guard)
-    found = s9_validation.judge_again(store, measured, policies.gates)
-    facts = {"seed": identity.seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
-    s9_validation.run(store, keys["S9"], found, facts, policies, logical_digests(store, keys), measured)
+    measured = s9_validation.measured_key(keys, policies.gates, seed)
+    found: Rejudged | Validation | None
+    if store.has(s9_validation.MEASURED_STATE, measured):
+        found = s9_validation.judge_again(store, measured, replay, policies.gates)
+        rests_on = {
+            s9_validation.REPLAY_STATE: s9_validation.replay_key(keys, seed),
+            s9_validation.MEASURED_STATE: measured,
+        }
+    else:
+        found = _measure(store, policies, world, identity, replay)
+        if found is None:
+            return False
+        rests_on = s9_validation.keep_findings(store, keys, policies.gates, seed, found)
+    facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
+    s9_validation.run(store, keys["S9"], found, facts, policies, logical_digests(store, keys), rests_on)
     return True
+
+
+def _measure(
+    store: Store, policies: Policies, world: World, identity: SeedIdentity, replay: Replay
+) -> Validation | None:
+    """Score the published coordinates of a seed that was replayed before; None without S1, S2w and S2s."""
+    s9_validation.require_scorable(replay)
+    context = load_context(store, policies, world)
+    if context is None:
+        return None
+    grid = Grid(policies.tile_index.resolution_arcsec)
+    sites = [read_tally(store, context, grid, identity.keys, identity.seed)]
+    return s9_validation.conclude(sites.pop(), replay, context, identity.seed)

@@ -24,7 +24,7 @@ from seg1b.lanes.identity import SeedFacts, manifest_fingerprint
 from seg1b.lanes.shards import Shard
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
-from seg1b.scoring.measure import SiteTally, tally_blocks
+from seg1b.scoring.measure import ScoringContext, SiteTally, tally_blocks
 from seg1b.scoring.score import Score
 from seg1b.scoring.sites import Sites
 from seg1b.scoring.values import plain
@@ -63,6 +63,7 @@ from seg1b.states.tables import (
 )
 from seg1b.store.store import Store
 from seg1b.store.tables import TableHasher
+from seg1b.world.grid import Grid
 
 STAGE = "world_stage"
 CATALOGUE_STATE = "cat"
@@ -293,18 +294,15 @@ def finish_seed(
         replay = s9_replay.joined(requirements, replays)
         s9_validation.require_scorable(replay)
         with times.of("S9.tally"):
-            sites = [read_tally(store, stage, keys, seed)]
+            sites = [read_tally(store, stage.context, stage.world.grid, keys, seed)]
         with times.of("S9.score"):  # nobody else keeps the tally, which is the largest thing in memory
             validation = s9_validation.conclude(sites.pop(), replay, stage.context, seed)
         digests = logical_digests(store, keys)
         if not store.has(s9_validation.STATE, keys["S9"]):
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
             with times.of("S9.publish"):
-                measured = s9_validation.measured_key(keys, policies.gates, seed)
-                kept = s9_validation.keep_measured(store, measured, validation)
-                s9_validation.run(
-                    store, keys["S9"], validation, facts, policies, digests, measured if kept else None
-                )
+                kept = s9_validation.keep_findings(store, keys, policies.gates, seed, validation)
+                s9_validation.run(store, keys["S9"], validation, facts, policies, digests, kept)
     return Finish(
         seed, validation.passed, validation.score, validation.checks(), validation.evidence, digests, times
     )
@@ -355,10 +353,11 @@ def logical_digests(store: Store, keys: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def read_tally(store: Store, stage: WorldStage, keys: Mapping[str, str], seed: int) -> SiteTally:
+def read_tally(
+    store: Store, context: ScoringContext, grid: Grid, keys: Mapping[str, str], seed: int
+) -> SiteTally:
     """The tally of a seed's published egress, read a block at a time."""
-    iso = stage.world.iso
-    position = {code: index for index, code in enumerate(iso)}
+    position = {code: index for index, code in enumerate(context.iso)}
     whole = store.open_table("s8", keys["S8"], s8_egress.TABLE)
     blocks = [
         (code, first, min(BLOCK_SITES, rows - first))
@@ -376,6 +375,6 @@ def read_tally(store: Store, stage: WorldStage, keys: Mapping[str, str], seed: i
                 column(table, "site_order", np.int32),
             )
             lon, lat = column(table, "lon_deg", np.float64), column(table, "lat_deg", np.float64)
-            yield egress_sites(site_keys, lon, lat, stage.world.grid)
+            yield egress_sites(site_keys, lon, lat, grid)
 
-    return tally_blocks(read, np.array([rows for _, _, rows in blocks], np.int64), seed, stage.context)
+    return tally_blocks(read, np.array([rows for _, _, rows in blocks], np.int64), seed, context)

@@ -3,7 +3,8 @@
 State keys decide what runs again: a state whose key did not change is read. The reference is the same seed under the
 unchanged policies, or a run that is named; what S9 published of it is read, so the difference is the knobs' effect and
 nothing else: draws are addressed by purpose, and every draw that a knob does not concern stays what it was. Where only
-thresholds changed, nothing is placed, replayed or measured: what was measured is judged again.
+the gates changed nothing is placed or replayed, and where only thresholds did nothing is measured: what was measured is
+judged again.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class _Lane:
             facts = self._facts(keys)
             identity = SeedIdentity(self.seed, keys, facts.manifest_fingerprint)
             hashes = certificate.seed_hashes(policies, self.world.digest, facts)
-            if judge_seed(self.store, policies, identity, hashes):
+            if judge_seed(self.store, policies, self.world, identity, hashes):
                 return self._done(keys, there, facts)
         run = Certification(
             self.store, policies, self.world, self.executor, (self.seed,), self.bundle, self.observer, fast=True

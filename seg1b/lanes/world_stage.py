@@ -120,29 +120,46 @@ def compose(
     known: Landmarks | None = None,
 ) -> WorldStage:
     """Join the world's outputs to what every seed shares; `known` are its landmarks, where they are at hand."""
-    surfaces: list[tuple[str, Surface]] = [("placement", surface)]
-    if world.raster is not None:
-        surfaces.append(("bundled", build_surface(world, index, policies.tile_weights.surface)))
     frozen(
         surface
     )  # before both halves use it: a kernel is compiled for read-only and for writable arrays apart
     with ThreadPoolExecutor(1) as pool:  # compiled kernels hold no lock, so the two halves use two CPUs
-        context = pool.submit(
-            make_context,
-            iso=world.countries.iso,
-            macro_region=world.countries.macro_region,
-            eligible=np.asarray(world.countries.eligible),
-            prior=shares.prior,
-            market=shares.market_size,
-            grid=index.grid,
-            settlement_lon_deg=world.settlements.lon_e5 / 1e5,
-            settlement_lat_deg=world.settlements.lat_e5 / 1e5,
-            settlement_population=world.settlements.population,
-            surfaces=surfaces,
-            gates=policies.gates,
-        )
+        context = pool.submit(scoring_context, world, policies, index, surface, shares)
         block = policies.tile_weights.hilbert_block_tiles
         with times.of("model.pieces"):
             model = assemble(world, index, surface, weights, block, known)
     told = attribution_of(world)
     return WorldStage(model, frozen(shares), frozen(context.result()), keys, told, reused, times)
+
+
+def scoring_context(
+    world: World, policies: Policies, index: TileIndex, surface: Surface, shares: CountryShares
+) -> ScoringContext:
+    """What scoring needs to know of the world: the placement surface first, the bundled one beside a raster."""
+    surfaces: list[tuple[str, Surface]] = [("placement", surface)]
+    if world.raster is not None:
+        surfaces.append(("bundled", build_surface(world, index, policies.tile_weights.surface)))
+    return make_context(
+        iso=world.countries.iso,
+        macro_region=world.countries.macro_region,
+        eligible=np.asarray(world.countries.eligible),
+        prior=shares.prior,
+        market=shares.market_size,
+        grid=index.grid,
+        settlement_lon_deg=world.settlements.lon_e5 / 1e5,
+        settlement_lat_deg=world.settlements.lat_e5 / 1e5,
+        settlement_population=world.settlements.population,
+        surfaces=surfaces,
+        gates=policies.gates,
+    )
+
+
+def load_context(store: Store, policies: Policies, world: World) -> ScoringContext | None:
+    """As of `run_world`: what scoring takes, without what placing takes. None where S1, S2w or S2s is not kept."""
+    keys = world_keys(policies, world)
+    if not all(store.has(state.lower(), keys[state]) for state in ("S1", "S2w", "S2s")):
+        return None
+    index = s1_tile_index.load(store, keys["S1"], len(world.countries))
+    surface, _ = s2_weights.load_weights(store, keys["S2w"], index)
+    shares = s2_weights.load_shares(store, keys["S2s"])
+    return frozen(scoring_context(world, policies, index, frozen(surface), shares))

@@ -32,6 +32,8 @@ from seg1b.store.store import Store
 STATE = "s9"
 MEASURED_STATE = "s9m"
 MEASURED_NAME = "measured.json"
+REPLAY_STATE = "s9r"
+REPLAY_NAME = "replay.json"
 FLAG_NAME = "_passed.flag"
 INDEX_NAME = "index.json"
 
@@ -148,15 +150,15 @@ def run(
     identity: Mapping[str, Any],
     policies: Policies,
     logical_digests: Mapping[str, str],
-    measured_key: str | None = None,
+    rests_on: Mapping[str, str],
 ) -> None:
     """Publish the validation bundle of one seed.
 
-    `identity`: seed, manifest_fingerprint, parameter_hash and gates_hash; `logical_digests`: by table; `measured_key`:
-    where `keep_measured` put what the verdicts rest on, which is kept as long as the bundle is.
+    `identity`: seed, manifest_fingerprint, parameter_hash and gates_hash; `logical_digests`: by table; `rests_on`:
+    where `keep_findings` put what the verdicts rest on, which is kept as long as the bundle is.
     """
     documents = bundle_documents(validation, identity, policies, logical_digests)
-    inputs = {} if measured_key is None else {MEASURED_STATE: measured_key}
+    inputs = dict(rests_on)
     with store.transaction(STATE, key, inputs) as out:
         for name, data in documents.items():
             out.add_bytes(f"validation/{name}", data)
@@ -171,32 +173,52 @@ def measured_key(keys: Mapping[str, str], gates: GatesPolicy, seed: int) -> str:
     )
 
 
-def keep_measured(store: Store, key: str, validation: Validation) -> bool:
-    """Publish what the verdicts rest on, small and without the sites. False if it cannot be written as JSON."""
+def replay_key(keys: Mapping[str, str], seed: int) -> str:
+    """Key of S9's replay of a seed: everything that S9 reads but the gates, which no draw depends on."""
+    inputs = {name: keys[name] for name in BY_NAME["S9"].inputs}
+    return state_key(REPLAY_STATE, BY_NAME["S9"].revision, None, inputs=inputs, seed=seed)
+
+
+def keep_findings(
+    store: Store, keys: Mapping[str, str], gates: GatesPolicy, seed: int, validation: Validation
+) -> dict[str, str]:
+    """Publish what the verdicts rest on, small and without the sites: the replay, and what was measured.
+
+    Returns the keys by state name; what was measured is not among them if it cannot be written as JSON.
+    """
+    found = {REPLAY_STATE: replay_key(keys, seed)}
+    if not store.has(REPLAY_STATE, found[REPLAY_STATE]):
+        with store.transaction(REPLAY_STATE, found[REPLAY_STATE]) as out:
+            out.add_bytes(REPLAY_NAME, readable_json(plain(asdict(validation.replay))))
     measured = validation.score.measured
     if not measured.finite():
-        return False
-    if not store.has(MEASURED_STATE, key):
-        document = {
-            "replay": asdict(validation.replay),
-            "measured": measured.to_json(),
-            "evidence": validation.evidence,
-        }
-        with store.transaction(MEASURED_STATE, key) as out:
+        return found
+    found[MEASURED_STATE] = measured_key(keys, gates, seed)
+    if not store.has(MEASURED_STATE, found[MEASURED_STATE]):
+        document = {"measured": measured.to_json(), "evidence": validation.evidence}
+        with store.transaction(MEASURED_STATE, found[MEASURED_STATE]) as out:
             out.add_bytes(MEASURED_NAME, readable_json(plain(document)))
-    return True
+    return found
 
 
-def judge_again(store: Store, key: str, gates: GatesPolicy) -> Rejudged:
-    """Verdicts under `gates` of what `keep_measured` published under a key of the same measuring parameters.
+def known_replay(store: Store, keys: Mapping[str, str], seed: int) -> Replay | None:
+    """S9's replay of a seed, if it was kept. Raises StoreError if it is not what was published."""
+    key = replay_key(keys, seed)
+    if not store.has(REPLAY_STATE, key):
+        return None
+    document = store.read_json(REPLAY_STATE, key, REPLAY_NAME)
+    checks = tuple(Check(**check) for check in document["checks"])
+    return Replay(checks, dict(document["violations"]), dict(document["blocks"]))
+
+
+def judge_again(store: Store, key: str, replay: Replay, gates: GatesPolicy) -> Rejudged:
+    """Verdicts under `gates` of what `keep_findings` published under a key of the same measuring parameters.
 
     Raises StoreError if it is not there or not what was published.
     """
     document = store.read_json(MEASURED_STATE, key, MEASURED_NAME)
-    replay = document["replay"]
-    checks = tuple(Check(**check) for check in replay["checks"])
     return Rejudged(
-        Replay(checks, dict(replay["violations"]), dict(replay["blocks"])),
+        replay,
         Measured.from_json(document["measured"]).judged(gates),
         dict(document["evidence"]),
     )

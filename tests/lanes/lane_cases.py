@@ -112,6 +112,7 @@ def fast_world(cache: WorldCache) -> Iterator[None]:
     patch.setattr("seg1b.lanes.certify.run_world", cache.run)
     patch.setattr("seg1b.lanes.verify.compute_world", cache.compute)
     patch.setattr("seg1b.lanes.lock_phase.compute_world", cache.compute)
+    patch.setattr("seg1b.lanes.rejudge.load_context", lambda _, *given: cache.compute(*given).context)
     try:
         yield
     finally:

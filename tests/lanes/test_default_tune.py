@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -26,17 +25,12 @@ def root(default_certification: Certified, tmp_path_factory: pytest.TempPathFact
 
 
 def test_one_weight_less_tail_keeps_b_plus(root: Path, real_world: World) -> None:
-    """Against the last good run, which is read; 128,000 sites move inside their tiles, the neighbour tail shrinks.
-
-    What is bounded is processor time, which other programs do not change much: a third of what certifying a seed takes.
-    """
+    """Against the last good run, which is read; 128,000 sites move inside their tiles, the neighbour tail shrinks."""
     with Store.open(root) as store:
-        started = time.process_time()
         found = tune(
             store, default_policies(), real_world, seed=42, overrides={"s6.component_weights.sparse_tail": 0.01},
             against="last_good",
         )  # fmt: skip
-        used_s = time.process_time() - started
         waves.drop(store)
         assert found.against.run_id == store.pointers.get("last_good")
     assert found.reran == ("S6", "S7", "S8", "S9")
@@ -45,7 +39,6 @@ def test_one_weight_less_tail_keeps_b_plus(root: Path, real_world: World) -> Non
     verdicts = {change.name: change.verdict for change in found.gates}
     assert verdicts["nn_p99_p50_ratio"] == "better"
     assert verdicts["country_gini"] == verdicts["prior_kl"] == "same"
-    assert used_s < 15.0
 
 
 def test_a_threshold_runs_nothing_and_another_seed_finds_its_own_run(
@@ -54,7 +47,6 @@ def test_a_threshold_runs_nothing_and_another_seed_finds_its_own_run(
     """The last good run is of seed 42; seed 7 was certified with it."""
     monkeypatch.setattr(Certification, "run", lambda _: pytest.fail("a threshold ran the chain"))
     with Store.open(root) as store:
-        started = time.process_time()
         found = tune(
             store,
             default_policies(),
@@ -63,10 +55,26 @@ def test_a_threshold_runs_nothing_and_another_seed_finds_its_own_run(
             overrides={"gates.top1_share.b": 0.09},
             against="last_good",
         )
-        used_s = time.process_time() - started
         waves.drop(store)
         assert found.against.run_id is not None
         assert load_run(store, found.against.run_id).seed == 7
     assert found.reran == ("S9",)
     assert {change.verdict for change in found.gates} == {"same"}
-    assert used_s < 2.0
+
+
+def test_resampling_measures_again_but_replays_nothing(
+    root: Path, real_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the published coordinates and the stored world: only the intervals move, and what they rest on is equal."""
+    monkeypatch.setattr(Certification, "run", lambda _: pytest.fail("resampling ran the chain"))
+    with Store.open(root) as store:
+        found = tune(
+            store, default_policies(), real_world, seed=101, overrides={"gates.bootstrap.replicates": 500},
+            against="last_good",
+        )  # fmt: skip
+        waves.drop(store)
+    assert found.reran == ("S9",)
+    moved = {change.name.split(".")[0] for change in found.gates if change.before != change.after}
+    assert moved == {"bootstrap_upper"}
+    for part in ("core", "counter_metrics", "collapse_sentinel"):
+        assert found.after.facts[part] == found.before.facts[part]

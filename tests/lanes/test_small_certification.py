@@ -46,13 +46,13 @@ GOLDEN = ROOT / "tests/vectors/golden_states.json"
 
 
 S9_DOCUMENTS = {"gates.json", "evidence.json", "rng_accounting.json", "s9_summary.json", "egress_checksums.json",
-                "measured.json"}  # fmt: skip
+                "measured.json", "replay.json"}  # fmt: skip
 """Those of S9 that state no hash of policies."""
 
 
 def _measured_too(store: Store, keys: Mapping[str, str]) -> dict[str, str]:
-    """Keys of S9's bundle and of what it measured."""
-    return {"s9": keys["s9"], "s9m": store.manifest("s9", keys["s9"]).inputs["s9m"]}
+    """Keys of S9's bundle and of what it rests on."""
+    return {"s9": keys["s9"], **store.manifest("s9", keys["s9"]).inputs}
 
 
 def golden_of(small: Certified) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def golden_of(small: Certified) -> dict[str, Any]:
         }
         documents = {
             Path(document).name: digest
-            for state in ("s9", "s9m")
+            for state in ("s9", "s9m", "s9r")
             for document, digest in sorted(
                 store.manifest(state, _measured_too(store, keys)[state]).documents.items()
             )
@@ -114,7 +114,7 @@ def test_published_sites_are_tallied_alike_in_blocks_of_any_size(
     entry = next(entry for entry in small.result.certificate["seeds"] if entry["seed"] == 42)
     with Store.open(small.root, create=False) as store:
         key = store.receipts.load(entry["run_id"]).keys["s8"]
-        told = seed_tasks.read_tally(store, world_stage, {"S8": key}, 42)
+        told = seed_tasks.read_tally(store, context, world_stage.world.grid, {"S8": key}, 42)
         reader = store.open_table("s8", key, s8_egress.TABLE)
         table = reader.read()
     lon, lat = (table.column(name).to_numpy() for name in ("lon_deg", "lat_deg"))

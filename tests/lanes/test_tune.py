@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lane_cases import one_seed
 from tune_cases import AMBER, LOSING, candidate, contents, opened, tried
 
 from seg1b.errors import InputError
+from seg1b.lanes import rejudge
 from seg1b.lanes.certify import Certification
 from seg1b.lanes.comparison import compare
 from seg1b.lanes.stored_run import load_run
@@ -122,45 +124,51 @@ def test_a_lost_counter_metric_is_a_veto_too(root: Path, real_world: World) -> N
     assert {change.name for change in found.gates if change.verdict == "veto"} == {"market_slope"}
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [AMBER, {"gates.region_floors.Asia": 0.55}, {"gates.bootstrap.metrics": ["country_gini"]},
-     {"gates.counter_metric_parameters.nn_p50_scaling_sites": 100}, {"gates.cv.b_plus": 0.1}],
-)  # fmt: skip
-def test_thresholds_are_judged_again_and_the_bundle_is_the_same_whichever_way(
+THRESHOLDS: list[dict[str, Any]] = [
+    AMBER, {"gates.region_floors.Asia": 0.55}, {"gates.bootstrap.metrics": ["country_gini"]},
+    {"gates.counter_metric_parameters.nn_p50_scaling_sites": 100}, {"gates.cv.b_plus": 0.1},
+]  # fmt: skip
+DEFINITIONS: list[dict[str, Any]] = [
+    {"gates.bootstrap.replicates": 150}, {"gates.counter_metric_parameters.isolated_distance_km": 2.0},
+    {"gates.counter_metric_parameters.near_city_radius_km": 20.0}, {"gates.collapse_sentinel.countries": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("overrides", [*THRESHOLDS, *DEFINITIONS])
+def test_gates_alone_replay_nothing_and_the_bundle_is_the_same_whichever_way(
     root: Path, real_world: World, overrides: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No task runs; and the files are byte for byte those that the whole of S9 makes under the same key."""
+    """No task runs; and the files are byte for byte those that the whole of S9 makes under the same key.
+
+    A threshold looks at no site either.
+    """
     tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.15})  # the reference is there
     with monkeypatch.context() as patch:
-        patch.setattr(Certification, "run", lambda _: pytest.fail("a threshold ran the chain"))
+        patch.setattr(Certification, "run", lambda _: pytest.fail("a gate ran the chain"))
+        if overrides in THRESHOLDS:
+            patch.setattr(rejudge, "read_tally", lambda *_: pytest.fail("a threshold measured sites"))
         quick = tried(root, real_world, overrides)
     assert quick.reran == ("S9",)
+    if overrides in DEFINITIONS:
+        assert quick.after.facts != quick.before.facts
     with opened(root) as store:
         key = load_run(store, quick.run_id).keys["S9"]
         manifest = store.manifest("s9", key)
-        assert set(manifest.inputs) == {"s9m"}
-        folder = store.layout.object("s9", key)
-        before = {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        assert set(manifest.inputs) == {"s9m", "s9r"}
+        folders = [store.layout.object(*each) for each in (("s9", key), *manifest.inputs.items())]
+        before = files_in(folders)
         store.remove("s9", key)
-        store.remove("s9m", manifest.inputs["s9m"])
+        for state, rests_on in manifest.inputs.items():
+            store.remove(state, rests_on)
     slow = tried(root, real_world, overrides)
-    after = {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-    assert before == after
-    assert {"gates.json", "evidence.json", "rng_accounting.json", "manifest.json"} <= set(before)
+    assert files_in(folders) == before
+    assert {"gates.json", "evidence.json", "measured.json", "replay.json"} <= {path.name for path in before}
     assert slow.after.facts == quick.after.facts
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [{"gates.bootstrap.replicates": 150}, {"gates.counter_metric_parameters.isolated_distance_km": 2.0},
-     {"gates.collapse_sentinel.countries": 3}],
-)  # fmt: skip
-def test_a_definition_is_measured_again(root: Path, real_world: World, overrides: dict[str, Any]) -> None:
-    """What decides measured numbers is no threshold: the number changes with it."""
-    found = tried(root, real_world, overrides)
-    assert found.reran == ("S9",)
-    assert found.after.facts != found.before.facts
+def files_in(folders: Iterable[Path]) -> dict[Path, bytes]:
+    """What every file of some folders holds."""
+    return {path: path.read_bytes() for one in folders for path in sorted(one.rglob("*")) if path.is_file()}
 
 
 def test_nothing_changed_is_the_same_everywhere_and_no_candidate(root: Path, real_world: World) -> None:
