@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.special import gammaincinv
-
 from seg1b.policy.gates import CORE_METRICS, CoefficientOfVariation
 from seg1b.scoring.gates import GateReport
 from seg1b.scoring.values import NOT_COMPUTABLE, Metric, rounded
@@ -76,6 +74,8 @@ def sigma_interval_factors(n: int, confidence: float = SIGMA_CONFIDENCE) -> tupl
     """
     if n < 2:
         return None
+    from scipy.special import gammaincinv  # slow to import, and a lane of one seed never comes here
+
     tail = (1.0 - confidence) / 2.0
     low, high = (
         math.sqrt((n - 1) / (2.0 * float(gammaincinv((n - 1) / 2.0, p)))) for p in (1.0 - tail, tail)

@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import kolmogorov, ndtr
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -20,6 +19,8 @@ def kolmogorov_smirnov(a: FloatArray, b: FloatArray) -> tuple[float, float]:
     D is the largest distance of the empirical distribution functions; p = Q(sqrt(nm / (n + m)) D), Q the survival
     function of Kolmogorov's limit distribution (Smirnov 1948). Raises ValueError for an empty sample.
     """
+    from scipy.special import kolmogorov  # slow to import, and not every lane tests anything
+
     n, m = _sizes(a, b)
     a, b = np.sort(a), np.sort(b)
     distance = 0.0
@@ -35,6 +36,8 @@ def mann_whitney(a: FloatArray, b: FloatArray) -> tuple[float, float]:
     Normal limit with the correction for ties and for continuity (Hollander and Wolfe 1973, section 4.1); p is 1 where
     every value is the same. Raises ValueError for an empty sample.
     """
+    from scipy.special import ndtr
+
     n, m = _sizes(a, b)
     total = n + m
     _, inverse, ties = np.unique(np.concatenate((a, b)), return_inverse=True, return_counts=True)
