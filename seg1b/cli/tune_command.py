@@ -200,14 +200,14 @@ def show(session: Session, result: TuneResult) -> None:
 
 
 def _table(result: TuneResult) -> Any:
-    """Every gate in 80 columns; structural checks that all held before and after are one row."""
+    """Every gate in 80 columns, with the room that is left to B; structural checks that all held are one row."""
     from rich.table import Table
 
+    from seg1b.report.terminal import short_name
+
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("gate", "before", "after", "B", "B+", "margin", "reaches", "verdict"):
-        table.add_column(
-            name, justify="left" if name in ("gate", "reaches", "verdict") else "right", no_wrap=True
-        )
+    for name in ("gate", "before", "after", "B+ (B)", "room", "verdict"):
+        table.add_column(name, justify="left" if name in ("gate", "verdict") else "right", no_wrap=True)
     styles = {"better": "green", "worse": "yellow", "veto": "bold red", "same": "dim"}
     sound = [
         row for row in result.gates if row.name.startswith("structural.") and row.before == row.after == 0
@@ -215,14 +215,21 @@ def _table(result: TuneResult) -> Any:
     for row in result.gates:
         if row in sound and row is not sound[0]:
             continue
-        name = f"structural ({len(sound)} checks)" if row in sound else row.name.removesuffix("@placement")
-        limit = f"{'≤' if row.op == '<=' else '≥'} {row.b:.3g}"
-        b_plus = f"{row.b_plus:.3g}" if row.band is None else ""
+        name = f"structural ({len(sound)} checks)" if row in sound else short_name(row.name)
+        both = f" ({row.b:.3g})" if row.b != row.b_plus else ""
+        limit = f"{'≤' if row.op == '<=' else '≥'} {row.b_plus:.3g}{both}"
         margin = "-" if row.margin is None else f"{row.margin:+.2g}"
         verdict = row.verdict.upper() if row.lost else row.verdict
-        moved = row.reach_before not in ("", row.reach)
-        reach = f"{row.reach_before} > {row.reach}" if moved else row.reach
-        cells = (name, _short(row.before), _short(row.after), limit, b_plus, margin, reach, verdict)
+        if row.reach_before not in ("", row.reach) and not row.lost:
+            verdict += f" {row.reach_before} > {row.reach}"
+        cells = (
+            name.removesuffix("@placement"),
+            _short(row.before),
+            _short(row.after),
+            limit,
+            margin,
+            verdict,
+        )
         table.add_row(*cells, style=styles[row.verdict])
     return table
 

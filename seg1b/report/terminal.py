@@ -50,6 +50,7 @@ SHORT_NAMES = {
     "southern_hemisphere_share": "southern_share",
     "near_city_share_difference": "near_city_difference",
     "population_correlation_1deg": "population_corr_1deg",
+    "country_gini_lower_bound": "gini_lower_bound",
 }
 GATE_CAPTION = (
     "room: the worst seed's distance to B+, in % of it; hi95: upper end of the 95 % interval; "
@@ -84,7 +85,7 @@ def gate_table(document: Mapping[str, Any]) -> Table:
         first = present[0]
         room = worst_room(present)
         table.add_row(
-            _short(key),
+            short_name(key),
             _limits(first, style),
             *_narrowed(cells),
             "" if room is None else f"{100 * room:+.0f}%",
@@ -110,7 +111,7 @@ def counter_table(document: Mapping[str, Any]) -> Table:
         style = name_of(str(first["name"])).style
         passed = len(present) == len(columns) and all(row["pass"] for row in present)
         cells = [_counter_cell(rows.get(key), style) for _, rows in columns]
-        name = _short(key if len(surfaces) > 1 else str(first["name"]))
+        name = short_name(key if len(surfaces) > 1 else str(first["name"]))
         band = allowed(first["min"], first["max"], style).replace(" %", "%").replace(" km", "km")
         sign = Text("✓", style=COLOURS["B+"]) if passed else Text("✗", style=COLOURS["fail"])
         table.add_row(name, band, *_narrowed(cells), sign)
@@ -212,7 +213,8 @@ def _short_limit(value: float, style: str) -> str:
     return f"{value:.2f}" if style == "number" else limit(value, style).replace(" %", "%")
 
 
-def _short(key: str) -> str:
+def short_name(key: str) -> str:
+    """A gate's name as tables in a terminal have it."""
     name = key
     for long, brief in SHORT_NAMES.items():
         name = name.replace(long, brief)
