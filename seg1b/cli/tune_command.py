@@ -175,7 +175,8 @@ def show(session: Session, result: TuneResult) -> None:
     """What ran and why, then every gate, then what to do with the candidate."""
     for reason in result.reasons:
         there = "  (it was there already)" if reason.state in result.found else ""
-        session.line(f"{reason.state:<4} {reason.title:<20} {'; '.join(reason.because)}{there}")
+        keys = f"{reason.key_before[:8] or '-':>8} -> {reason.key_after[:8]}"
+        session.line(f"{reason.state:<4} {reason.title:<20} {keys}  {'; '.join(reason.because)}{there}")
     session.line(
         f"reused {', '.join(result.reused)}" if result.reasons else "nothing changed: every key is the same"
     )
