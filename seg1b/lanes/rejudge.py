@@ -9,10 +9,12 @@ from seg1b.lanes.guard import require_guard
 from seg1b.lanes.seed_tasks import logical_digests, read_tally
 from seg1b.lanes.world_stage import load_context
 from seg1b.policy.load import Policies
+from seg1b.scoring.measured import Judged
+from seg1b.scoring.score import Score
 from seg1b.states import s0_gate, s9_validation
 from seg1b.states.plan import BY_NAME
 from seg1b.states.s9_replay import Replay
-from seg1b.states.s9_validation import Rejudged, Validation
+from seg1b.states.s9_validation import Validation
 from seg1b.states.shard import SeedIdentity
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -38,7 +40,7 @@ def judge_seed(
     guard = GuardMeasurement.from_json(store.read_json(*sealed, s0_gate.GUARD_NAME))
     require_guard(store, policies, catalogue_digest, guard)
     measured = s9_validation.measured_key(keys, policies.gates, seed)
-    found: Rejudged | Validation | None
+    found: Validation[Judged] | Validation[Score] | None
     if store.has(s9_validation.MEASURED_STATE, measured):
         found = s9_validation.judge_again(store, measured, replay, policies.gates)
         rests_on = {
@@ -57,7 +59,7 @@ def judge_seed(
 
 def _measure(
     store: Store, policies: Policies, world: World, identity: SeedIdentity, replay: Replay
-) -> Validation | None:
+) -> Validation[Score] | None:
     """Score the published coordinates of a seed that was replayed before; None without S1, S2w and S2s."""
     s9_validation.require_scorable(replay)
     context = load_context(store, policies, world)

@@ -89,9 +89,9 @@ def completed(
     stage: WorldStage,
     policies: Policies,
     tables: SeedTables,
-    validation: Validation,
+    validation: Validation[Score],
     entry: Mapping[str, Any],
-) -> Validation:
+) -> Validation[Score]:
     """`validation`, made on the stand-in, with what the certificate's `entry` claims about the placement surface."""
     return Validation(
         _completed_replay(policies, tables, validation.replay, entry),

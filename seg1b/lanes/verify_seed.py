@@ -18,6 +18,7 @@ from seg1b.lanes.verify_report import VerifyReport
 from seg1b.lanes.verify_tables import read_seed
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
+from seg1b.scoring.score import Score
 from seg1b.scoring.values import plain
 from seg1b.states import s9_validation
 from seg1b.states.s3_requirements import required_pairs
@@ -115,7 +116,7 @@ def _compare_synthesis(
 
 def _compare_validation(
     folder: Path,
-    validation: s9_validation.Validation,
+    validation: s9_validation.Validation[Score],
     policies: Policies,
     world: World,
     facts: SeedFacts,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from seg1b.errors import ContractError
 from seg1b.policy.gates import GatesPolicy
@@ -38,12 +38,18 @@ FLAG_NAME = "_passed.flag"
 INDEX_NAME = "index.json"
 
 
+S = TypeVar("S", Score, Judged)
+
+
 @dataclass(frozen=True)
-class Validation:
-    """What S9 found: the replay, the score, and evidence that decides nothing but that a sceptic asks for."""
+class Validation(Generic[S]):
+    """What S9 found: the replay, the score, and evidence that decides nothing but that a sceptic asks for.
+
+    The score is a `Judged` where no site was looked at: what was measured before, judged again.
+    """
 
     replay: Replay
-    score: Score
+    score: S
     evidence: dict[str, Any]
 
     @property
@@ -53,29 +59,7 @@ class Validation:
 
     def checks(self) -> list[dict[str, Any]]:
         """The replay's checks as plain data."""
-        return _plain_checks(self.replay)
-
-
-@dataclass(frozen=True)
-class Rejudged:
-    """As `Validation`, from what S9 kept of a seed that was replayed and measured before: no site was looked at."""
-
-    replay: Replay
-    score: Judged
-    evidence: dict[str, Any]
-
-    @property
-    def passed(self) -> bool:
-        """Every check of the replay and every B gate and counter-metric."""
-        return self.replay.passed and self.score.report.pass_b
-
-    def checks(self) -> list[dict[str, Any]]:
-        """The replay's checks as plain data."""
-        return _plain_checks(self.replay)
-
-
-def _plain_checks(replay: Replay) -> list[dict[str, Any]]:
-    return [{**asdict(check), "passed": check.passed} for check in replay.checks]
+        return [{**asdict(check), "passed": check.passed} for check in self.replay.checks]
 
 
 def validate(
@@ -86,7 +70,7 @@ def validate(
     seed: int,
     manifest_fingerprint: str,
     surface_known: bool = True,
-) -> Validation:
+) -> Validation[Score]:
     """Replay and score one seed. The same call serves S9 and `seg1b verify`.
 
     Without the placement surface (a user's raster that is not at hand) draws that need weights are not replayed.
@@ -102,7 +86,7 @@ def conclude(
     replayed: Replay,
     context: ScoringContext,
     seed: int,
-) -> Validation:
+) -> Validation[Score]:
     """Score the egress of a seed that was replayed; `require_scorable` must have passed.
 
     A caller who keeps no reference to `sites` has their memory back when intervals are computed.
@@ -146,7 +130,7 @@ def evidence(
 def run(
     store: Store,
     key: str,
-    validation: Validation | Rejudged,
+    validation: Validation[Score] | Validation[Judged],
     identity: Mapping[str, Any],
     policies: Policies,
     logical_digests: Mapping[str, str],
@@ -180,7 +164,7 @@ def replay_key(keys: Mapping[str, str], seed: int) -> str:
 
 
 def keep_findings(
-    store: Store, keys: Mapping[str, str], gates: GatesPolicy, seed: int, validation: Validation
+    store: Store, keys: Mapping[str, str], gates: GatesPolicy, seed: int, validation: Validation[Score]
 ) -> dict[str, str]:
     """Publish what the verdicts rest on, small and without the sites: the replay, and what was measured.
 
@@ -211,13 +195,13 @@ def known_replay(store: Store, keys: Mapping[str, str], seed: int) -> Replay | N
     return Replay(checks, dict(document["violations"]), dict(document["blocks"]))
 
 
-def judge_again(store: Store, key: str, replay: Replay, gates: GatesPolicy) -> Rejudged:
+def judge_again(store: Store, key: str, replay: Replay, gates: GatesPolicy) -> Validation[Judged]:
     """Verdicts under `gates` of what `keep_findings` published under a key of the same measuring parameters.
 
     Raises StoreError if it is not there or not what was published.
     """
     document = store.read_json(MEASURED_STATE, key, MEASURED_NAME)
-    return Rejudged(
+    return Validation(
         replay,
         Measured.from_json(document["measured"]).judged(gates),
         dict(document["evidence"]),
@@ -225,7 +209,7 @@ def judge_again(store: Store, key: str, replay: Replay, gates: GatesPolicy) -> R
 
 
 def bundle_documents(
-    validation: Validation | Rejudged,
+    validation: Validation[Score] | Validation[Judged],
     identity: Mapping[str, Any],
     policies: Policies,
     logical_digests: Mapping[str, str],
@@ -288,7 +272,7 @@ def bundle_documents(
     return files
 
 
-def _rng_accounting(validation: Validation | Rejudged, sites: int) -> dict[str, Any]:
+def _rng_accounting(validation: Validation[Score] | Validation[Judged], sites: int) -> dict[str, Any]:
     """Blocks that the replay used, per family; a block gives two 64-bit words."""
     used = validation.replay.blocks
     families = []
