@@ -193,7 +193,7 @@ def measure_modes(runs: Path, arguments: argparse.Namespace) -> Figures:
     from seg1b.lanes.world_stage import run_world
     from seg1b.policy.load import set_values
     from seg1b.states import s4_allocation
-    from seg1b.states.s3_requirements import required_pairs
+    from seg1b.states.required_pairs import required_pairs
     from seg1b.store.store import Store
 
     policies, world = inputs(arguments)

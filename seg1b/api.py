@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from seg1b.cpus import usable_cpus
 from seg1b.errors import InputError
 
 if TYPE_CHECKING:
@@ -325,8 +326,7 @@ def choose_executor(
                 next_step="leave it out, or use --executor ray",
             )  # fmt: skip
         return SerialExecutor() if name == "serial" else ThreadExecutor(), "as asked"
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if name == "auto" and address is None and workers in (None, 1) and cpus == 1:
+    if name == "auto" and address is None and workers in (None, 1) and usable_cpus() == 1:
         return SerialExecutor(), "auto: there is one CPU, so workers would only wait for each other"
     try:
         from cluster.executor import RayExecutor
@@ -342,7 +342,8 @@ def choose_executor(
     executor: Executor = RayExecutor(RayOptions(address=address, workers=workers, warm_up=WARM_UP))
     if address is not None:
         return executor, f"joining {address}"
-    plural = f"{workers or cpus} CPU" + ("s" if (workers or cpus) != 1 else "")
+    cpus = workers or usable_cpus()
+    plural = f"{cpus} CPU" + ("s" if cpus != 1 else "")
     return executor, f"{'auto' if name == 'auto' else 'as asked'}: seeds and shards in parallel on {plural}"
 
 

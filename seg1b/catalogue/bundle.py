@@ -14,7 +14,6 @@ The caller stages: the bundle is written into a folder that nobody reads yet (`s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,17 +24,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from seg1b.catalogue.bundle_law import (
+    FLAG_NAME,
+    INDEX_NAME,
+    NO_COMMIT,
+    PART_NAME,
+    VALIDATION_FOLDER,
+    flag_digest,
+    framed_digest,
+    manifest_fingerprint,
+    pairs_digest,
+    parameter_hash,
+)
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.shares import CountryShares
 from seg1b.catalogue.synthesise import SYNTHESIS_REVISION, Synthesis
 from seg1b.catalogue.tables import (
     OUTLET_CATALOGUE,
-    PAIR_SCHEMA,
     SCHEMAS,
     Lineage,
     evidence_tables,
     outlet_rows,
-    pair_tables,
     site_sequence_rows,
     slices,
 )
@@ -44,9 +53,7 @@ from seg1b.kernels.streams import encode_u64
 from seg1b.policy.digest import canonical
 from seg1b.policy.models import CountrySharesPolicy
 from seg1b.store.digest import (
-    PartitionHasher,
     arrow_partition_digest,
-    frame,
     logical_schema,
     readable_json,
     sha256_bytes,
@@ -54,12 +61,6 @@ from seg1b.store.digest import (
     table_digest,
 )
 
-FLAG_NAME: Final = "_passed.flag"
-INDEX_NAME: Final = "index.json"
-VALIDATION_FOLDER: Final = "data/layer1/1A/validation"
-PART_NAME: Final = "part-00000.parquet"
-
-_NO_COMMIT = bytes(32)
 _ARTIFACTS: Final = {
     "MANIFEST.json": "manifest",
     "parameter_hash_resolved.json": "parameter_hash_resolved",
@@ -156,55 +157,6 @@ def write_user_catalogue(root: Path, catalogue: OutletCatalogue) -> Lineage:
     }
     _write_validation(root, lineage, parameters, artefacts, datasets, catalogue, summary, rng)
     return lineage
-
-
-def pairs_digest(catalogue: OutletCatalogue) -> str:
-    """Logical digest of what an outlet catalogue means: its pairs, whatever the row-per-outlet files look
-    like.
-    """
-    hasher = PartitionHasher(PAIR_SCHEMA)
-    for table in pair_tables(catalogue):
-        hasher.update(table)
-    return table_digest(logical_schema(PAIR_SCHEMA), [("", hasher.rows, hasher.hexdigest())])
-
-
-def framed_digest(files: Iterable[tuple[str, str, int]]) -> str:
-    """SHA-256 over frame(path), size and SHA-256 of (path, hex, bytes) in path order: names and boundaries
-    count.
-    """
-    hasher = hashlib.sha256(b"seg1b/framed/1")
-    for path, sha256_hex, size_bytes in sorted(files):
-        hasher.update(frame(path) + encode_u64(size_bytes) + bytes.fromhex(sha256_hex))
-    return hasher.hexdigest()
-
-
-def flag_digest(contents: Mapping[str, bytes]) -> str:
-    """The flag law: SHA-256 over the raw bytes of the indexed files in ASCII order of their paths."""
-    return hashlib.sha256(b"".join(contents[path] for path in sorted(contents))).hexdigest()
-
-
-def parameter_hash(parameters: Mapping[str, str]) -> str:
-    """Engine-contracts 2.2: SHA-256 over T(name) in name order, T = SHA-256(frame(name) || digest of its
-    content).
-    """
-    return hashlib.sha256(_artefact_terms(parameters)).hexdigest()
-
-
-def manifest_fingerprint(artefacts: Mapping[str, str], parameter_hash_hex: str) -> str:
-    """Engine-contracts 2.2, over artefacts and parameters; no commit id belongs to a packaged product (32
-    zero bytes).
-
-    Mend: the seed is an artefact, so that catalogues of different seeds never share a fingerprint.
-    """
-    return hashlib.sha256(
-        _artefact_terms(artefacts) + _NO_COMMIT + bytes.fromhex(parameter_hash_hex)
-    ).hexdigest()
-
-
-def _artefact_terms(digests: Mapping[str, str]) -> bytes:
-    return b"".join(
-        hashlib.sha256(frame(name) + bytes.fromhex(digests[name])).digest() for name in sorted(digests)
-    )
 
 
 def _lineage(seed: int, parameters: Mapping[str, str], artefacts: Mapping[str, str]) -> Lineage:
@@ -314,7 +266,7 @@ def _write_validation(
         "manifest_fingerprint_resolved.json": {
             "manifest_fingerprint": lineage.manifest_fingerprint,
             "parameter_hash": lineage.parameter_hash,
-            "git_commit_hex": _NO_COMMIT.hex(),
+            "git_commit_hex": NO_COMMIT.hex(),
             "artifacts": {**artefacts, **parameters},
         },
         "rng_accounting.json": dict(rng),

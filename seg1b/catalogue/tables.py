@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from seg1b.catalogue.outlets import OutletCatalogue
-from seg1b.catalogue.synthesise import Synthesis
+
+if TYPE_CHECKING:
+    from seg1b.catalogue.synthesise import Synthesis
 
 OUTLET_CATALOGUE: Final = "outlet_catalogue"
 ROWS_PER_SLICE: Final = 1_000_000

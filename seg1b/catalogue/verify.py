@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seg1b.catalogue.bundle import (
+from seg1b.catalogue.bundle_law import (
     FLAG_NAME,
     INDEX_NAME,
     VALIDATION_FOLDER,

@@ -16,12 +16,14 @@ from numba import types
 from numba.extending import intrinsic
 
 from seg1b.kernels.jit import njit
+from seg1b.kernels.streams import Stream
 
 ROUNDS = 10
 MULTIPLIER = np.uint64(0xD2B74407B1CE6E93)
 KEY_INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 
 _ONE = np.uint64(1)
+_WORDS = 1 << 64
 _U01_SCALE = 2.0**-64
 _LARGEST_BELOW_ONE = 1.0 - 2.0**-53
 
@@ -123,3 +125,20 @@ def fill_at(counter_lo: Any, counter_hi: Any, key: Any, x0: Any, x1: Any) -> Non
     """Fill x0, x1 (uint64[n]) with the blocks at counters and keys given per element (uint64[n] each)."""
     for i in range(x0.shape[0]):
         x0[i], x1[i] = block(counter_lo[i], counter_hi[i], key[i])
+
+
+def draw_below(stream: Stream, bound: int) -> int:
+    """Uniform integer in [0, bound), 1 <= bound <= 2^64, by rejection: no modulo bias.
+
+    Raises ValueError for another bound.
+    """
+    if not 1 <= bound <= _WORDS:
+        raise ValueError(f"bound must be in [1, 2^64], got {bound}")
+    limit = _WORDS - _WORDS % bound
+    attempt = 0
+    while True:
+        lo, hi = stream.counter_after(attempt)
+        x0 = int(block(np.uint64(lo), np.uint64(hi), np.uint64(stream.key))[0])
+        if x0 < limit:
+            return x0 % bound
+        attempt += 1

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.philox import block
-
 V2_NAMESPACE = "seg1b/rng/v2"
 V1_MASTER_NAMESPACE = "mlr:1B.master"
 V1_STREAM_NAMESPACE = "mlr:1B"
@@ -88,23 +86,6 @@ def pair_streams(
         digests += state.digest()[:16]
     words = np.frombuffer(bytes(digests), dtype="<u8").astype(np.uint64).reshape(-1, 2)
     return words[:, 0].copy(), words[:, 1].copy()
-
-
-def draw_below(stream: Stream, bound: int) -> int:
-    """Uniform integer in [0, bound), 1 <= bound <= 2^64, by rejection: no modulo bias.
-
-    Raises ValueError for another bound.
-    """
-    if not 1 <= bound <= _WORD:
-        raise ValueError(f"bound must be in [1, 2^64], got {bound}")
-    limit = _WORD - _WORD % bound
-    attempt = 0
-    while True:
-        lo, hi = stream.counter_after(attempt)
-        x0 = int(block(np.uint64(lo), np.uint64(hi), np.uint64(stream.key))[0])
-        if x0 < limit:
-            return x0 % bound
-        attempt += 1
 
 
 # v1

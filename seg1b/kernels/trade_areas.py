@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from seg1b.errors import ContractError
 from seg1b.kernels.jit import njit
-from seg1b.kernels.philox import block
+from seg1b.kernels.philox import block, draw_below
 from seg1b.kernels.sorting import sort_ascending
-from seg1b.kernels.streams import country_stream, draw_below, pair_streams
+from seg1b.kernels.streams import country_stream, pair_streams
 from seg1b.kernels.systematic import Curve, take, take_each
 
 MILLION = 1_000_000

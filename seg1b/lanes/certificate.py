@@ -19,9 +19,9 @@ from seg1b.lanes.identity import SeedFacts, packaged_facts
 from seg1b.lanes.seed_tasks import Finish, Preparation
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, gates_hash, parameter_hash
-from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import GateReport, counter_key
 from seg1b.scoring.grading import CertificationGrade, StabilityRow, certification_grade, stability
+from seg1b.scoring.results import CounterValue
 from seg1b.scoring.score import Score, all_metrics, score_pooled
 from seg1b.scoring.values import plain
 from seg1b.store.digest import canonical_json, sha256_bytes

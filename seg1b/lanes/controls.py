@@ -21,7 +21,7 @@ from seg1b.scoring.gates import STRUCTURAL_CHECKS
 from seg1b.scoring.score import Score, score_seed
 from seg1b.scoring.sites import Sites, make_sites
 from seg1b.states import s4_allocation, s5_assignment, s6_jitter
-from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.required_pairs import required_pairs
 from seg1b.states.tables import Pairs
 from seg1b.states.world_model import WorldModel, assemble
 from seg1b.store.store import Store

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg1b.catalogue.elementary import power_each
-from seg1b.catalogue.shares import CountryShares, country_shares, market_size, minimum_sites
+from seg1b.catalogue.shares import CountryShares, market_size, minimum_sites
 from seg1b.policy.load import Policies
 from seg1b.states.plan import WORLD_STATES, keys_for
 from seg1b.store.store import Store
@@ -117,6 +117,8 @@ def shares_of(policies: Policies, world: World, store: Store | None) -> CountryS
     found = None if store is None else _published_shares(store, policies, world)
     if found is not None:
         return found
+    from seg1b.catalogue.projected_shares import country_shares  # compiled; only policies come here
+
     south = southern_share(world, policies)
     return country_shares(world.countries, south, area_km2(world, policies), policies.country_shares)
 

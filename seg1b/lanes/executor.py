@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from seg1b.cpus import usable_cpus
 from seg1b.store.retention import Plan
 from seg1b.store.store import Store
 
@@ -164,16 +165,11 @@ class SerialExecutor:
         self.shared.clear()
 
 
-def _usable_cpus() -> int:
-    """CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass
 class ThreadExecutor(SerialExecutor):
     """Tasks in threads of this process, the costliest first: kernels, hashing and compression run side by side."""
 
-    workers: int = field(default_factory=_usable_cpus)
+    workers: int = field(default_factory=usable_cpus)
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from seg1b.lanes.country_facts import CountryFacts
 from seg1b.lanes.screen import Candidate
 from seg1b.policy.load import Policies
 from seg1b.scoring.least_change import Grade, least_change
-from seg1b.states.s3_requirements import denied_countries, required_pairs
+from seg1b.states.required_pairs import denied_countries, required_pairs
 
 GRADES: tuple[Grade, ...] = ("B", "B+")
 

@@ -25,11 +25,11 @@ from seg1b.lanes.country_facts import only_countries as only_countries
 from seg1b.lanes.country_facts import shares_of as shares_of
 from seg1b.policy.load import POLICY_FILES, Policies, load_policies, set_values
 from seg1b.policy.yaml_reader import read_yaml
+from seg1b.scoring.country_metrics import top_count
 from seg1b.scoring.feasibility import Feasibility, feasibility
-from seg1b.scoring.metrics import top_count
 from seg1b.scoring.triage import advice, heaviest_countries
 from seg1b.scoring.values import plain
-from seg1b.states.s3_requirements import denied_countries, required_pairs
+from seg1b.states.required_pairs import denied_countries, required_pairs
 from seg1b.states.tables import Pairs
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -199,7 +199,11 @@ def policy_candidate(
 # -- verdicts
 
 
-def screen(candidates: Sequence[Candidate], policies: Policies, facts: CountryFacts) -> list[Screened]:
+def screen(
+    candidates: Sequence[Candidate],
+    policies: Policies,
+    facts: CountryFacts,
+) -> list[Screened]:
     """Judge every candidate and rank them: by grade in reach, then by distance to B+ and to B, then by name.
 
     Many policies are judged by their quotas first; a catalogue is synthesised only for those that reach the top.
@@ -233,10 +237,10 @@ def _screen_quotas(candidate: Candidate, policies: Policies, facts: CountryFacts
     assert candidate.quotas is not None
     counts = candidate.quotas.copy()
     counts[denied_countries(facts.countries, policies.requirements)] = 0
+    place = np.arange(len(counts))
     found = _feasible(
-        np.arange(len(counts), dtype=np.uint64), np.arange(len(counts), dtype=np.int16), counts, policies, facts,
-        bootstrap=False,
-    )  # fmt: skip
+        place.astype(np.uint64), place.astype(np.int16), counts, policies, facts, bootstrap=False
+    )
     kept = tuple(row for row in found.counters if row.name != "largest_merchant_share")
     found = dataclasses.replace(found, counters=kept)
     lacks = lacks_of(found, counts, None, facts, 0)
@@ -256,7 +260,11 @@ def _rank(row: Screened) -> tuple[int, float, float, str]:
     return (_REACH_ORDER[row.reachable], *distances, row.name)
 
 
-def screen_one(candidate: Candidate, policies: Policies, facts: CountryFacts) -> Screened:
+def screen_one(
+    candidate: Candidate,
+    policies: Policies,
+    facts: CountryFacts,
+) -> Screened:
     """Exact country gates of one candidate, without the countries that S3's policy denies."""
     pairs, _ = required_pairs(candidate.whole(), facts.countries, policies.requirements)
     found = _feasible(pairs.merchant_id, pairs.country, pairs.n_sites, policies, facts)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from seg1b.catalogue.bundle import VALIDATION_FOLDER
+from seg1b.catalogue.bundle_law import VALIDATION_FOLDER
 from seg1b.catalogue.verify import BundleReceipt
 from seg1b.lanes import certificate
 from seg1b.lanes.verify_report import VerifyReport

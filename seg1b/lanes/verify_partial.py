@@ -15,9 +15,9 @@ from typing import Any
 
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
-from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import evaluate
 from seg1b.scoring.measure import NamedSurface
+from seg1b.scoring.results import CounterValue
 from seg1b.scoring.score import Score
 from seg1b.scoring.values import NOT_COMPUTABLE, Metric, unknown
 from seg1b.states.s9_replay import Check, Replay

@@ -21,7 +21,7 @@ from seg1b.policy.load import Policies
 from seg1b.scoring.score import Score
 from seg1b.scoring.values import plain
 from seg1b.states import s9_validation
-from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.required_pairs import required_pairs
 from seg1b.states.seed_tables import SeedTables
 from seg1b.world.content import World
 

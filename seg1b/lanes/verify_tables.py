@@ -12,7 +12,7 @@ from seg1b.errors import InputError
 from seg1b.lanes.verify_report import VerifyReport
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
-from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.required_pairs import required_pairs
 from seg1b.states.s8_egress import DERIVED, TABLE, egress_schema
 from seg1b.states.seed_tables import SeedTables, SiteTables, join_egress
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE

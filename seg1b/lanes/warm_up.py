@@ -27,7 +27,8 @@ from seg1b.scoring.densities import DensityClasses
 from seg1b.scoring.measure import NamedSurface, ScoringContext
 from seg1b.scoring.reference import SurfaceReference, tiles_per_cell
 from seg1b.states import s9_validation
-from seg1b.states.s3_requirements import country_metrics, required_pairs
+from seg1b.states.required_pairs import required_pairs
+from seg1b.states.s3_requirements import country_metrics
 from seg1b.states.seed_tables import SeedTables, SiteKeys
 from seg1b.states.shard import StageTimes
 from seg1b.states.tables import (

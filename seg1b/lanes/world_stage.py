@@ -90,7 +90,7 @@ def run_world(store: Store, policies: Policies, world: World) -> WorldStage:
 def compute_world(policies: Policies, world: World) -> WorldStage:
     """As `run_world`, without a store: what `verify` does."""
     times = StageTimes()
-    from seg1b.catalogue.shares import country_shares
+    from seg1b.catalogue.projected_shares import country_shares
     from seg1b.world.tile_index import build_tile_index
     from seg1b.world.weights import build_weights
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -18,9 +17,11 @@ from seg1b.kernels.inequality import gini
 from seg1b.kernels.quantiles import quantile_sorted
 from seg1b.kernels.sorting import ascending
 from seg1b.policy.gates import COUNTER_METRICS
-from seg1b.scoring.measure import Measurement, ScoringContext, SurfaceTally, summed
+from seg1b.scoring.country_metrics import NO_SITES, largest_merchant_share, market_slope, prior_kl
+from seg1b.scoring.measure import Measurement, ScoringContext, SurfaceTally
 from seg1b.scoring.reference import SurfaceReference
-from seg1b.scoring.values import Metric, exact_mean, exact_sum, known, rounded, sum_in_order, unknown
+from seg1b.scoring.results import CounterValue
+from seg1b.scoring.values import Metric, exact_mean, exact_sum, known, rounded, sum_in_order, summed, unknown
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -32,17 +33,7 @@ SURFACE_METRICS = (
     "near_city_share_difference",
     "population_correlation_1deg",
 )
-NO_SITES = "there are no sites"
 _AT_ONCE = 1 << 20
-
-
-@dataclass(frozen=True)
-class CounterValue:
-    """One counter-metric; `surface` names the population surface it was measured against, if any."""
-
-    name: str
-    surface: str | None
-    metric: Metric
 
 
 def pit_mean(pit: FloatArray) -> Metric:
@@ -125,46 +116,6 @@ def _within_correlation(owner: IntArray, x: FloatArray, y: FloatArray) -> Metric
     if xx <= 0.0 or yy <= 0.0:
         return unknown("sites or people do not vary between the cells of any country")
     return known(rounded(exact_sum(dx * dy) / math.sqrt(xx * yy)))
-
-
-def market_slope(counts: IntArray, market: FloatArray) -> Metric:
-    """Least-squares slope of log(sites) on log(untempered market size) over countries with both."""
-    used = (counts > 0) & (market > 0.0)
-    if np.count_nonzero(used) < 2:
-        return unknown("fewer than two countries have both sites and a market size")
-    x = np.array([math.log(v) for v in market[used].tolist()])
-    y = np.array([math.log(v) for v in counts[used].tolist()])
-    dx = x - exact_mean(x)
-    xx = exact_sum(dx * dx)
-    if xx <= 1e-18 * len(x):
-        return unknown("all countries have the same market size")
-    return known(rounded(exact_sum(dx * (y - exact_mean(y))) / xx))
-
-
-def prior_kl(counts: IntArray, prior: FloatArray) -> Metric:
-    """Kullback-Leibler divergence of the sites' country shares from the market prior, in nats."""
-    total, mass = int(counts.sum()), exact_sum(prior)
-    if total == 0:
-        return unknown(NO_SITES)
-    active = counts > 0
-    if mass <= 0.0 or bool(np.any(prior[active] <= 0.0)):
-        return unknown("a country with sites has no share in the market prior")
-    ratios = zip((counts[active] / total).tolist(), (prior[active] / mass).tolist(), strict=True)
-    return known(rounded(math.fsum(p * math.log(p / q) for p, q in ratios)))
-
-
-def largest_merchant_share(
-    merchant: IntArray, country: npt.NDArray[np.int16], sites: IntArray, countries: int, sites_min: int
-) -> Metric:
-    """Largest share that one merchant holds of the sites of any country with at least `sites_min` sites."""
-    pair, sites = summed(merchant * countries + country, sites)
-    counts = np.zeros(countries, np.int64)
-    np.add.at(counts, pair % max(countries, 1), sites)
-    owner = pair % countries
-    judged = counts[owner] >= sites_min
-    if not judged.any():
-        return unknown(f"no country has {sites_min} sites")
-    return known(float(np.max(sites[judged] / counts[owner[judged]])))
 
 
 def nn_metrics(ascending_m: FloatArray | None, isolated_km: float) -> dict[str, Metric]:

@@ -14,18 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.kernels.bca import Interval
-from seg1b.kernels.bootstrap import merchant_sample
 from seg1b.kernels.inequality import gini
 from seg1b.policy.gates import GatesPolicy
-from seg1b.scoring.counter_metrics import (
+from seg1b.scoring.country_metrics import (
     NO_SITES,
-    CounterValue,
+    country_metrics,
     largest_merchant_share,
     market_slope,
     prior_kl,
+    region_shares,
 )
 from seg1b.scoring.gates import CounterRow, GateRow, bootstrap_rows, counter_rows, gate_row, region_rows
-from seg1b.scoring.metrics import core_intervals, country_metrics, region_shares
+from seg1b.scoring.intervals import catalogue_intervals
+from seg1b.scoring.results import CounterValue
 from seg1b.scoring.values import Metric, exact_sum, known, unknown
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -88,8 +89,9 @@ def feasibility(
     gates: GatesPolicy,
     bootstrap: bool = True,
 ) -> Feasibility:
-    """Judge a catalogue given as rows (merchant, country, number of sites), one row per pair, in any
-    order.
+    """Judge a catalogue given as rows (merchant, country, number of sites), one row per pair, in any order.
+
+    `bootstrap`: False leaves the rows of the intervals out.
     """
     countries = len(eligible)
     held = np.asarray(sites, np.int64)
@@ -100,10 +102,7 @@ def feasibility(
     merchant = np.unique(merchant_id, return_inverse=True)[1].astype(np.int64)
     intervals: dict[str, Interval | None] = {}
     if bootstrap and len(merchant):
-        nobody_south = np.zeros(len(merchant), np.int64)
-        sample = merchant_sample(merchant, country, held, nobody_south, eligible, None)
-        intervals = core_intervals(sample, gates.bootstrap)
-        intervals.pop("southern_hemisphere_share")
+        intervals = catalogue_intervals(merchant, country, held, eligible, gates.bootstrap)
     rows = [
         gate_row(name, metrics[name], gate, intervals.get(name))
         for name, gate in gates.hard_gates.items()

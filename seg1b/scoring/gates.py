@@ -11,9 +11,7 @@ from types import MappingProxyType
 
 from seg1b.kernels.bca import Interval
 from seg1b.policy.gates import GatesPolicy, HardGate, StructuralPolicy
-from seg1b.scoring.counter_metrics import CounterValue
-from seg1b.scoring.metrics import CoreScore
-from seg1b.scoring.sentinel import COLLAPSED, SentinelRow
+from seg1b.scoring.results import COLLAPSED, CoreScore, CounterValue, SentinelRow
 from seg1b.scoring.values import Metric, known, rounded, unknown
 
 STRUCTURAL_CHECKS = tuple(name.removesuffix("_max") for name in StructuralPolicy.model_fields)

@@ -22,8 +22,7 @@ import numpy.typing as npt
 from seg1b.kernels.inequality import top_count
 from seg1b.policy.gates import CounterMetric, GatesPolicy
 from seg1b.policy.guard import holds
-from seg1b.scoring.counter_metrics import market_slope, prior_kl
-from seg1b.scoring.metrics import country_metrics, region_shares
+from seg1b.scoring.country_metrics import country_metrics, market_slope, prior_kl, region_shares
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]

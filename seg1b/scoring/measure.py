@@ -29,6 +29,7 @@ from seg1b.scoring.reference import (
     tile_density,
 )
 from seg1b.scoring.sites import NO_SITES, Sites
+from seg1b.scoring.values import summed
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -354,14 +355,6 @@ def _cells_of(
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32], IntArray]:
     """Country, cell and sites of keys."""
     return (key >> 32).astype(np.int16), key.astype(np.int32), sites.astype(np.int64)
-
-
-def summed(key: IntArray, values: IntArray) -> tuple[IntArray, IntArray]:
-    """Each distinct key, ascending, and the sum of its values."""
-    keys, inverse = np.unique(key, return_inverse=True)
-    total = np.zeros(len(keys), np.int64)
-    np.add.at(total, inverse, values)
-    return keys, total
 
 
 def measure(sites: SiteTally, context: ScoringContext) -> Measurement:

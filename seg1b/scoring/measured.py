@@ -14,11 +14,9 @@ from typing import Any
 from seg1b.kernels.bca import Interval
 from seg1b.policy.digest import canonical_json
 from seg1b.policy.gates import GatesPolicy
-from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import CounterRow, GateReport, GateRow, counter_key, evaluate
 from seg1b.scoring.grading import RunStatus, run_status
-from seg1b.scoring.metrics import CoreScore
-from seg1b.scoring.sentinel import SentinelRow
+from seg1b.scoring.results import CoreScore, CounterValue, SentinelRow
 from seg1b.scoring.values import Metric, plain
 from seg1b.store.digest import sha256_bytes
 

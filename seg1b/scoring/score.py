@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from seg1b.kernels.bca import Interval
-from seg1b.scoring.counter_metrics import CounterValue, counter_values
+from seg1b.scoring.counter_metrics import counter_values
 from seg1b.scoring.gates import GateReport, counter_key, evaluate
 from seg1b.scoring.grading import RunStatus, run_status
 from seg1b.scoring.measure import Measurement, ScoringContext, SiteTally, measure, pool, tally
 from seg1b.scoring.measured import Judged, Measured
-from seg1b.scoring.metrics import CoreScore, core_intervals, core_score, resampled
-from seg1b.scoring.sentinel import SentinelRow, collapse_sentinel
+from seg1b.scoring.metrics import core_intervals, core_score, resampled
+from seg1b.scoring.results import CoreScore, CounterValue, SentinelRow
+from seg1b.scoring.sentinel import collapse_sentinel
 from seg1b.scoring.sites import Sites
 from seg1b.scoring.values import Metric, known
 

@@ -10,37 +10,22 @@ of sites.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.streams import country_stream, draw_below
+from seg1b.kernels.philox import draw_below
+from seg1b.kernels.streams import country_stream
 from seg1b.policy.gates import CollapseSentinel
 from seg1b.scoring.measure import Points
+from seg1b.scoring.results import COLLAPSED, OK, TOO_FEW, SentinelRow
 from seg1b.scoring.values import exact_mean, exact_sum, rounded
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 SAMPLE_LABEL = "collapse_sentinel"
-OK, COLLAPSED, TOO_FEW = "ok", "collapsed", "insufficient_points"
-
-
-@dataclass(frozen=True)
-class SentinelRow:
-    """Verdict on one country. `anisotropy` is None where the sites lie exactly on a line or a point."""
-
-    country_iso: str
-    sites: int
-    sampled: int
-    status: str
-    anisotropy: float | None = None
-    linearity: float | None = None
-    distinct_lat_share: float | None = None
-    distinct_lon_share: float | None = None
-    reason: str = ""
 
 
 def collapse_sentinel(sites: Points, iso: tuple[str, ...], policy: CollapseSentinel) -> list[SentinelRow]:

@@ -60,3 +60,13 @@ def sum_in_order(values: npt.NDArray[np.float64]) -> float:
     For values in a defined order, millions of them: `exact_sum` would hold them all as Python numbers.
     """
     return math.fsum(exact_sum(values[first : first + _STRETCH]) for first in range(0, len(values), _STRETCH))
+
+
+def summed(
+    key: npt.NDArray[np.int64], values: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Each distinct key, ascending, and the sum of its values."""
+    keys, inverse = np.unique(key, return_inverse=True)
+    total = np.zeros(len(keys), np.int64)
+    np.add.at(total, inverse, values)
+    return keys, total

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from seg1b.catalogue.shares import CountryShares, country_shares
+from seg1b.catalogue.projected_shares import country_shares
+from seg1b.catalogue.shares import CountryShares
 from seg1b.policy.models import CountrySharesPolicy, TileMix, TileWeightsPolicy
 from seg1b.states.stages import Stage, untimed
 from seg1b.states.tables import column

@@ -27,7 +27,7 @@ from seg1b.kernels import (
 from seg1b.kernels.jitter import inverse_normal_table
 from seg1b.policy.load import Policies
 from seg1b.states import s4_allocation
-from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.required_pairs import required_pairs
 from seg1b.states.seed_tables import Numbering, SeedTables, SiteKeys, SiteTables
 from seg1b.states.tables import Pairs, Plan
 from seg1b.states.world_model import WorldModel

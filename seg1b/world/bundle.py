@@ -107,19 +107,55 @@ def _embedded_world() -> World:
     return _load(EMBEDDED_DIRECTORY, None, True)
 
 
+class _EmbeddedWorld(World):
+    """The embedded world, compared with its digests as a whole; polygons and settlements are parsed when they are
+    asked for, since what only counts outlets needs neither.
+    """
+
+    _contents: dict[str, bytes]
+
+    @classmethod
+    def of(cls, contents: dict[str, bytes], **read: Any) -> World:
+        """The world of these files; `read`: every field but polygons and settlements."""
+        world: World = object.__new__(cls)
+        world.__dict__.update(read, _contents=contents)
+        return world
+
+    def __getattr__(self, name: str) -> Any:
+        parse = {"polygons": _read_polygons, "settlements": _read_settlements}.get(name)
+        if parse is None:
+            raise AttributeError(f"a world has no attribute {name!r}")
+        value = parse(EMBEDDED_DIRECTORY, self._contents, len(self.countries))
+        self.__dict__[name] = value
+        return value
+
+
 def _load(directory: Path, raster_path: Path | None, raster_required: bool) -> World:
     manifest = _read_manifest(directory)
     contents = {name: _read_verified(directory, name, manifest) for name in SCHEMAS}
-    tables = {name: _read_table(directory / name, contents[name]) for name in SCHEMAS}
-    countries = _countries(tables["countries.parquet"], directory)
-    polygons = _polygons(tables["rings.parquet"], tables["vertices.parquet"], len(countries), directory)
-    settlements = _settlements(tables["settlements.parquet"], len(countries), directory)
+    countries = _countries(_read_table(directory, "countries.parquet", contents), directory)
     raster = _raster(manifest.get("raster"), directory, raster_path, raster_required)
     digest = world_digest({name: manifest["files"][name]["sha256"] for name in SCHEMAS}, raster)
     if digest != manifest["digest"]:
         raise _altered(directory / MANIFEST_NAME, "its digest is not that of the files it lists")
-    own = None if directory == EMBEDDED_DIRECTORY else directory
-    return World(countries, polygons, settlements, manifest, digest, raster, own)
+    if directory == EMBEDDED_DIRECTORY:
+        return _EmbeddedWorld.of(
+            contents, countries=countries, provenance=manifest, digest=digest, raster=raster, directory=None
+        )
+    polygons = _read_polygons(directory, contents, len(countries))
+    settlements = _read_settlements(directory, contents, len(countries))
+    return World(countries, polygons, settlements, manifest, digest, raster, directory)
+
+
+def _read_polygons(directory: Path, contents: dict[str, bytes], countries: int) -> Polygons:
+    rings, vertices = (
+        _read_table(directory, name, contents) for name in ("rings.parquet", "vertices.parquet")
+    )
+    return _polygons(rings, vertices, countries, directory)
+
+
+def _read_settlements(directory: Path, contents: dict[str, bytes], countries: int) -> Settlements:
+    return _settlements(_read_table(directory, "settlements.parquet", contents), countries, directory)
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -168,17 +204,18 @@ def _read_verified(directory: Path, name: str, manifest: dict[str, Any]) -> byte
     return content
 
 
-def _read_table(path: Path, content: bytes) -> pa.Table:
+def _read_table(directory: Path, name: str, contents: dict[str, bytes]) -> pa.Table:
+    path = directory / name
     try:
-        table = pq.ParquetFile(io.BytesIO(content)).read()
+        table = pq.ParquetFile(io.BytesIO(contents[name])).read()
     except pa.ArrowException as error:
         raise _breaks_format(path, f"not readable as Parquet: {error}") from error
-    expected = SCHEMAS[path.name]
+    expected = SCHEMAS[name]
     if table.schema.names != expected.names or table.schema.types != expected.types:
         raise _breaks_format(path, f"columns {table.schema.names} are not {expected.names} with their types")
-    for name in expected.names:
-        if table.column(name).null_count:
-            raise _breaks_format(path, f"column {name!r} holds nulls")
+    for column in expected.names:
+        if table.column(column).null_count:
+            raise _breaks_format(path, f"column {column!r} holds nulls")
     return table
 
 

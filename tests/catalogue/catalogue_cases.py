@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from seg1b.catalogue.projected_shares import country_shares
 from seg1b.catalogue.rows import OutletRuns, RunCollapser
-from seg1b.catalogue.shares import CountryShares, country_shares
+from seg1b.catalogue.shares import CountryShares
 from seg1b.catalogue.synthesise import Synthesis, synthesise
 from seg1b.policy.load import load_policies
 from seg1b.policy.models import CountrySharesPolicy, SynthesisPolicy

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from catalogue_cases import ISO, shares_policy, small_shares, small_synthesis
 
-from seg1b.catalogue.bundle import pairs_digest, write_synthesis, write_user_catalogue
+from seg1b.catalogue.bundle import write_synthesis, write_user_catalogue
+from seg1b.catalogue.bundle_law import pairs_digest
 from seg1b.catalogue.guard import guard_bundle
 from seg1b.catalogue.outlets import from_pairs
 from seg1b.catalogue.tables import REQUIRED_OUTPUTS, SCHEMAS, Lineage, outlet_rows, slices

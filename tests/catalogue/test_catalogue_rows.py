@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seg1b.catalogue import verify
-from seg1b.catalogue.bundle import pairs_digest, write_user_catalogue
+from seg1b.catalogue.bundle import write_user_catalogue
+from seg1b.catalogue.bundle_law import pairs_digest
 from seg1b.catalogue.guard import measure_bundle
 from seg1b.catalogue.guard_values import MerchantOutlets
 from seg1b.catalogue.outlets import OutletCatalogue, from_pairs

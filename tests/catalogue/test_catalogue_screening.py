@@ -10,8 +10,8 @@ from catalogue_cases import ISO, collapse, country_table, small_shares, small_sy
 
 from seg1b.catalogue.guard import grade, measure
 from seg1b.catalogue.outlets import OutletCatalogue, from_pairs
+from seg1b.catalogue.projected_shares import country_shares
 from seg1b.catalogue.screening import Screening, market_slope, prior_divergence, screen, screen_counts
-from seg1b.catalogue.shares import country_shares
 from seg1b.catalogue.synthesise import synthesise
 from seg1b.catalogue.tables import Lineage, evidence_tables, outlet_rows, site_sequence_rows
 from seg1b.errors import InputError

@@ -15,14 +15,8 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 from seg1b.catalogue import elementary
-from seg1b.catalogue.shares import (
-    PPM,
-    CountryShares,
-    capacity_sites,
-    country_shares,
-    market_size,
-    minimum_sites,
-)
+from seg1b.catalogue.projected_shares import country_shares
+from seg1b.catalogue.shares import PPM, CountryShares, capacity_sites, market_size, minimum_sites
 from seg1b.errors import InputError
 from seg1b.kernels.inequality import gini, top_share
 from seg1b.world.content import CountryTable

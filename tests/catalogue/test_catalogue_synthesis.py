@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import nbinom
 
-from seg1b.catalogue.bundle import pairs_digest
+from seg1b.catalogue.bundle_law import pairs_digest
 from seg1b.catalogue.draws import Draws, rank
 from seg1b.catalogue.merchants import MerchantPlan, negative_binomial_quantile, split_foreign
 from seg1b.catalogue.placement import Blocks, largest_block, place_blocks

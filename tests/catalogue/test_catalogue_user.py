@@ -12,7 +12,7 @@ from catalogue_cases import ISO, small_synthesis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg1b.catalogue.bundle import pairs_digest
+from seg1b.catalogue.bundle_law import pairs_digest
 from seg1b.catalogue.tables import Lineage, outlet_rows
 from seg1b.catalogue.user import UserCatalogue, load_user_catalogue
 from seg1b.errors import InputError

@@ -10,7 +10,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from seg1b.cli.app import app
+from seg1b.cli.app import application
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,12 @@ class Outcome:
 
 
 Command = Callable[..., Outcome]
+EVERY_COMMAND = application()
 
 
 def run_command(*arguments: object) -> Outcome:
     """Run `seg1b` with these arguments, in this process."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="seg1b")
+    result = CliRunner().invoke(EVERY_COMMAND, [str(argument) for argument in arguments], prog_name="seg1b")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Outcome(result.exit_code, result.stdout, result.stderr)

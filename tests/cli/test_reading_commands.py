@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -9,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_cases import Command, Published
+import typer
+from cli_cases import EVERY_COMMAND, Command, Published
+from typer.testing import CliRunner
 
 from seg1b import api
+from seg1b.cli.app import COMMANDS as COMMANDS_OF_FILES
+from seg1b.cli.app import application
 from seg1b.errors import InputError
 from seg1b.lanes.controls import ControlRow
 from seg1b.policy.load import defaults_directory, knobs, load_policies
@@ -39,6 +44,44 @@ def test_help_imports_nothing_heavy() -> None:
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+def test_screening_loads_no_compiled_code(tmp_path: Path) -> None:
+    """A catalogue is screened in the time that loading kernels would take, compiled already or not."""
+    catalogue = tmp_path / "pairs.csv"
+    catalogue.write_text("merchant_id,country,n_sites\n1,FR,3\n2,DE,4\n3,PE,5\n")
+    code = (
+        "import sys; from seg1b.cli.app import run; "
+        f"assert run(['screen', {str(catalogue)!r}, '--runs', {str(tmp_path / 'none')!r}]) == 0;"
+        "heavy = {'numba', 'llvmlite', 'scipy', 'ray', 'polars', 'matplotlib'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+def test_every_command_is_found_in_its_file() -> None:
+    """`COMMANDS` lists what each file registers, so that one command alone can be imported."""
+    for file, names in COMMANDS_OF_FILES.items():
+        app = typer.Typer()
+        importlib.import_module(f"seg1b.cli.{file}").register(app)
+        registered = [one.name for one in app.registered_groups] + [
+            one.name for one in app.registered_commands
+        ]
+        assert sorted(map(str, registered)) == sorted(names), file
+
+
+def test_a_command_alone_is_what_it_is_among_all() -> None:
+    """`seg1b X --help` imports X's file and says what it says with every command there; the unknown is refused."""
+    for arguments, code in ((["screen", "--help"], 0), (["wave", "show", "--help"], 0), (["scren"], 2)):
+        outcomes = [
+            CliRunner().invoke(app, arguments, prog_name="seg1b")
+            for app in (application(arguments[0]), EVERY_COMMAND)
+        ]
+        assert [one.exit_code for one in outcomes] == [code, code]
+        assert outcomes[0].stdout == outcomes[1].stdout
+        assert outcomes[0].stderr == outcomes[1].stderr
+    alone = application("screen").registered_commands
+    assert [one.name for one in alone] == ["screen"]
 
 
 # -- verify

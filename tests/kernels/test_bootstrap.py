@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from seg1b.kernels import bootstrap
+from seg1b.kernels import bootstrap_counts, bootstrap_statistics
 from seg1b.kernels.bca import bca_interval
 from seg1b.kernels.bootstrap import (
-    STATISTICS,
-    MerchantSample,
     draw_multiplicities,
     jackknife_statistics,
     merchant_sample,
-    observed_statistics,
     replicate_statistics,
 )
+from seg1b.kernels.bootstrap_counts import Multiplicities
+from seg1b.kernels.bootstrap_counts import replicate_statistics as replicate_counts
+from seg1b.kernels.bootstrap_statistics import STATISTICS, MerchantSample, observed_statistics
 from seg1b.kernels.inequality import gini, top_share
 from seg1b.kernels.philox import block
 
@@ -96,6 +96,34 @@ def test_multiplicities_follow_the_written_rule() -> None:
     for word in words[:7]:
         expected[word * 7 >> 32] += 1
     assert multiplicities(3, 7).tolist() == expected
+
+
+@pytest.mark.parametrize("merchants", [1, 2, 5, 7, 60, 4096, 140_003])
+def test_array_arithmetic_draws_what_compiled_code_draws(merchants: int) -> None:
+    """Replicate by replicate, wherever a call begins, the counter's upper half included."""
+    draw = Multiplicities(merchants, KEY, COUNTER_HI)
+    for first, count in ((0, 1), (3, min(4, draw.at_once)), (2**31 - 2, 1)):
+        drawn = draw(first, count)
+        for place in range(count):
+            assert drawn[place].tolist() == multiplicities(first + place, merchants).tolist()
+
+
+@pytest.mark.parametrize("units", [1 << 16, 20])
+def test_replicates_of_counts_are_those_of_compiled_code(monkeypatch: pytest.MonkeyPatch, units: int) -> None:
+    """Bit for bit, of merchants and of groups of them, countries without sites and regions included."""
+    monkeypatch.setattr(bootstrap_statistics, "MAX_UNITS", units)
+    monkeypatch.setattr(bootstrap_statistics, "GROUPS", units)
+    monkeypatch.setattr(bootstrap_counts, "_BLOCKS_AT_ONCE", 64)  # many calls, the last one short
+    world = World()
+    sample = site_sample(
+        world.merchant, world.country, world.southern, np.ones(14, np.bool_), None, np.arange(14) % 3
+    )
+    assert sample.merchants == min(units, int(world.merchant.max()) + 1)
+    arrays = replicate_counts(sample, 101, KEY, COUNTER_HI)
+    compiled = replicate_statistics(sample, 101, KEY, COUNTER_HI)
+    assert arrays.tobytes() == compiled.tobytes()
+    assert np.isnan(arrays[:, 6]).all()
+    assert len(np.unique(arrays[:, 0])) > 50  # they do differ
 
 
 def test_replicates_equal_sites_repeated_by_hand() -> None:
@@ -208,8 +236,8 @@ def groups_by_the_written_rule(merchants: int, groups: int) -> list[int]:
 def test_above_the_limit_random_groups_of_merchants_are_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every merchant is in exactly one group, and with it all its pairs, its southern sites and its distances."""
     world = ManyMerchants()
-    monkeypatch.setattr(bootstrap, "MAX_UNITS", 500)
-    monkeypatch.setattr(bootstrap, "GROUPS", 500)
+    monkeypatch.setattr(bootstrap_statistics, "MAX_UNITS", 500)
+    monkeypatch.setattr(bootstrap_statistics, "GROUPS", 500)
     sample = world.sample()
     assert sample.merchants == len(sample.southern) == 500
     group = np.array(groups_by_the_written_rule(3000, 500))
@@ -234,8 +262,8 @@ def test_groups_hold_what_their_merchants_hold(monkeypatch: pytest.MonkeyPatch) 
     world = ManyMerchants()
     alone = world.sample()
     assert alone.merchants == 3000
-    monkeypatch.setattr(bootstrap, "MAX_UNITS", 500)
-    monkeypatch.setattr(bootstrap, "GROUPS", 500)
+    monkeypatch.setattr(bootstrap_statistics, "MAX_UNITS", 500)
+    monkeypatch.setattr(bootstrap_statistics, "GROUPS", 500)
     grouped = world.sample()
     totals = [
         np.bincount(sample.pair_country, weights=sample.pair_sites, minlength=12).tolist()
@@ -251,13 +279,13 @@ def test_at_the_limit_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many merchants as units: each stays a unit of its own. One more, and they are grouped."""
     world = ManyMerchants()
     alone = world.sample()
-    monkeypatch.setattr(bootstrap, "MAX_UNITS", 3000)
-    monkeypatch.setattr(bootstrap, "GROUPS", 3000)
+    monkeypatch.setattr(bootstrap_statistics, "MAX_UNITS", 3000)
+    monkeypatch.setattr(bootstrap_statistics, "GROUPS", 3000)
     limit = world.sample()
     for name in ("pair_start", "pair_country", "pair_sites", "southern", "distance_m", "distance_merchant"):
         assert getattr(alone, name).tobytes() == getattr(limit, name).tobytes(), name
-    monkeypatch.setattr(bootstrap, "MAX_UNITS", 2999)
-    monkeypatch.setattr(bootstrap, "GROUPS", 2999)
+    monkeypatch.setattr(bootstrap_statistics, "MAX_UNITS", 2999)
+    monkeypatch.setattr(bootstrap_statistics, "GROUPS", 2999)
     assert world.sample().merchants == 2999
     assert world.sample().distance_merchant.tobytes() != alone.distance_merchant.tobytes()
 
@@ -267,8 +295,8 @@ def test_intervals_of_groups_are_as_wide_as_those_of_merchants(monkeypatch: pyte
     world = ManyMerchants(6000)
     found = []
     for limit in (1 << 16, 1500):
-        monkeypatch.setattr(bootstrap, "MAX_UNITS", limit)
-        monkeypatch.setattr(bootstrap, "GROUPS", limit)
+        monkeypatch.setattr(bootstrap_statistics, "MAX_UNITS", limit)
+        monkeypatch.setattr(bootstrap_statistics, "GROUPS", limit)
         sample = world.sample()
         rows = replicate_statistics(sample, 1500, KEY, COUNTER_HI)
         jackknife = jackknife_statistics(sample)
@@ -296,8 +324,8 @@ def test_intervals_of_groups_are_as_wide_as_those_of_merchants(monkeypatch: pyte
 def test_a_grouped_jackknife_leaves_whole_groups_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand: each row is the sample without the merchants of one group."""
     world = World()
-    monkeypatch.setattr(bootstrap, "MAX_UNITS", 10)
-    monkeypatch.setattr(bootstrap, "GROUPS", 10)
+    monkeypatch.setattr(bootstrap_statistics, "MAX_UNITS", 10)
+    monkeypatch.setattr(bootstrap_statistics, "GROUPS", 10)
     sample = world.sample()
     rows = jackknife_statistics(sample)
     group = np.array(groups_by_the_written_rule(int(world.merchant.max()) + 1, 10))

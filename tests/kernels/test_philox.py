@@ -15,6 +15,7 @@ from seg1b.kernels.philox import (
     multiply_high,
     u01,
 )
+from seg1b.kernels.philox_arrays import blocks
 
 WORD = st.integers(0, 2**64 - 1)
 SIGNED = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), -1, 0, 1, 2**63 - 1])
@@ -33,6 +34,17 @@ def slow_block(lo: int, hi: int, key: int) -> tuple[int, int]:
 def test_a_block_is_ten_rounds_of_the_definition(lo: int, hi: int, key: int) -> None:
     """Compiled block and big-integer definition agree."""
     assert tuple(block(np.uint64(lo), np.uint64(hi), np.uint64(key))) == slow_block(lo, hi, key)
+
+
+@given(st.lists(WORD, max_size=20), WORD, WORD)
+def test_blocks_of_arrays_are_blocks(lows: list[int], hi: int, key: int) -> None:
+    """Array arithmetic without a compiler gives the definition, in memory of its own or in memory given, poisoned."""
+    counter = np.array(lows, np.uint64)
+    expected = [slow_block(low, hi, key) for low in lows]
+    for work in (None, np.full((6, len(lows)), 0xDEADBEEF, np.uint64)):
+        x0, x1 = blocks(counter, hi, key, work)
+        assert list(zip(x0.tolist(), x1.tolist(), strict=True)) == expected
+    assert counter.tolist() == lows
 
 
 @given(WORD, WORD)

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from seg1b.kernels import streams
+from seg1b.kernels import philox, streams
 from seg1b.kernels.philox import block
 
 
@@ -66,7 +66,7 @@ def test_draw_below_rejects_the_tail_of_the_word() -> None:
                 break
             attempt += 1
         rejected += attempt
-        assert streams.draw_below(stream, bound) == x0
+        assert philox.draw_below(stream, bound) == x0
     assert rejected > 10
 
 
@@ -74,7 +74,7 @@ def test_draw_below_rejects_the_tail_of_the_word() -> None:
 def test_draw_below_refuses_impossible_bounds(bound: int) -> None:
     """Bounds outside [1, 2^64] are an error, not a wrong draw."""
     with pytest.raises(ValueError, match="bound must be in"):
-        streams.draw_below(streams.world_stream(1, "x"), bound)
+        philox.draw_below(streams.world_stream(1, "x"), bound)
 
 
 @pytest.mark.parametrize("fingerprint", ["ab" * 31, "ab" * 33, "zz" * 32])

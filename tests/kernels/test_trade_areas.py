@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seg1b.errors import ContractError
-from seg1b.kernels.streams import country_stream, draw_below, pair_stream
+from seg1b.kernels.philox import draw_below
+from seg1b.kernels.streams import country_stream, pair_stream
 from seg1b.kernels.systematic import RunCurve
 from seg1b.kernels.trade_areas import (
     CountryAllocation,

@@ -10,7 +10,7 @@ import pytest
 
 from seg1b.kernels import streams
 from seg1b.kernels.apportionment import apportion
-from seg1b.kernels.philox import block, fill, u01
+from seg1b.kernels.philox import block, draw_below, fill, u01
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 POISON = 0xDEADBEEFDEADBEEF
@@ -61,7 +61,7 @@ def stream_v2(arguments: str) -> str:
 
 def drawn(arguments: str) -> str:
     """A bounded integer."""
-    return str(streams.draw_below(streams.country_stream(42, "trade_area", "GB"), int(arguments)))
+    return str(draw_below(streams.country_stream(42, "trade_area", "GB"), int(arguments)))
 
 
 def apportioned(arguments: str) -> str:

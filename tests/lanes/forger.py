@@ -27,7 +27,7 @@ from seg1b.policy.load import CERTIFIED_FILES, Policies
 from seg1b.report.page import SitePoints, draw_maps, write_report
 from seg1b.scoring.values import plain
 from seg1b.states import s8_egress, s9_validation
-from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.required_pairs import required_pairs
 from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.states.tables import (

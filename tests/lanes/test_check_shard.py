@@ -18,7 +18,7 @@ from seg1b.lanes.shards import Shard
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import default_policies
 from seg1b.states import s8_egress, s9_replay, shard
-from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.required_pairs import required_pairs
 from seg1b.states.s9_replay import Check, Replay
 from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE, SeedIdentity, units
 from seg1b.states.shard_tables import ShardTables

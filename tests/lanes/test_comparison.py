@@ -6,8 +6,8 @@ import pytest
 
 from seg1b.lanes.comparison import compare, lost_gates, reruns
 from seg1b.policy.load import default_policies, policy_digests, set_values
-from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import GateReport, GateRow, counter_row, gate_row
+from seg1b.scoring.results import CounterValue
 from seg1b.scoring.values import Metric, known, unknown
 from seg1b.states.plan import keys_for, world_externals
 

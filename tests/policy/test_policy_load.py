@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import pickle
 import shutil
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seg1b.errors import InputError
+from seg1b.policy import yaml_reader
 from seg1b.policy.base import exact_fraction
 from seg1b.policy.load import (
     POLICY_FILES,
@@ -124,6 +127,7 @@ def test_a_folder_without_policies_is_an_error(config: Path, tmp_path: Path, wha
         ("max_attempts: 64", "max_attempts: [", "E_POLICY_PARSE", "not valid YAML"),
         ("max_attempts: 64", "max_attempts: 64\n\tx: 1", "E_POLICY_PARSE", "not valid YAML"),
         ("max_attempts: 64", "max_attempts: &a 64\nx: *a", "E_POLICY_PARSE", "aliases"),
+        ("max_attempts: 64", "max_attempts: &a [*a]", "E_POLICY_PARSE", "aliases"),
         ("max_attempts: 64", "max_attempts: 64\n1: 2", "E_POLICY_PARSE", "quote it"),
         ("max_attempts: 64", "max_attempts: 64\n---\nx: 1", "E_POLICY_PARSE", "not valid YAML"),
         ("max_attempts: 64", "max_attempts: 64 people", "E_POLICY_VALUE", "integer"),
@@ -266,3 +270,29 @@ def test_policies_are_immutable_and_travel_to_workers() -> None:
         policies.gates = again.gates  # type: ignore[misc]
     with pytest.raises(TypeError):
         policies.sources["x"] = policies.sources["gates.yaml"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("a: 1\nb: [\n", "line 3"),
+        ("a: 1\na: 2\n", "line 2"),
+        ("a: &x 1\nb: *x\n", "line 1"),
+        ("1: 2\n", "line 1"),
+        ("a: 1\n b: 2\n", "line 2"),
+        ("a: !!python/name:os.system 1\n", "line 1"),
+    ],
+)
+def test_both_parsers_of_yaml_name_the_line(monkeypatch: pytest.MonkeyPatch, text: str, where: str) -> None:
+    """PyYAML comes with libyaml and without: what is wrong, and on which line, does not depend on it."""
+    codes = []
+    for loader in ("CSafeLoader", "SafeLoader"):
+        monkeypatch.setattr(yaml, "CSafeLoader", getattr(yaml, loader), raising=False)
+        reader = importlib.reload(yaml_reader)
+        with pytest.raises(InputError) as caught:
+            reader.parse_yaml(text, "file")
+        assert where in caught.value.where
+        codes.append(caught.value.code)
+    monkeypatch.undo()
+    importlib.reload(yaml_reader)
+    assert codes[0] == codes[1]

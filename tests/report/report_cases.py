@@ -15,10 +15,9 @@ import numpy.typing as npt
 from seg1b.policy.gates import CORE_METRICS, HardGate
 from seg1b.report.page import draw_maps
 from seg1b.report.points import SitePoints
-from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import GateReport, GateRow, counter_row, gate_row
 from seg1b.scoring.measure import Measurement, SurfaceTally
-from seg1b.scoring.metrics import CoreScore
+from seg1b.scoring.results import CoreScore, CounterValue
 from seg1b.scoring.score import Score
 from seg1b.scoring.values import Metric, known, plain, unknown
 from seg1b.world.content import CountryTable, Polygons, Settlements, World

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seg1b.policy.load import default_policies, set_values
+from seg1b.scoring.country_metrics import country_metrics
 from seg1b.scoring.least_change import Grade, least_change
-from seg1b.scoring.metrics import country_metrics
 
 REGIONS = ("Africa", "Asia", "Europe", "North America", "South America", "Oceania")
 NO_FLOORS = {f"gates.region_floors.{name}": 0.0 for name in REGIONS}

@@ -12,7 +12,7 @@ from scoring_world import gates
 from seg1b.kernels.bca import Interval
 from seg1b.policy.base import MacroRegion
 from seg1b.policy.gates import CORE_METRICS, COUNTER_METRICS, CoefficientOfVariation, CoreMetric
-from seg1b.scoring.counter_metrics import SURFACE_METRICS, CounterValue
+from seg1b.scoring.counter_metrics import SURFACE_METRICS
 from seg1b.scoring.gates import (
     STRUCTURAL_CHECKS,
     GateReport,
@@ -29,8 +29,7 @@ from seg1b.scoring.grading import (
     sigma_interval_factors,
     stability,
 )
-from seg1b.scoring.metrics import CoreScore
-from seg1b.scoring.sentinel import SentinelRow
+from seg1b.scoring.results import CoreScore, CounterValue, SentinelRow
 from seg1b.scoring.triage import PLACEMENT, advice, triage
 from seg1b.scoring.values import Metric, known, unknown
 

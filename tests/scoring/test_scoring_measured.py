@@ -14,11 +14,9 @@ from seg1b.errors import InputError
 from seg1b.kernels.bca import Interval
 from seg1b.policy.gates import CORE_METRICS, COUNTER_METRICS, GatesPolicy
 from seg1b.policy.load import default_policies, knobs, set_values
-from seg1b.scoring.counter_metrics import CounterValue
 from seg1b.scoring.gates import STRUCTURAL_CHECKS
 from seg1b.scoring.measured import Measured, measuring_digest, report_from_facts
-from seg1b.scoring.metrics import CoreScore
-from seg1b.scoring.sentinel import SentinelRow
+from seg1b.scoring.results import CoreScore, CounterValue, SentinelRow
 from seg1b.scoring.values import Metric, known, unknown
 
 GATES = default_policies().gates

@@ -30,16 +30,16 @@ from seg1b.kernels.streams import pair_stream
 from seg1b.scoring import counter_metrics as counter
 from seg1b.scoring import values
 from seg1b.scoring.controls import one_merchant, population_placement
-from seg1b.scoring.gates import counter_key
-from seg1b.scoring.measure import (
-    duplicate_points,
-    measure,
-    pool,
-    population_pit,
-    site_uniforms,
-    tally,
+from seg1b.scoring.country_metrics import (
+    country_metrics,
+    largest_merchant_share,
+    market_slope,
+    prior_kl,
+    region_shares,
 )
-from seg1b.scoring.metrics import core_score, country_metrics, nn_p99_p50_ratio, region_shares
+from seg1b.scoring.gates import counter_key
+from seg1b.scoring.measure import duplicate_points, measure, pool, population_pit, site_uniforms, tally
+from seg1b.scoring.metrics import core_score, nn_p99_p50_ratio
 from seg1b.scoring.reference import build_reference, tile_density
 from seg1b.scoring.score import LARGEST_MERCHANT, all_metrics, score_pooled, score_seed
 from seg1b.scoring.sites import Sites, make_sites
@@ -207,17 +207,17 @@ def test_cell_correlation_by_hand() -> None:
 
 def test_slope_of_a_power_law() -> None:
     """Sites = market^.5 has slope .5; countries without sites or market do not count."""
-    assert counter.market_slope(ints(1, 2, 4, 0, 9), np.array([1.0, 4.0, 16.0, 64.0, 0.0])).value == 0.5
-    assert counter.market_slope(ints(5, 0), np.array([1.0, 2.0])).value is None
-    assert counter.market_slope(ints(5, 6), np.array([2.0, 2.0])).value is None
+    assert market_slope(ints(1, 2, 4, 0, 9), np.array([1.0, 4.0, 16.0, 64.0, 0.0])).value == 0.5
+    assert market_slope(ints(5, 0), np.array([1.0, 2.0])).value is None
+    assert market_slope(ints(5, 6), np.array([2.0, 2.0])).value is None
 
 
 def test_kl_by_hand() -> None:
     """Certified (3/4, 1/4) against an even prior; a country that the prior excludes has no divergence."""
     expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    assert counter.prior_kl(ints(3, 1), np.array([5.0, 5.0])).value == pytest.approx(expected, rel=1e-11)
-    assert counter.prior_kl(ints(3, 0), np.array([1.0, 0.0])).value == 0.0
-    assert "no share in the market prior" in (counter.prior_kl(ints(3, 1), np.array([1.0, 0.0])).reason or "")
+    assert prior_kl(ints(3, 1), np.array([5.0, 5.0])).value == pytest.approx(expected, rel=1e-11)
+    assert prior_kl(ints(3, 0), np.array([1.0, 0.0])).value == 0.0
+    assert "no share in the market prior" in (prior_kl(ints(3, 1), np.array([1.0, 0.0])).reason or "")
 
 
 def test_largest_merchant_by_hand() -> None:
@@ -228,10 +228,10 @@ def test_largest_merchant_by_hand() -> None:
         (ints(2, 3, 1, 2), np.array([0, 1, 0, 0], np.int16), ints(2, 1, 1, 1)),  # a pair in two rows
     )
     for pairs in told:
-        assert counter.largest_merchant_share(*pairs, 2, 4).value == 0.75
-        assert counter.largest_merchant_share(*pairs, 2, 1).value == 1.0
-        assert "no country has 5 sites" in (counter.largest_merchant_share(*pairs, 2, 5).reason or "")
-    nobody = counter.largest_merchant_share(ints(), ints().astype(np.int16), ints(), 2, 1)
+        assert largest_merchant_share(*pairs, 2, 4).value == 0.75
+        assert largest_merchant_share(*pairs, 2, 1).value == 1.0
+        assert "no country has 5 sites" in (largest_merchant_share(*pairs, 2, 5).reason or "")
+    nobody = largest_merchant_share(ints(), ints().astype(np.int16), ints(), 2, 1)
     assert nobody.value is None
 
 

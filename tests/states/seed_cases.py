@@ -11,7 +11,7 @@ import numpy as np
 from seg1b.catalogue.outlets import OutletCatalogue, from_pairs
 from seg1b.policy.load import Policies
 from seg1b.states import s4_allocation, s5_assignment, s6_jitter, s8_egress
-from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.required_pairs import required_pairs
 from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
 from seg1b.states.tables import Plan
 from seg1b.states.world_model import WorldModel

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from seed_cases import catalogue
 
-from seg1b.catalogue.bundle import framed_digest, write_user_catalogue
+from seg1b.catalogue.bundle import write_user_catalogue
+from seg1b.catalogue.bundle_law import framed_digest
 from seg1b.catalogue.guard import measure_bundle
 from seg1b.catalogue.tables import OUTLET_CATALOGUE
 from seg1b.catalogue.verify import BundleReceipt, read_catalogue, verify_bundle

@@ -359,7 +359,7 @@ def test_the_replay_shares_no_code_with_the_states_it_checks() -> None:
         "seg1b.kernels.replay_jitter_v1",
         "seg1b.kernels.jitter.inverse_normal_table",
         "seg1b.states.s4_allocation",
-        "seg1b.states.s3_requirements.required_pairs",
+        "seg1b.states.required_pairs.required_pairs",
         "seg1b.catalogue.outlets.OutletCatalogue",
     }
 

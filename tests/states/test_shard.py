@@ -17,7 +17,7 @@ from seed_cases import FINGERPRINT, catalogue
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, default_policies, set_values
 from seg1b.states import s4_allocation, s6_jitter, shard
-from seg1b.states.s3_requirements import required_pairs
+from seg1b.states.required_pairs import required_pairs
 from seg1b.states.shard import SeedIdentity, ShardRun, units
 from seg1b.states.tables import Pairs
 from seg1b.store.store import Store

@@ -52,6 +52,19 @@ def owners(geometries: NDArray[Any], world: World, lon: float, lat: float) -> li
     ]
 
 
+def test_the_embedded_world_is_parsed_when_it_is_asked_for() -> None:
+    """Countries at once, rings and towns later; a pickled copy and one with a field replaced are the same world."""
+    script = (
+        "import pickle, sys, dataclasses; from seg1b.world.bundle import load_world; w = load_world();"
+        "assert not {'polygons', 'settlements'} & set(vars(w)), 'parsed too early';"
+        "c = pickle.loads(pickle.dumps(w)); r = dataclasses.replace(w, digest='x');"
+        "assert (len(c.settlements), c.polygons.lon.tolist()) == (len(w.settlements), w.polygons.lon.tolist());"
+        "assert (r.digest, len(r.settlements), len(r.countries)) == ('x', len(w.settlements), 250);"
+        "assert vars(w)['polygons'] is w.polygons; assert not hasattr(w, 'rivers')"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_the_embedded_world_is_loaded_once(world: World) -> None:
     """States may call load_world as often as they like."""
     assert load_world() is world

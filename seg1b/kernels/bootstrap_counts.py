@@ -1,0 +1,74 @@
+"""Bootstrap replicates of what sites per country decide, without compiled code.
+
+The same replicates as `bootstrap.replicate_statistics`, bit for bit, of samples whose distances are not known: all is
+counted in integers. Loading compiled kernels takes longer than this takes for ten thousand merchants, and where they
+have yet to be compiled, much longer: `screen` is to answer in a second either way. No threads: what arrays do between
+two looks at Python's lock is too short for them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from seg1b.kernels.bootstrap_statistics import FloatArray, IntArray, MerchantSample, country_statistics
+from seg1b.kernels.philox_arrays import blocks
+
+_WORD, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
+_BLOCKS_AT_ONCE = 1 << 15  # they stay in a CPU's cache
+
+
+class Multiplicities:
+    """How often each of M >= 1 merchants is drawn in replicates, `at_once` of them in a call.
+
+    The rule is that of `bootstrap`: draw j of replicate r is the (j mod 4)-th 32-bit word of block r * 2^32 + j // 4.
+    It owns the memory that it works in: to ask for it in every call would cost as much as the arithmetic.
+    """
+
+    def __init__(self, merchants: int, key: int, counter_hi: int) -> None:
+        self._merchants, self._key, self._counter_hi = merchants, key, counter_hi
+        self._per_replicate = -(-merchants // 4)
+        self.at_once = max(1, _BLOCKS_AT_ONCE // self._per_replicate)
+        self._work = np.empty((6, self.at_once * self._per_replicate), np.uint64)
+        self._words = np.empty((self.at_once, self._per_replicate, 4), np.uint64)
+        self._times = np.empty((self.at_once, merchants), np.int64)
+
+    def __call__(self, first: int, replicates: int) -> IntArray:
+        """Of replicates first, first + 1, ..., int64[replicates, M]; at most `at_once`. The next call overwrites it."""
+        shape = replicates, self._per_replicate
+        numbers = np.arange(first, first + replicates, dtype=np.uint64)[:, None] << _SHIFT
+        counter = (numbers | np.arange(self._per_replicate, dtype=np.uint64)).ravel()
+        halves = blocks(counter, self._counter_hi, self._key, self._work[:, : counter.size])
+        words = self._words[:replicates]
+        for place, half in enumerate(halves):
+            np.bitwise_and(half.reshape(shape), _WORD, out=words[:, :, 2 * place])
+            np.right_shift(half.reshape(shape), _SHIFT, out=words[:, :, 2 * place + 1])
+        np.multiply(words, np.uint64(self._merchants), out=words)
+        np.right_shift(words, _SHIFT, out=words)
+        drawn = words.reshape(replicates, -1)[:, : self._merchants].view(np.int64)
+        for place, row in enumerate(drawn):
+            self._times[place] = np.bincount(row, minlength=self._merchants)
+        return self._times[:replicates]
+
+
+def replicate_statistics(sample: MerchantSample, replicates: int, key: int, counter_hi: int) -> FloatArray:
+    """The STATISTICS and region shares of each replicate, float64[replicates, 7 + regions]; NaN for the distances.
+
+    `sample`: without distances, M >= 1 merchants.
+    """
+    owner = np.repeat(np.arange(sample.merchants), np.diff(sample.pair_start))
+    order = np.argsort(sample.pair_country, kind="stable")
+    owner, country, sites = owner[order], sample.pair_country[order], sample.pair_sites[order]
+    start = np.flatnonzero(np.diff(country, prepend=-1))
+    counts = np.zeros((replicates, len(sample.eligible)), np.int64)
+    southern = np.empty(replicates, np.int64)
+
+    multiplicities = Multiplicities(sample.merchants, key, counter_hi)
+    of_pairs = np.empty((multiplicities.at_once, len(owner)), np.int64)
+    for low in range(0, replicates, multiplicities.at_once):
+        high = min(low + multiplicities.at_once, replicates)
+        weight = multiplicities(low, high - low)
+        southern[low:high] = weight @ sample.southern
+        held = np.take(weight, owner, axis=1, out=of_pairs[: high - low], mode="clip")  # unbuffered
+        np.multiply(held, sites, out=held)
+        counts[low:high, country[start]] = np.add.reduceat(held, start, axis=1)
+    return country_statistics(counts, southern, sample)
