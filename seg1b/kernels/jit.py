@@ -10,6 +10,7 @@ Compiling is the dear part of a first run, so what it does not need is left out:
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,27 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core import event
+from numba.core import cpu, event
+
+
+def _load_registries_without_blas(context: Any) -> None:
+    """What numba does before its first kernel, but for its search for a BLAS.
+
+    It imports `scipy.linalg` to see whether `np.dot` could be compiled, which takes longer than all else that a process
+    of ours loads then. No kernel multiplies matrices; one that did would not compile.
+    """
+    if "scipy.linalg" in sys.modules:
+        _load_registries(context)
+        return
+    sys.modules["scipy.linalg"] = None  # type: ignore[assignment]  # to import it is an ImportError
+    try:
+        _load_registries(context)
+    finally:
+        del sys.modules["scipy.linalg"]
+
+
+_load_registries = cpu.CPUContext.load_additional_registries
+cpu.CPUContext.load_additional_registries = _load_registries_without_blas
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 ArrayT = TypeVar("ArrayT", bound=npt.NDArray[np.generic])

@@ -154,7 +154,7 @@ def country_indices(iso: Sequence[str], column: pa.ChunkedArray) -> NDArray[np.i
     if unknown:
         raise ContractError("E302_FK_COUNTRY", f"the world has no country {unknown[0]!r}")
     lookup = np.array([position[code] for code in codes], np.int16)
-    return lookup[encoded.indices.to_numpy()] if len(lookup) else np.empty(0, np.int16)
+    return lookup[numbers_of(encoded.indices)] if len(lookup) else np.empty(0, np.int16)
 
 
 def column(table: pa.Table, name: str, dtype: type[ScalarT]) -> NDArray[ScalarT]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 
@@ -107,3 +109,14 @@ def test_an_error_in_a_chunk_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError, match="second chunk"):
         in_chunks(fail, 2)
     assert cpu_s() >= before
+
+
+def test_a_kernel_does_not_load_scipys_matrices_and_leaves_them_to_others() -> None:
+    """Numba looks for a BLAS that no kernel needs, and would import `scipy.linalg` for it."""
+    code = (
+        "import sys, numpy as np; from seg1b.kernels.philox import fill; x = np.zeros(2, np.uint64);"
+        "fill(np.uint64(0), np.uint64(0), np.uint64(0), x, x.copy());"
+        "assert int(x[0]) == 0xca00a0459843d731; assert 'scipy.linalg' not in sys.modules;"
+        "import scipy.linalg; assert scipy.linalg.det(np.eye(2)) == 1.0"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
