@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from seg1b.errors import ContractError
+from seg1b.kernels.jit import side_by_side
 from seg1b.policy.gates import GatesPolicy
 from seg1b.policy.load import POLICY_FILES, Policies, digest
 from seg1b.scoring.evidence import old_placement_tests, soft_diagnostics
@@ -36,6 +38,8 @@ REPLAY_STATE = "s9r"
 REPLAY_NAME = "replay.json"
 FLAG_NAME = "_passed.flag"
 INDEX_NAME = "index.json"
+_SITES_HELD = 1_000_000
+"""So many sites (60 bytes each) may be held while intervals are computed, beside what these need."""
 
 
 S = TypeVar("S", Score, Judged)
@@ -95,10 +99,16 @@ def conclude(
         sites.points(context.countries), context.iso, context.gates.collapse_sentinel
     )
     measurement = measure(sites, context)
+
+    def scored() -> Score:
+        return score_measured(measurement, sentinel, seed, context, replayed.violations)
+
+    if len(measurement) <= _SITES_HELD:
+        found, score = side_by_side(partial(evidence, sites, measurement, context, seed), scored)
+        return Validation(replayed, score, found)
     found = evidence(sites, measurement, context, seed)
     del sites
-    score = score_measured(measurement, sentinel, seed, context, replayed.violations)
-    return Validation(replayed, score, found)
+    return Validation(replayed, scored(), found)
 
 
 def require_scorable(replayed: Replay) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seg1b.kernels.jit import cpu_s, in_chunks
+from seg1b.kernels.jit import cpu_s, in_chunks, side_by_side
 
 
 def chunks_of(n: int, threads: int, sizes: list[int] | None = None) -> list[tuple[int, int]]:
@@ -109,6 +109,25 @@ def test_an_error_in_a_chunk_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError, match="second chunk"):
         in_chunks(fail, 2)
     assert cpu_s() >= before
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_jobs_side_by_side_keep_their_order_and_their_errors(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Whatever finishes first; the first error is raised."""
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
+    met = threading.Barrier(2, timeout=10.0) if threads > 1 else None
+
+    def job(name: str) -> str:
+        if met is not None:
+            met.wait()  # both run at once, or this breaks
+        return name
+
+    assert side_by_side(lambda: job("slow"), lambda: job("quick")) == ["slow", "quick"]
+    assert side_by_side() == []
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda: 1, lambda: 1 // 0)
 
 
 def test_a_kernel_does_not_load_scipys_matrices_and_leaves_them_to_others() -> None:
