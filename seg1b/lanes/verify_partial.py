@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seg1b.lanes.world_stage import WorldStage
+from seg1b.later import Later
 from seg1b.policy.load import Policies
 from seg1b.scoring.gates import evaluate
 from seg1b.scoring.measure import NamedSurface
@@ -50,7 +51,7 @@ def stand_in(stage: WorldStage) -> WorldStage:
     (placement,) = stage.context.surfaces
     bundled = NamedSurface(placement.surface, dataclasses.replace(placement.reference, name=BUNDLED))
     context = dataclasses.replace(stage.context, surfaces=(placement, bundled))
-    return dataclasses.replace(stage, context=context)
+    return dataclasses.replace(stage, context_later=Later.known(context))
 
 
 def amended(stage: WorldStage, score: Score, published: Mapping[str, Any]) -> Score:

@@ -22,6 +22,7 @@ from seg1b.catalogue.synthesise import synthesise
 from seg1b.catalogue.verify import read_catalogue, verify_bundle
 from seg1b.lanes.seed_tasks import witness_digests
 from seg1b.lanes.world_stage import WorldStage
+from seg1b.later import Later
 from seg1b.policy.load import Policies, default_policies, set_values
 from seg1b.scoring.densities import DensityClasses
 from seg1b.scoring.measure import NamedSurface, ScoringContext
@@ -116,7 +117,7 @@ def small_stage() -> WorldStage:
         pa.array([f"town {number}" for number in range(_COUNTRIES)]),
     )
     world = WorldModel(
-        _FINGERPRINT, countries, grid, index, surface, weights, pieces, polygons,
+        _FINGERPRINT, countries, grid, index, surface, weights, Later.known(frozen(pieces)), polygons,
         polygons.edge_index(_COUNTRIES, grid), anchors, settlements,
     )  # fmt: skip
     shares = _shares(countries)
@@ -138,7 +139,7 @@ def small_stage() -> WorldStage:
         countries.iso, countries.macro_region, countries.eligible, shares.prior, shares.market_size, grid, lon, lat,
         (NamedSurface(surface, reference),), default_policies().gates,
     )  # fmt: skip
-    return WorldStage(frozen(world), frozen(shares), frozen(context), {}, "", (), StageTimes())
+    return WorldStage(frozen(world), frozen(shares), Later.known(frozen(context)), {}, "", (), StageTimes())
 
 
 def _countries() -> CountryTable:

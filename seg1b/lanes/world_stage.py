@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seg1b.catalogue.shares import CountryShares
+from seg1b.later import Later
 from seg1b.policy.load import Policies
 from seg1b.scoring.measure import ScoringContext, make_context
 from seg1b.states import s0_gate, s1_tile_index, s2_weights
@@ -26,15 +27,23 @@ from seg1b.world.weights import Weights
 
 @dataclass(frozen=True)
 class WorldStage:
-    """What the seeds share: the model of the Earth, the country shares, and what scoring needs to know."""
+    """What the seeds share: the model of the Earth, the country shares, and what scoring needs to know.
+
+    Placing needs no `context`, so it is computed while the first sites are placed.
+    """
 
     world: WorldModel
     shares: CountryShares
-    context: ScoringContext
+    context_later: Later[ScoringContext]
     keys: Mapping[str, str]
     attribution: str
     reused: tuple[str, ...]
     times: StageTimes
+
+    @property
+    def context(self) -> ScoringContext:
+        """What scoring needs to know of the world, waited for if need be."""
+        return self.context_later.result()
 
 
 def world_keys(policies: Policies, world: World) -> dict[str, str]:
@@ -123,13 +132,10 @@ def compose(
     frozen(
         surface
     )  # before both halves use it: a kernel is compiled for read-only and for writable arrays apart
-    with ThreadPoolExecutor(1) as pool:  # compiled kernels hold no lock, so the two halves use two CPUs
-        context = pool.submit(scoring_context, world, policies, index, surface, shares)
-        block = policies.tile_weights.hilbert_block_tiles
-        with times.of("model.pieces"):
-            model = assemble(world, index, surface, weights, block, known)
-    told = attribution_of(world)
-    return WorldStage(model, frozen(shares), frozen(context.result()), keys, told, reused, times)
+    frozen(shares)
+    context = Later(lambda: frozen(scoring_context(world, policies, index, surface, shares)))
+    model = assemble(world, index, surface, weights, policies.tile_weights.hilbert_block_tiles, known)
+    return WorldStage(model, shares, context, keys, attribution_of(world), reused, times)
 
 
 def scoring_context(

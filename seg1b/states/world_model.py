@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from seg1b.kernels import replay_allocation
 from seg1b.kernels.containment import EdgeIndex, tiles_on_border
 from seg1b.kernels.systematic import Curve, RunCurve
+from seg1b.later import Later
 from seg1b.world.anchors import SettlementAnchors, build_anchors
 from seg1b.world.content import CountryTable, Settlements, World
 from seg1b.world.dense_surface import Surface
@@ -32,8 +33,8 @@ T = TypeVar("T")
 class WorldModel:
     """Countries, borders, tiles, people and weights on one grid.
 
-    `pieces` are the weights in the order in which S4 samples them; `weights` the same row by row. `edges` are all
-    border edges by country and row of tiles, for exact point-in-country tests.
+    `pieces` are the weights in the order in which S4 samples them, which nothing but S4 and its replay need; `weights`
+    the same row by row. `edges` are all border edges by country and row of tiles, for exact point-in-country tests.
     """
 
     digest: str
@@ -42,11 +43,16 @@ class WorldModel:
     index: TileIndex
     surface: Surface
     weights: Weights
-    pieces: Pieces | DensePieces
+    pieces_later: Later[Pieces | DensePieces]
     polygons: IntegerPolygons
     edges: EdgeIndex
     anchors: SettlementAnchors
     settlements: Settlements
+
+    @property
+    def pieces(self) -> Pieces | DensePieces:
+        """The weights in the order in which S4 samples them, waited for if need be."""
+        return self.pieces_later.result()
 
     @property
     def iso(self) -> tuple[str, ...]:
@@ -115,6 +121,8 @@ def assemble(
 
     `known` are the landmarks, where they are at hand already.
     """
+    frozen(weights)  # before they are cut: a kernel is compiled for read-only and for writable arrays apart
+    pieces = Later(lambda: frozen(weights.pieces(hilbert_block_tiles)))
     known = landmarks(world, index.grid) if known is None else known
     return frozen(
         WorldModel(
@@ -124,7 +132,7 @@ def assemble(
             index=index,
             surface=surface,
             weights=weights,
-            pieces=weights.pieces(hilbert_block_tiles),
+            pieces_later=pieces,
             polygons=known.polygons,
             edges=known.edges,
             anchors=known.anchors,
