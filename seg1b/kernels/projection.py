@@ -34,6 +34,7 @@ COUNTRY_MINIMA = "country minima"
 
 _BOUND_ROUNDS = 300
 _BOUND_TOLERANCE = 1e-13
+_MAXIMUM_TOLERANCE = 1e-12
 _NEWTON_STEPS = 12
 _NEWTON_DIFFERENCE = 1e-6
 _LARGEST_BOUND_PRICE = 500.0
@@ -200,7 +201,15 @@ class _Limits:
         )
 
     def maximise(self, log_prior: Floats, start: Floats) -> Floats:
-        """Prices at the maximum of the dual. Raises `_Unbounded` when the limits are proven infeasible."""
+        """Prices at the maximum of the dual. Raises `_Unbounded` when the limits are proven infeasible.
+
+        From a start near the maximum, as the round before has it, Newton's method alone arrives there: a tenth of the
+        time of the quasi-Newton method, which is asked where it does not.
+        """
+        if start.any():
+            price = self._polished(log_prior, start)
+            if self._is_maximum(log_prior, price):
+                return price
         largest_divergence = float(-log_prior.min()) + 1e-9
 
         def objective(price: Floats) -> tuple[float, Floats]:
@@ -220,6 +229,11 @@ class _Limits:
         result = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         return self._polished(log_prior, np.asarray(result.x, dtype=np.float64))
 
+    def _is_maximum(self, log_prior: Floats, price: Floats) -> bool:
+        """Whether every limit with a price is met exactly, and the others are met."""
+        slack = _negative_dual(price, log_prior, self.linear, self.minimum, self.order, self.maximum)[1]
+        return bool(np.all(np.where(price > 0.0, -np.abs(slack), slack) >= -_MAXIMUM_TOLERANCE))
+
     def _polished(self, log_prior: Floats, price: Floats) -> Floats:
         """Newton's method on the limits that bind, while it brings their violations down.
 
@@ -235,21 +249,30 @@ class _Limits:
 
         binding = np.flatnonzero(price > 0.0)
         now = gradient(price)
+        inverse: Floats | None = None  # of the slope, kept for as long as it brings violations down tenfold
         for _ in range(_NEWTON_STEPS):
-            slope = np.empty((binding.size, binding.size))
-            for column, limit in enumerate(binding):
-                nearby = price.copy()
-                nearby[limit] += _NEWTON_DIFFERENCE
-                slope[:, column] = (gradient(nearby) - now)[binding] / _NEWTON_DIFFERENCE
-            if not np.isfinite(slope).all():
-                break
+            fresh = inverse is None
+            if fresh:
+                slope = np.empty((binding.size, binding.size))
+                for column, limit in enumerate(binding):
+                    nearby = price.copy()
+                    nearby[limit] += _NEWTON_DIFFERENCE
+                    slope[:, column] = (gradient(nearby) - now)[binding] / _NEWTON_DIFFERENCE
+                if not np.isfinite(slope).all():
+                    break
+                inverse = np.linalg.pinv(slope)
+            assert inverse is not None
             better = price.copy()
-            better[binding] -= np.linalg.lstsq(slope, now[binding], rcond=None)[0]
-            if not better.min(initial=0.0) >= 0.0:
-                break
+            better[binding] -= inverse @ now[binding]
             then = gradient(better)
-            if not np.abs(then[binding]).max(initial=0.0) < np.abs(now[binding]).max(initial=0.0):
-                break
+            before, after = (np.abs(violation[binding]).max(initial=0.0) for violation in (now, then))
+            if not (after < before and better.min(initial=0.0) >= 0.0):
+                if fresh:
+                    break
+                inverse = None
+                continue
+            if after > 0.1 * before:
+                inverse = None
             price, now = better, then
         return price
 

@@ -149,13 +149,15 @@ def load_policies(config_dir: Path | str | None = None) -> Policies:
     directory, origin = _choose_directory(None if config_dir is None else Path(config_dir))
     values: dict[str, PolicyModel] = {}
     sources: dict[str, PolicySource] = {}
-    defaults = directory if origin == "defaults" else defaults_directory()
     for file in POLICY_FILES:
-        path, used = directory / file.path, origin
-        if not path.exists():
-            path, used = defaults / file.path, "defaults"
-        values[file.attribute] = build(file.model, read_yaml(path), str(path))
-        sources[file.path] = PolicySource(used, str(path))
+        path = directory / file.path
+        if path.exists():
+            values[file.attribute] = build(file.model, read_yaml(path), str(path))
+            sources[file.path] = PolicySource(origin, str(path))
+        else:
+            packaged = default_policies()
+            values[file.attribute] = getattr(packaged, file.attribute)
+            sources[file.path] = PolicySource("defaults", packaged.sources[file.path].path)
     return Policies(**values, sources=sources)  # type: ignore[arg-type]
 
 
