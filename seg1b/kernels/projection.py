@@ -260,7 +260,7 @@ class _Limits:
                     slope[:, column] = (gradient(nearby) - now)[binding] / _NEWTON_DIFFERENCE
                 if not np.isfinite(slope).all():
                     break
-                inverse = np.linalg.pinv(slope)
+                inverse = np.asarray(np.linalg.pinv(slope), np.float64)
             assert inverse is not None
             better = price.copy()
             better[binding] -= inverse @ now[binding]
