@@ -1,7 +1,8 @@
 """The performance lane: pin a timing baseline, check a run against budgets and baseline, close a phase.
 
 A slow-down on the same inputs is rejected unless it is waived by name, and the waiver stays in the record and in the
-ledger. What the last check found is kept: while a state is RED, statistical changes are refused (`require_not_red`).
+ledger. What a check finds stays open until a run that made the same stage again is judged by the same budgets and found
+well, or the stage is waived: meanwhile statistical changes are refused (`require_not_red`).
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from seg1b.lanes.perf_times import (
     timings_of,
 )
 from seg1b.lanes.witness import witnesses_of
-from seg1b.policy.load import Policies
+from seg1b.policy.load import Policies, digest
 from seg1b.store.retention import PERFORMANCE_BASELINE
 from seg1b.store.store import Store
 
 CHECK = "check"
+RED, SLOWER = "RED", "slower"
 HOTSPOTS = "hotspots"
 """Name under which a change of the hotspots is waived."""
 
@@ -63,6 +65,15 @@ class Check:
         """The worst colour of any state: `GREEN`, `AMBER` or `RED`; a waiver does not change it."""
         found = {row.colour for row in self.stages}
         return "RED" if "RED" in found else "AMBER" if "AMBER" in found else "GREEN"
+
+    def settles(self, stage: str, why: str) -> bool:
+        """Whether this run made the stage and what was found of it (`RED` or `slower`) is so no more."""
+        row = next((row for row in self.stages if row.stage == stage), None)
+        if stage in self.waived:
+            return True
+        if row is None:
+            return False
+        return row.colour in ("GREEN", "AMBER") if why == RED else row.before_s is not None and not row.slower
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -156,7 +167,7 @@ def check(store: Store, policies: Policies, run_id: str, waive: Mapping[str, str
     Raises InputError E_PERF_TELEMETRY, E_PERF_NOT_MEASURED, E_PERF_BASELINE_INPUTS or E_PERF_WAIVER.
     """
     found = _judged(store, policies, timings_of(store, run_id), waive or {})
-    _keep(store, found)
+    _keep(store, policies, found)
     return found
 
 
@@ -165,7 +176,7 @@ def _judged(store: Store, policies: Policies, timings: Timings, waive: Mapping[s
         require_complete(timings)
     baseline = pinned_baseline(store)
     rows = judge(timings, policies.budgets, baseline)
-    known = [row.stage for row in rows] + [HOTSPOTS]
+    known = list(dict.fromkeys([row.stage for row in rows] + list(open_stages(store)) + [HOTSPOTS]))
     for stage, reason in waive.items():
         if stage not in known or not reason.strip():
             raise InputError(
@@ -182,9 +193,25 @@ def _judged(store: Store, policies: Policies, timings: Timings, waive: Mapping[s
     )  # fmt: skip
 
 
-def _keep(store: Store, found: Check) -> None:
+def open_stages(store: Store) -> dict[str, dict[str, str]]:
+    """What checks found and nobody settled: by stage, `why` (`RED` or `slower`), `run_id` and `budgets` (digest)."""
+    record = store.performance.find(CHECK)
+    return {} if record is None else {str(stage): dict(entry) for stage, entry in record["open"].items()}
+
+
+def _keep(store: Store, policies: Policies, found: Check) -> None:
+    budgets = digest(policies.budgets)
     with store.exclusive("keeping a performance check"):
-        store.performance.write(CHECK, found.facts())
+        left = {
+            stage: entry
+            for stage, entry in open_stages(store).items()
+            if not (
+                found.settles(stage, entry["why"]) and (entry["budgets"] == budgets or stage in found.waived)
+            )
+        }
+        for why, stages in ((SLOWER, found.slower), (RED, found.red)):
+            left |= {stage: {"why": why, "run_id": found.run_id, "budgets": budgets} for stage in stages}
+        store.performance.write(CHECK, {**found.facts(), "open": left})
         if found.waived:
             store.ledger.append({"event": "perf_waived", "run_id": found.run_id, "stages": found.waived})
 
@@ -224,7 +251,7 @@ def close(store: Store, policies: Policies, run_id: str, waive: Mapping[str, str
         len({frozenset(stages) for stages in top.values()}) == 1,
     )
     with store.exclusive("closing a performance phase"):
-        _keep(store, closure.check)
+        _keep(store, policies, closure.check)
         store.performance.write(closure.name, closure.facts())
         store.performance.attach(closure.name, "md", markdown(closure).encode())
         store.ledger.append({"event": "perf_closure", "run_id": run_id, "decision": closure.decision})
@@ -232,24 +259,27 @@ def close(store: Store, policies: Policies, run_id: str, waive: Mapping[str, str
 
 
 def require_not_red(store: Store, waive: str | None = None) -> None:
-    """Refuse a statistical change while the last check left a state RED, or slower than the baseline.
+    """Refuse a statistical change while a check's finding is open: a stage RED, or slower than the baseline.
 
     `waive`: a reason, which goes to the ledger. Raises InputError E_PERF_RED.
     """
-    record = store.performance.find(CHECK)
-    open_stages = [*record.get("red", ()), *record.get("slower", ())] if record is not None else []
-    if not open_stages or record is None:
+    found = open_stages(store)
+    if not found:
         return
     if waive is not None and waive.strip():
-        store.ledger.append({"event": "perf_waived_for_tune", "stages": open_stages, "reason": waive})
+        store.ledger.append({"event": "perf_waived_for_tune", "stages": list(found), "reason": waive})
         return
+    told = ", ".join(
+        f"{stage} of run {entry['run_id'][:12]} is "
+        + ("RED" if entry["why"] == RED else "slower than the baseline")
+        for stage, entry in found.items()
+    )
     raise InputError(
         "E_PERF_RED",
-        f"{', '.join(dict.fromkeys(open_stages))} of run {str(record.get('run_id'))[:12]} "
-        f"{'is' if len(open_stages) == 1 else 'are'} RED or slower than the baseline; no statistical change "
-        "before that is settled",
+        f"{told}; no statistical change before that is settled",
         where=str(store.layout.performance / f"{CHECK}.json"),
-        next_step="make it faster and `seg1b perf check` again, or say why not with --waive-perf REASON",
+        next_step="make it faster and `seg1b perf check` a run that made it again, waive it there by name, or say "
+        "why it may wait with --waive-perf REASON",
     )
 
 

@@ -15,6 +15,8 @@ from seg1b.policy.budgets import BUDGETED_STATES, BudgetsPolicy, SubstageBudget
 from seg1b.store.store import Store
 
 Colour = Literal["GREEN", "AMBER", "RED"]
+TOTAL = "total"
+"""Stage that stands for the states that baseline and run have in common and that are not slower by themselves."""
 _READING = frozenset({"commit", "read"})
 """Parts of a state that run even where its output is there already."""
 
@@ -48,6 +50,7 @@ class Timings:
 class StageVerdict:
     """One state or substage. `colour` None: no budget, or the state was not made by this run.
 
+    The `total` has no budget.
     `seconds` by the budgets' clock, `compared_s` and `before_s` (the baseline's, where it had the same inputs) by the
     clock of comparisons; `slower`: beyond what passes.
     """
@@ -153,7 +156,17 @@ def judge(timings: Timings, policy: BudgetsPolicy, baseline: Timings | None) -> 
             )
             now = timings.seconds[stage] if made else None
             rows.append(_row(stage, now, limits, scale, before.get(stage), policy))
+    if baseline is not None:
+        named = {row.stage for row in rows if row.slower}
+        rest = [state for state in comparable if state not in named]
+        sums = [_total(one, rest, policy.comparison_clock) for one in (timings, baseline)]
+        rows.append(_row(TOTAL, sums[0], None, 1.0, sums[1], policy))
     return rows
+
+
+def _total(timings: Timings, states: Iterable[str], clock: str) -> dict[str, float]:
+    """The states together: where each is short, a slow-down that is noise in one is none in their sum."""
+    return {clock: sum(timings.seconds[state][clock] for state in states)}
 
 
 def _row(
@@ -167,7 +180,7 @@ def _row(
     target = None if limits is None else limits.target_s * scale
     stretch = None if limits is None else limits.stretch_s * scale
     colour: Colour | None = None
-    now_s = None if now is None else now[policy.budget_clock]
+    now_s = None if now is None else now.get(policy.budget_clock)
     compared_s = None if now is None else now[policy.comparison_clock]
     before_s = None if before is None else before[policy.comparison_clock]
     if now_s is not None and target is not None and stretch is not None:

@@ -20,7 +20,16 @@ from seg1b.store.store import Store
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 from store_cases import key
 
-POLICIES = default_policies()
+_TARGETS = {"S1": 5.0, "S2w": 6.0, "S2s": 3.0, "CAT": 4.0, "S0c": 3.0, "S3": 1.5, "S4": 3.0, "S5": 2.0, "S6": 3.0,
+            "S7": 1.0, "S8": 4.0, "S9": 6.0, "S4.substages.allocate": 1.5, "S5.substages.assign": 1.0,
+            "S6.substages.jitter": 1.5, "S8.substages.write": 3.0, "S9.substages.replay": 3.0}  # fmt: skip
+POLICIES = set_values(
+    default_policies(),
+    {"budgets.noise_floor_s": 0.25}
+    | {f"budgets.budgets.{stage}.target_s": target for stage, target in _TARGETS.items()}
+    | {f"budgets.budgets.{stage}.stretch_s": 2.0 * target for stage, target in _TARGETS.items()},
+)
+"""Budgets of their own: what is shipped may change."""
 WORLD_STATES = ("S1", "S2w", "S2s")
 RUN, OTHER, WITNESS = (f"{n:032x}" for n in (1, 2, 3))
 
@@ -133,6 +142,20 @@ def test_a_slow_down_beyond_a_tenth_and_beyond_noise_is_rejected(
     assert found.passed != slower
     row = next(row for row in found.stages if row.stage == "S6")
     assert row.change == pytest.approx(seconds - 1.0)
+
+
+def test_many_small_slow_downs_are_one(store: Store) -> None:
+    """A fifth of a second each is noise; of twelve states together it is none. What is named is not counted twice."""
+    publish(store, RUN)
+    perf.pin_baseline(store, POLICIES, RUN)
+    every: dict[str, Any] = dict.fromkeys(BUDGETED_STATES, 1.2)
+    publish(store, OTHER, **every)
+    found = perf.check(store, POLICIES, OTHER)
+    assert found.slower == ("total",)
+    assert found.stages[-1].change == pytest.approx(0.2)
+    assert perf.check(store, POLICIES, OTHER, {"total": "a busy machine"}).passed
+    publish(store, WITNESS, S6=9.0)
+    assert perf.check(store, POLICIES, WITNESS, {"S6": "agreed"}).slower == ()
 
 
 def test_large_times_need_no_noise_floor(store: Store) -> None:
@@ -248,6 +271,36 @@ def test_tuning_is_refused_while_something_is_red(store: Store) -> None:
     assert store.ledger.entries()[-1]["reason"] == "the bench is being rebuilt"
     publish(store, OTHER)
     perf.check(store, POLICIES, OTHER)
+    perf.require_not_red(store)
+
+
+def test_only_a_run_that_made_the_stage_again_settles_it(store: Store) -> None:
+    """Not one that read it, not milder budgets, and for a slow-down not one that was not compared; or a waiver."""
+    publish(store, RUN, S4=7.0)
+    publish(store, OTHER, reused=("S4",))
+    publish(store, WITNESS)
+    perf.check(store, POLICIES, RUN)
+    perf.check(store, POLICIES, OTHER)
+    mild = set_values(POLICIES, {"budgets.budgets.S4.target_s": 8.0, "budgets.budgets.S4.stretch_s": 9.0})
+    assert colours(perf.check(store, mild, RUN))["S4"] == "GREEN"
+    assert {stage: entry["why"] for stage, entry in perf.open_stages(store).items()} == {"S4": "RED"}
+    with pytest.raises(InputError, match=f"S4 of run {RUN[:12]} is RED"):
+        perf.require_not_red(store)
+    perf.check(store, POLICIES, WITNESS)
+    perf.require_not_red(store)
+    perf.pin_baseline(store, POLICIES, WITNESS)
+    perf.check(store, POLICIES, RUN)
+    assert {entry["why"] for entry in perf.open_stages(store).values()} == {
+        "RED"
+    }  # RED says more than slower
+    perf.check(store, POLICIES, RUN, {"S4": "agreed"})
+    assert perf.open_stages(store) == {}
+    publish(store, "a" * 32, S6=2.0)
+    perf.check(store, POLICIES, "a" * 32)
+    publish(store, "b" * 32, keys={"s6": key("other"), "s7": key("other")})
+    perf.check(store, POLICIES, "b" * 32)
+    assert list(perf.open_stages(store)) == ["S6"]
+    perf.check(store, POLICIES, WITNESS)
     perf.require_not_red(store)
 
 
