@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg1b.store.retention import Item, Plan
+from seg1b.store.retention import Item, Plan, tree_bytes
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,6 @@ def usage(plan: Plan, root: Path) -> Usage:
         plan.collectable_bytes,
         other,
     )
-
-
-def tree_bytes(path: Path) -> int:
-    """Bytes of a file or of all files below a folder; a file that goes meanwhile counts nothing."""
-    total = 0
-    for file in [path] if path.is_file() else path.rglob("*"):
-        try:
-            total += file.lstat().st_size if file.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total
 
 
 def _group(item: Item) -> str:
