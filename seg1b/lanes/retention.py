@@ -6,7 +6,7 @@ parts again, and two lanes on one store do not collect each other's work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from seg1b.errors import StoreError
@@ -14,6 +14,7 @@ from seg1b.lanes.executor import RetentionAuthority
 from seg1b.lanes.world_stage import externals_of, world_keys
 from seg1b.policy.load import Policies
 from seg1b.policy.retention import RetentionPolicy
+from seg1b.states import s9_validation
 from seg1b.states.plan import keys_for
 from seg1b.store.locks import Lease
 from seg1b.store.retention import Plan
@@ -30,8 +31,13 @@ def anticipated_keys(
     """
     keys = set(world_keys(policies, world).values())
     for seed in seeds:
-        keys |= set(known_keys(store, policies, world, seed, catalogue_digest).values())
+        keys |= claimed_keys(known_keys(store, policies, world, seed, catalogue_digest), policies, seed)
     return keys
+
+
+def claimed_keys(keys: Mapping[str, str], policies: Policies, seed: int) -> set[str]:
+    """What a lease must name of a seed whose states have these keys: theirs, and those of what S9 will rest on."""
+    return {*keys.values(), *s9_validation.findings_keys(keys, policies.gates, seed).values()}
 
 
 def known_keys(
