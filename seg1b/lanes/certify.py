@@ -137,15 +137,16 @@ class Certification:
         self.executor.start()
         self.observer(Event("world", None, 0, 1))
         authority, policy = self.executor.retention(self.store), self.policies.retention
+        root = self.store.root
         with ThreadPoolExecutor(1) as pool:
-            pruning = pool.submit(prune_before_run, authority, policy) if self.fast else None
+            pruning = pool.submit(prune_before_run, authority, policy, root) if self.fast else None
             stage = run_world(self.store, self.policies, self.world)
             if pruning is not None:
                 pruning.result()
         self.observer(Event("world", None, 1, 1))
         self.executor.share(STAGE, stage)
         if pruning is None:
-            prune_before_run(authority, policy)
+            prune_before_run(authority, policy, root)
         for seed in self.seeds:
             self.progress[seed] = SeedProgress()
             preparing = (self.store, self.policies, seed, self.bundle, self.lease_id)
