@@ -30,7 +30,8 @@ Examples:
 
     seg1b certify --executor ray --address 10.0.0.5:6379
 
-Exit codes: 0 the grade reaches `--require` · 2 bad input · 3 below it · 1 internal · 130 interrupted.
+Exit codes: 0 the grade reaches `--require` · 2 bad input, or a store beyond its cap (`seg1b runs du`) · 3 below it ·
+1 internal · 130 interrupted.
 """
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seg1b.cli.options import Json, Runs
-from seg1b.cli.runtime import Session, running
+from seg1b.cli.options import Config, Json, Runs
+from seg1b.cli.runtime import Session, load_policies, running
 from seg1b.errors import InputError
 
 if TYPE_CHECKING:
+    from seg1b.policy.retention import RetentionPolicy
     from seg1b.store.store import Store
     from seg1b.store.usage import Usage
 
@@ -36,7 +37,8 @@ Examples:
 PRUNE_HELP = """Remove outputs and runs that nothing refers to. Says what would go; `--yes` removes it.
 
 Kept is what pointers, certifications, locks, open waves, the timing baseline and running commands reach.
-Certifications are never pruned. Before each certification the same happens by itself, with the caps of retention.yaml.
+Certifications are never pruned. Before each certification and tuning the same happens by itself, with the caps of
+retention.yaml.
 
 Examples:
 
@@ -51,6 +53,8 @@ Exit codes: 0 done (or nothing to do) · 2 a run named with `--keep` does not ex
 DU_HELP = """Who holds what: bytes by state and by holder, and what may go. Changes nothing.
 
 `reached` is all that a holder keeps alive, `its own` what would go if it alone let go. `--items` lists every output.
+The last line says how far the store is from the cap of retention.yaml (`--config`), which counts all that pruning
+leaves: what is held, certification packs, logs and records. Beyond it no certification and no tuning starts.
 
 Examples:
 
@@ -170,6 +174,7 @@ def _found(store: Store, name: str) -> dict[str, Any]:
 
 def du(
     runs: Runs = Path("runs"),
+    config: Config = None,
     items: Annotated[bool, typer.Option("--items", help="Every output, run and lease by itself.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -180,6 +185,7 @@ def du(
         from seg1b.store.store import Store
         from seg1b.store.usage import usage
 
+        policy = load_policies(session, config).retention
         with Store.open(runs, create=False) as store:
             plan = store.retention.plan()
             found = usage(plan, store.root)
@@ -189,16 +195,20 @@ def du(
                 "total_bytes": found.total_bytes,
                 "live_bytes": found.live_bytes,
                 "collectable_bytes": found.collectable_bytes,
-                "other_bytes": found.other_bytes,
+                "other_bytes": found.beside.other_bytes,
+                "temporary_bytes": found.beside.temporary_bytes,
+                "kept_bytes": found.kept_bytes,
+                "caps": {**policy.model_dump(), "left_bytes": policy.live_bytes_max - found.kept_bytes},
                 "states": [dataclasses.asdict(row) for row in found.states],
                 "holders": [dataclasses.asdict(row) for row in found.holders],
-                "certifications": [{"cert_id": name, "bytes": size} for name, size in found.packs],
+                "certifications": [{"cert_id": name, "bytes": size} for name, size in found.beside.packs],
             }
             if items:
                 facts["items"] = [dataclasses.asdict(item) for item in everything]
             session.emit(facts)
             return
         _show_usage(session, found)
+        _show_caps(session, found, policy)
         if items:
             for item in everything:
                 held = ", ".join(item.held_by) or "nobody"
@@ -228,10 +238,23 @@ def _show_usage(session: Session, found: Usage) -> None:
                 holder.name, str(holder.items), _size(holder.reached_bytes), _size(holder.own_bytes)
             )
         session.show(table)
-    packs = sum(size for _, size in found.packs)
+    beside = found.beside
     session.line(
-        f"certification packs {_size(packs)} ({len(found.packs)}), logs and records {_size(found.other_bytes)}; "
+        f"certification packs {_size(beside.packs_bytes)} ({len(beside.packs)}), "
+        f"logs and records {_size(beside.other_bytes)}, temporary files {_size(beside.temporary_bytes)}; "
         f"`seg1b runs prune` would free {_size(found.collectable_bytes)}"
+    )
+
+
+def _show_caps(session: Session, found: Usage, policy: RetentionPolicy) -> None:
+    """How far the store is from what it may hold."""
+    left_bytes = policy.live_bytes_max - found.kept_bytes
+    distance = (
+        f"{_size(left_bytes)} left" if left_bytes >= 0 else f"{_size(-left_bytes)} too much: no run starts"
+    )
+    session.line(
+        f"caps: pruning leaves {_size(found.kept_bytes)} of at most {_size(policy.live_bytes_max)}, {distance}; "
+        f"before a run it also keeps the {policy.keep_newest_runs} newest runs, as far as they fit"
     )
 
 

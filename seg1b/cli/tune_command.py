@@ -37,7 +37,7 @@ Examples:
     seg1b tune --recover --set s6.core_sd_tile=0.12        (only after `seg1b integrate` said AMBER_NEAR_BPLUS)
 
 Exit codes: 0 compared · 3 vetoed · 2 bad input, a full wave, a locked phase, a state that is RED (`seg1b perf check`)
-or a store that somebody else tunes: then nothing has changed.
+or a store that somebody else tunes: then nothing has changed; or a store beyond its cap (`seg1b runs du`).
 """
 
 

@@ -31,8 +31,8 @@ def pin(store: Store, text: str, world: World, gates: GatesPolicy) -> dict[str, 
     require_world(run, world.digest, "run", "E_BASELINE_WORLD")
     with store.lease("baseline") as lease:
         lease.hold(run_ids=[run.run_id], keys=run.keys.values())
-        key = p0_artifacts.publish(store, run, world, gates)
-        lease.hold(keys=[key])
+        lease.start_heartbeat()
+        key = p0_artifacts.publish(store, run, world, gates, lambda made: lease.hold(keys=[made]))
         identity = run.receipt.identity
         record = {
             "run_id": run.run_id,

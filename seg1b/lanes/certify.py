@@ -21,7 +21,7 @@ from seg1b.lanes import baseline, certificate, certificate_folder
 from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
 from seg1b.lanes.identity import run_identity
 from seg1b.lanes.phase_locks import require_unlocked
-from seg1b.lanes.retention import anticipated_keys, known_keys, leased, prune_before_run
+from seg1b.lanes.retention import anticipated_keys, claimed_keys, known_keys, leased, prune_before_run
 from seg1b.lanes.seed_tasks import (
     STAGE,
     Finish,
@@ -137,15 +137,16 @@ class Certification:
         self.executor.start()
         self.observer(Event("world", None, 0, 1))
         authority, policy = self.executor.retention(self.store), self.policies.retention
+        root = self.store.root
         with ThreadPoolExecutor(1) as pool:
-            pruning = pool.submit(prune_before_run, authority, policy) if self.fast else None
+            pruning = pool.submit(prune_before_run, authority, policy, root) if self.fast else None
             stage = run_world(self.store, self.policies, self.world)
             if pruning is not None:
                 pruning.result()
         self.observer(Event("world", None, 1, 1))
         self.executor.share(STAGE, stage)
         if pruning is None:
-            prune_before_run(authority, policy)
+            prune_before_run(authority, policy, root)
         for seed in self.seeds:
             self.progress[seed] = SeedProgress()
             preparing = (self.store, self.policies, seed, self.bundle, self.lease_id)
@@ -165,7 +166,7 @@ class Certification:
         log.info("%s finished on %s", "/".join(completion.task.key), completion.worker)
         if kind == "prepare":
             progress.preparation = completion.receipt
-            self.hold(completion.receipt.identity.keys.values())
+            self.hold(claimed_keys(completion.receipt.identity.keys, self.policies, seed))
             self._place(seed, completion.receipt)
         elif kind == "place":
             progress.placed += 1
@@ -277,11 +278,12 @@ def certify(
                 [p.facts for p in preparations],
                 "synthesised" if bundle is None else "user",
             )
-            lease.hold(
-                keys={key for p in preparations for key in p.identity.keys.values()}
-                | set(stage.keys.values())
-            )
             run_ids = {seed: progress[seed].run_id for seed in chosen}
+            lease.hold(
+                run_ids=run_ids.values(),  # until a pointer and the pack name them
+                keys={key for p in preparations for key in p.identity.keys.values()}
+                | set(stage.keys.values()),
+            )
             _publish_receipts(store, identity, preparations, run_ids, executor.name, policies)
             executor.retention(store).set_pointer(
                 "current_candidate", run_ids[chosen[0]], {"lane": "certify"}

@@ -35,10 +35,10 @@ def integrate(store: Store, policies: Policies, text: str | None = None) -> dict
     holds; AMBER_NEAR_BPLUS if only B+ gates fail and the recovery loop has attempts left, else GREEN_B.
     Raises InputError as `load_run`, and E_PHASE_LOCKED for a run that contradicts a lock.
     """
-    run = load_run(store, text or "candidate")
-    if run.knobs() is not None:
-        require_unlocked(store, run.policies())
     with store.exclusive("integrating"):
+        run = load_run(store, text or "candidate")
+        if run.knobs() is not None:
+            require_unlocked(store, run.policies())
         report = run.score.against_lock(lock_metrics(store, run.seed), policies.gates)
         pinned = baseline.pinned(store, run.world_digest, run.seed)
         lost = () if pinned is None else lost_gates(pinned.score.report, run.score.report)

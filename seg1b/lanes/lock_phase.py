@@ -27,6 +27,7 @@ def lock_phase(store: Store, phase: Phase, text: str, world: World) -> dict[str,
     with store.lease("lock") as lease:
         lease.hold(run_ids=[run.run_id], keys=run.keys.values())
         lease.start_heartbeat()
+        run = load_run(store, run.run_id)  # it may have been pruned before it was held
         digests = witness(store, run, world)
         record = lock(store, phase, run, digests)
         closed = {

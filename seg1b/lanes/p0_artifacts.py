@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from seg1b.lanes.stored_run import StoredRun, require_outputs
@@ -27,14 +27,20 @@ SCORECARD = "scorecard.json"
 Row = Mapping[str, Any]
 
 
-def publish(store: Store, run: StoredRun, world: World, gates: GatesPolicy) -> str:
-    """Publish the artifacts of a run and return their key (hex64). Raises InputError E_RUN_PRUNED."""
+def publish(
+    store: Store, run: StoredRun, world: World, gates: GatesPolicy, claim: Callable[[str], None]
+) -> str:
+    """Publish the artifacts of a run and return their key (hex64), which `claim` gets before. The run must be held.
+
+    Raises InputError E_RUN_PRUNED.
+    """
     states = ("S2w", "S2s", "S4", "S6", "S8", "S9")
     require_outputs(store, run.run_id, run.keys, states)
     published = {"baseline": gates.baseline.model_dump(mode="json"), "hard_gates": plain(_thresholds(gates))}
     inputs = {name: run.keys[name] for name in states}
     external = {"world": world.digest, "gates": sha256_bytes(canonical_json(published))}
     key = state_key(STATE, REVISION, None, inputs=inputs, external=external, seed=run.seed)
+    claim(key)
     if not store.has(STATE, key):
         documents = _documents(store, run, world, gates)
         with store.transaction(STATE, key, inputs) as out:

@@ -24,7 +24,7 @@ from seg1b.lanes.perf_times import (
 )
 from seg1b.lanes.witness import witnesses_of
 from seg1b.policy.load import Policies, digest
-from seg1b.store.retention import PERFORMANCE_BASELINE
+from seg1b.store.roots import PERFORMANCE_BASELINE
 from seg1b.store.store import Store
 
 CHECK = "check"

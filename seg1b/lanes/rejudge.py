@@ -27,8 +27,8 @@ def judge_seed(
     """S9 of a seed of which only the gates changed. False if something that it takes is not kept.
 
     Where only thresholds changed, what was measured is judged again; else the published coordinates are measured
-    again. The bundle is the same to the last byte as one of a seed that was replayed anew. Raises InputError
-    E_GUARD_FAIL if the 1A guard rejects the catalogue.
+    again. The bundle is the same to the last byte as one of a seed that was replayed anew. A lease must hold what
+    `claimed_keys` says of the seed. Raises InputError E_GUARD_FAIL if the 1A guard rejects the catalogue.
     """
     keys, seed = identity.keys, identity.seed
     there = [store.has(state.lower(), keys[state]) for state in BY_NAME["S9"].inputs]
@@ -39,14 +39,11 @@ def judge_seed(
     catalogue_digest = str(store.manifest(*sealed).facts["catalogue_digest"])
     guard = GuardMeasurement.from_json(store.read_json(*sealed, s0_gate.GUARD_NAME))
     require_guard(store, policies, catalogue_digest, guard)
-    measured = s9_validation.measured_key(keys, policies.gates, seed)
+    rests_on = s9_validation.findings_keys(keys, policies.gates, seed)
+    measured = rests_on[s9_validation.MEASURED_STATE]
     found: Validation[Judged] | Validation[Score] | None
     if store.has(s9_validation.MEASURED_STATE, measured):
         found = s9_validation.judge_again(store, measured, replay, policies.gates)
-        rests_on = {
-            s9_validation.REPLAY_STATE: s9_validation.replay_key(keys, seed),
-            s9_validation.MEASURED_STATE: measured,
-        }
     else:
         found = _measure(store, policies, world, identity, replay)
         if found is None:

@@ -6,18 +6,21 @@ parts again, and two lanes on one store do not collect each other's work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from seg1b.errors import StoreError
+from seg1b.errors import InputError
 from seg1b.lanes.executor import RetentionAuthority
 from seg1b.lanes.world_stage import externals_of, world_keys
 from seg1b.policy.load import Policies
 from seg1b.policy.retention import RetentionPolicy
+from seg1b.states import s9_validation
 from seg1b.states.plan import keys_for
 from seg1b.store.locks import Lease
 from seg1b.store.retention import Plan
 from seg1b.store.store import Store
+from seg1b.store.usage import beside
 from seg1b.world.content import World
 
 
@@ -30,8 +33,13 @@ def anticipated_keys(
     """
     keys = set(world_keys(policies, world).values())
     for seed in seeds:
-        keys |= set(known_keys(store, policies, world, seed, catalogue_digest).values())
+        keys |= claimed_keys(known_keys(store, policies, world, seed, catalogue_digest), policies, seed)
     return keys
+
+
+def claimed_keys(keys: Mapping[str, str], policies: Policies, seed: int) -> set[str]:
+    """What a lease must name of a seed whose states have these keys: theirs, and those of what S9 will rest on."""
+    return {*keys.values(), *s9_validation.findings_keys(keys, policies.gates, seed).values()}
 
 
 def known_keys(
@@ -55,22 +63,29 @@ def leased(store: Store, purpose: str, keys: set[str]) -> Iterator[Lease]:
         yield lease
 
 
-def prune_before_run(authority: RetentionAuthority, policy: RetentionPolicy) -> Plan:
+def prune_before_run(authority: RetentionAuthority, policy: RetentionPolicy, root: Path) -> Plan:
     """Collect what nobody holds before an expensive run; the newest runs are kept besides what is reachable.
 
-    Where that is more than the policy's cap, fewer of the newest runs are kept. Raises StoreError E_STORE_CAP if what
-    is reachable is more than the cap by itself; then nothing was removed.
+    The cap counts all that stays in the store at `root`: what is kept here, certification packs, logs and records.
+    Where that is more, fewer of the newest runs are kept. Raises InputError E_STORE_CAP if it is more without any of
+    them; then nothing was removed.
     """
+    found = beside(root)
     newest = policy.keep_newest_runs
     plan = authority.prune(keep_newest_runs=newest)
-    while plan.live_bytes > policy.live_bytes_max and newest:
+    while plan.live_bytes + found.kept_bytes > policy.live_bytes_max and newest:
         newest -= 1
         plan = authority.prune(keep_newest_runs=newest)
-    if plan.live_bytes > policy.live_bytes_max:
-        raise StoreError(
+    kept_bytes = plan.live_bytes + found.kept_bytes
+    if kept_bytes > policy.live_bytes_max:
+        raise InputError(
             "E_STORE_CAP",
-            f"what pointers, packs, locks, waves and running commands reach is {plan.live_bytes / 1e9:.2f} GB, "
-            f"and retention.live_bytes_max is {policy.live_bytes_max / 1e9:.2f} GB",
-            next_step="`seg1b runs du` shows who holds how much; let go of some, or raise the cap in retention.yaml",
+            f"{kept_bytes / 1e9:.2f} GB stay in the store whatever is pruned, and retention.live_bytes_max is "
+            f"{policy.live_bytes_max / 1e9:.2f} GB: pointers, packs, locks, phases, waves and running commands reach "
+            f"{plan.live_bytes / 1e9:.2f} GB, certification packs have {found.packs_bytes / 1e9:.2f} GB, logs and "
+            f"records {found.other_bytes / 1e9:.2f} GB",
+            where=str(root),
+            next_step="`seg1b runs du` shows who holds how much; let go of some, delete packs (`certifications/ID` in "
+            "the store) or logs that you do not need, or raise the cap in retention.yaml (--config)",
         )
     return authority.prune(dry_run=False, keep_newest_runs=newest)

@@ -21,6 +21,7 @@ from seg1b.catalogue.synthesise import synthesise
 from seg1b.catalogue.verify import verify_bundle
 from seg1b.lanes.guard import require_guard
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint
+from seg1b.lanes.retention import claimed_keys
 from seg1b.lanes.shards import Shard
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
@@ -138,7 +139,7 @@ def prepare_seed(
             bundle = store.layout.object(CATALOGUE_STATE, world_keys["CAT"]) / s0_gate.BUNDLE_FOLDER
     keys = keys_for(policies, {**externals, "catalogue": digest}, seed)
     if lease_id is not None:
-        store.widen_lease(lease_id, keys.values())
+        store.widen_lease(lease_id, claimed_keys(keys, policies, seed))
     with times.of("S0c"):
         if store.has(s0_gate.CATALOGUE_STATE, keys["S0c"]):
             reused.append("S0c")

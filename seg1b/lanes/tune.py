@@ -25,7 +25,7 @@ from seg1b.lanes.perf import require_not_red
 from seg1b.lanes.phase_locks import lock_metrics, require_unlocked
 from seg1b.lanes.recovery import require_recovery
 from seg1b.lanes.rejudge import judge_seed
-from seg1b.lanes.retention import known_keys, leased
+from seg1b.lanes.retention import claimed_keys, known_keys, leased
 from seg1b.lanes.stored_run import (
     POLICIES,
     StoredRun,
@@ -114,6 +114,7 @@ class _Lane:
     catalogue_digest: str | None
     executor: Executor
     observer: Observer
+    run_id: str = field(default_factory=new_run_id)
     found: dict[str, tuple[str, ...]] = field(default_factory=dict)
     telemetry: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -124,6 +125,9 @@ class _Lane:
     def make(self, policies: Policies, lease: Lease) -> tuple[dict[str, str], SeedFacts]:
         """Keys and facts of the seed under `policies`, with every state there in the end; the cheapest way there is."""
         keys = self.keys(policies)
+        lease.hold(
+            keys=claimed_keys(keys, policies, self.seed)
+        )  # a catalogue made meanwhile tells more of them
         there = tuple(name for name in keys if self.store.has(name.lower(), keys[name]))
         if len(keys) == len(STATES) and {"S0c", *BEFORE_S9, "S9"} <= set(there):
             return self._done(keys, there, self._facts(keys))
@@ -196,9 +200,12 @@ def tune(
         known = waves.candidate_of(wave, lane.keys(changed).get("S9"))
         if known is None:
             waves.require_room(wave, changed.lanes.wave_candidates_max)
-        held = {key for one in (policies, changed) for key in lane.keys(one).values()}
+        held = {key for one in (policies, changed) for key in claimed_keys(lane.keys(one), one, seed)}
         with leased(store, "tune", held | set(named.keys.values() if named else ())) as lease:
+            lease.hold(run_ids=[lane.run_id, *([named.run_id] if named else [])])
             try:
+                if named is not None:  # it may have been pruned before it was held
+                    named = load_run(store, named.run_id)
                 if brought is not None:
                     lane.bundle = s0_gate.sealed_bundle(store, lane.keys(changed)["S0c"], brought)
                 reference = _reference(
@@ -261,7 +268,7 @@ def _conclude(
     reasons = reruns(reference.keys, keys, changed, reference.policy_digests, knobs_changed)
     reran = {reason.state for reason in reasons}
     result = TuneResult(
-        run_id=str(known["run_id"]) if known else new_run_id(),
+        run_id=str(known["run_id"]) if known else lane.run_id,
         seed=lane.seed,
         settings=settings,
         against=reference,

@@ -75,17 +75,12 @@ def witness(
     receipt = store.receipts.load(run_id)
     policies = with_overrides(policies, receipt)
     keys = required_keys(policies, world, receipt)
-    pruned = [state for state, key in keys.items() if not store.has(state.lower(), key)]
-    if pruned:
-        raise InputError(
-            "E_WITNESS_PRUNED", f"outputs of {', '.join(pruned)} of this run were pruned", where=f"run {run_id}",
-            next_step="run it again with the same command; the same outputs come back under the same keys",
-        )  # fmt: skip
-    seed, chosen = int(receipt.identity["seed"]), executor or SerialExecutor()
+    seed, chosen, made = int(receipt.identity["seed"]), executor or SerialExecutor(), new_run_id()
     bundle = _sealed_bundle(store, receipt, keys)
-    scratch = Path(tempfile.mkdtemp(prefix="seg1b-witness-"))
     with leased(store, LANE, set(keys.values())) as lease:
-        lease.hold(run_ids=[run_id])
+        lease.hold(run_ids=[run_id, made])
+        _require_there(store, run_id, keys)
+        scratch = Path(tempfile.mkdtemp(prefix="seg1b-witness-"))
         try:
             with Store.open(scratch / "runs") as other:
                 stage, preparation, finish = _again(other, policies, world, seed, bundle, chosen, observer)
@@ -95,7 +90,6 @@ def witness(
             FileSystem().remove_tree(scratch)
         differences = compare(published, again)
         wall_s = time.perf_counter() - started
-        made = new_run_id()
         lineage = {
             "lane": LANE,
             "of": run_id,
@@ -121,6 +115,16 @@ def witness(
             },
         )  # fmt: skip
     return WitnessResult(made, run_id, seed, len(published), differences, wall_s)
+
+
+def _require_there(store: Store, run_id: str, keys: Mapping[str, str]) -> None:
+    """Raise InputError E_WITNESS_PRUNED if an output of the run is gone."""
+    pruned = [state for state, key in keys.items() if not store.has(state.lower(), key)]
+    if pruned:
+        raise InputError(
+            "E_WITNESS_PRUNED", f"outputs of {', '.join(pruned)} of this run were pruned", where=f"run {run_id}",
+            next_step="run it again with the same command; the same outputs come back under the same keys",
+        )  # fmt: skip
 
 
 def with_overrides(policies: Policies, receipt: Receipt) -> Policies:

@@ -16,5 +16,5 @@ class RetentionPolicy(PolicyModel):
         description="The pruning before a run keeps this many of the newest runs besides what is reachable."
     )
     live_bytes_max: PositiveInt = Field(
-        description="Hard cap on outputs and receipts that are kept: fewer of the newest runs stay, else no run starts."
+        description="Hard cap on what stays, packs and logs too: fewer of the newest runs are kept, else no run starts."
     )

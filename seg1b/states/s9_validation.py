@@ -173,6 +173,16 @@ def replay_key(keys: Mapping[str, str], seed: int) -> str:
     return state_key(REPLAY_STATE, BY_NAME["S9"].revision, None, inputs=inputs, seed=seed)
 
 
+def findings_keys(keys: Mapping[str, str], gates: GatesPolicy, seed: int) -> dict[str, str]:
+    """Keys, by state name, of all that `keep_findings` may publish of a seed; none where S9's inputs are not known yet.
+
+    S9's manifest names them, and nothing else does before it is published; so a run claims them with its lease.
+    """
+    if any(name not in keys for name in BY_NAME["S9"].inputs):
+        return {}
+    return {REPLAY_STATE: replay_key(keys, seed), MEASURED_STATE: measured_key(keys, gates, seed)}
+
+
 def keep_findings(
     store: Store, keys: Mapping[str, str], gates: GatesPolicy, seed: int, validation: Validation[Score]
 ) -> dict[str, str]:
@@ -180,14 +190,13 @@ def keep_findings(
 
     Returns the keys by state name; what was measured is not among them if it cannot be written as JSON.
     """
-    found = {REPLAY_STATE: replay_key(keys, seed)}
+    found = findings_keys(keys, gates, seed)
     if not store.has(REPLAY_STATE, found[REPLAY_STATE]):
         with store.transaction(REPLAY_STATE, found[REPLAY_STATE]) as out:
             out.add_bytes(REPLAY_NAME, readable_json(plain(asdict(validation.replay))))
     measured = validation.score.measured
     if not measured.finite():
-        return found
-    found[MEASURED_STATE] = measured_key(keys, gates, seed)
+        return {REPLAY_STATE: found[REPLAY_STATE]}
     if not store.has(MEASURED_STATE, found[MEASURED_STATE]):
         document = {"measured": measured.to_json(), "evidence": validation.evidence}
         with store.transaction(MEASURED_STATE, found[MEASURED_STATE]) as out:

@@ -1,34 +1,38 @@
 """What is still needed, and the removal of everything else.
 
-Live is what can be reached from pointers, certification packs, phase locks and records, open waves, the timing
-baseline and unexpired leases: their run ids lead to receipts, receipts to state keys, outputs to the outputs they were
-made from.
-Half-published outputs live as long as a lease names them. Certification packs are never collected.
+Live is what can be reached from the holders of `roots.py`: the run ids that they name lead to receipts, receipts to
+state keys, outputs to the outputs they were made from. Half-published outputs live as long as a lease names them.
+Certification packs are never collected.
+
+Pruning holds the store's lock, so leases, receipts, pointers and commits stand still meanwhile. Publications do not
+wait for it: parts, whole outputs and packs may appear at any moment. So outputs are listed once, before the holders
+are read, and what was not there then is none of this pruning's business; and whoever publishes has claimed the key,
+and those of what it is made from, with a lease before.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Literal
 
-from seg1b.errors import Seg1bError
+from seg1b.errors import Seg1bError, StoreError
 from seg1b.store.filesystem import FileSystem, storage_errors
 from seg1b.store.layout import MANIFEST, Layout
 from seg1b.store.locks import Clock, LeaseRecord, StoreLock
-from seg1b.store.manifest import read_json
 from seg1b.store.objects import ObjectStore
 from seg1b.store.receipts import Receipts
+from seg1b.store.roots import Root, lease_roots, read_leases, read_roots
 from seg1b.store.staging import StagingArea
-from seg1b.store.tables import damaged
 
 Kind = Literal["object", "partial", "run", "lease"]
-PERFORMANCE_BASELINE = "baseline"
-CLOSED_WAVE_STATUSES = frozenset({"closed", "abandoned"})
-_HEX_TOKEN = re.compile(rb"(?<![0-9a-f])(?:[0-9a-f]{64}|[0-9a-f]{32})(?![0-9a-f])")
+Holders = dict[str, list[str]]
+"""Who holds a run, key or lease, by its name."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,9 @@ class Retention:
 
         Raises InputError E_STORE_UNKNOWN_ID for a mistyped run: never an empty keep set.
         """
-        keep = [self._receipts.resolve(text) for text in keep_runs]
-        newest = self._receipts.newest_first()[: max(0, keep_newest_runs)]
-        runs, keys = self._holders(keep, newest)
-        items = [*self._object_items(keys), *self._run_items(runs), *self._lease_items()]
-        ordered = sorted(items, key=lambda item: (item.kind, item.state, item.name))
-        live = tuple(item for item in ordered if item.held_by)
-        return Plan(live, tuple(item for item in ordered if not item.held_by), removed=False)
+        with self._undisturbed():
+            outputs = _Outputs(self._layout, self._objects)
+            return self._plan(outputs, self._live_leases(), keep_newest_runs, keep_runs)
 
     def prune(
         self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
@@ -98,14 +98,49 @@ class Retention:
         if dry_run:
             return self.plan(keep_newest_runs=keep_newest_runs, keep_runs=keep)
         with self._lock.hold("prune"):
-            plan = self.plan(keep_newest_runs=keep_newest_runs, keep_runs=keep)
-            # receipts first: a crash in between must not leave receipts without their outputs
-            ordered = sorted(plan.collectable, key=lambda item: item.kind != "run")
-            graves = [self._bury(item) for item in ordered]
+            outputs, leases = _Outputs(self._layout, self._objects), self._live_leases()
+            plan = self._plan(outputs, leases, keep_newest_runs, keep)
+            graves, plan = self._bury_all(plan, outputs, leases)
         with storage_errors("removing what was pruned", self._layout.staging):
             for grave in graves:  # out of sight already; the lock need not wait for the disk
                 self._fs.remove_tree(grave)
-        return Plan(plan.live, plan.collectable, removed=True)
+        return plan
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Hold the store's lock while looking, so that nobody prunes meanwhile; a read-only store has none to hold."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._lock.hold("looking at what is held"))
+            except StoreError as error:
+                if error.code != "E_STORE_READ_ONLY":
+                    raise
+            yield
+
+    # -- removal
+
+    def _bury_all(
+        self, plan: Plan, outputs: _Outputs, leases: Sequence[LeaseRecord]
+    ) -> tuple[list[Path], Plan]:
+        """Take what is collectable out of sight, and say what was; what a lease names by now stays.
+
+        Whatever names another goes first, so that a crash in between leaves no receipt and no output without what it
+        rests on. Leases are written under the lock that is held here; reading them before every removal covers file
+        systems on which another machine's lock is not seen.
+        """
+        late: Holders = {}
+        graves, spared, gone = [], [], []
+        for item in outputs.dependents_first(plan.collectable):
+            now = self._live_leases()
+            if _claims(now) != _claims(leases):
+                leases, fresh = now, _Outputs(self._layout, self._objects)
+                late = self._holders(lease_roots(self._layout, now), fresh, now)
+            if item.name in late:
+                spared.append(replace(item, held_by=tuple(late[item.name])))
+            else:
+                graves.append(self._bury(item))
+                gone.append(item)
+        return graves, Plan(_ordered((*plan.live, *spared)), _ordered(gone), removed=True)
 
     def _bury(self, item: Item) -> Path:
         """Take an item out of sight by one rename."""
@@ -124,139 +159,133 @@ class Retention:
 
     # -- reachability
 
-    def _roots(self) -> list[tuple[str, set[str]]]:
-        """(holder, run ids and keys it names) of everything that keeps things alive."""
-        layout = self._layout
-        roots = [(f"pointer {path.stem}", _tokens(path)) for path in _json_files(layout.pointers)]
-        roots += [(f"lock {path.stem}", _tokens(path)) for path in _json_files(layout.phase_locks)]
-        baseline = layout.performance / f"{PERFORMANCE_BASELINE}.json"
-        roots += [("performance baseline", _tokens(baseline))] if baseline.is_file() else []
-        roots += [(f"phase {path.stem}", _tokens(path)) for path in _json_files(layout.phases)]
-        for path in _json_files(layout.waves):
-            if not _is_closed(path):
-                roots.append((f"wave {path.stem}", _tokens(path)))
-        if layout.certifications.is_dir():
-            for pack in sorted(layout.certifications.iterdir()):
-                named: set[str] = set()
-                for path in sorted(pack.rglob("*.json")):
-                    named |= _tokens(path)
-                roots.append((f"certification {pack.name[:12]}", named))
-        for record in self._leases():
-            if not record.expired(self._clock()):
-                purpose = record.owner.get("purpose", "a driver")
-                roots.append((f"lease of {purpose}", {*record.run_ids, *record.keys}))
-        return roots
+    def _plan(
+        self,
+        outputs: _Outputs,
+        leases: Sequence[LeaseRecord],
+        keep_newest_runs: int,
+        keep_runs: Iterable[str],
+    ) -> Plan:
+        keep = [self._receipts.resolve(text) for text in keep_runs]
+        newest = self._receipts.newest_first()[: max(0, keep_newest_runs)]
+        roots = read_roots(self._layout, leases)
+        roots += [Root("kept by name", frozenset({run_id})) for run_id in keep]
+        roots += [Root("kept as one of the newest", frozenset({run_id})) for run_id in newest]
+        holders = self._holders(roots, outputs, leases)
+        items = [*outputs.items(holders), *self._run_items(holders), *self._lease_items(holders)]
+        live = _ordered(item for item in items if item.held_by)
+        return Plan(live, _ordered(item for item in items if not item.held_by), removed=False)
 
-    def _holders(
-        self, keep: Iterable[str], newest: Iterable[str]
-    ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        """Who holds each run and each key."""
-        roots = self._roots()
-        roots += [("kept by name", {run_id}) for run_id in keep]
-        roots += [("kept as one of the newest", {run_id}) for run_id in newest]
+    def _holders(self, roots: Iterable[Root], outputs: _Outputs, leases: Sequence[LeaseRecord]) -> Holders:
+        """Who holds what, whether it is there or not: runs and keys by `roots`, leases by their hearts."""
         all_runs = set(self._receipts.run_ids())
-        runs: dict[str, list[str]] = {}
-        keys: dict[str, list[str]] = {}
-        objects = {path.name: path.parent.name for path in self._object_folders()}
-        inputs: dict[str, set[str]] = {}
-        for holder, named in roots:
-            reached = set(named)
-            for run_id in sorted(named & all_runs):
-                _hold(runs, run_id, holder)
+        holders: Holders = {}
+        for lease in leases:
+            _hold(holders, lease.lease_id, f"heartbeat of process {lease.owner.get('pid', '?')}")
+        for root in roots:
+            reached = set(root.named)
+            for run_id in root.named & all_runs:
                 reached |= set(self._receipts.load(run_id).keys.values())
-            todo = sorted(reached & set(objects))
-            seen = set(todo)
+            todo = list(reached)
             while todo:
-                key = todo.pop()
-                _hold(keys, key, holder)
-                if key not in inputs:
-                    inputs[key] = self._inputs(objects[key], key)
-                fresh = (inputs[key] & set(objects)) - seen
-                seen |= fresh
-                todo.extend(sorted(fresh))
-        return runs, keys
+                fresh = outputs.inputs(todo.pop()) - reached
+                reached |= fresh
+                todo.extend(fresh)
+            for name in reached:
+                _hold(holders, name, root.holder)
+        return holders
 
-    def _inputs(self, state: str, key: str) -> set[str]:
-        if not self._objects.has(state, key):
-            return set()
-        return set(self._objects.manifest(state, key).inputs.values())
-
-    def _object_folders(self) -> list[Path]:
-        folder = self._layout.objects
-        if not folder.is_dir():
-            return []
-        states = sorted(path for path in folder.iterdir() if path.is_dir())
-        return [path for state in states for path in sorted(state.iterdir()) if path.is_dir()]
-
-    def _object_items(self, keys: dict[str, list[str]]) -> list[Item]:
-        items = []
-        for path in self._object_folders():
-            kind: Kind = "object" if (path / MANIFEST).is_file() else "partial"
-            holders = tuple(keys.get(path.name, ()))
-            items.append(Item(kind, path.name, path.parent.name, _length_bytes(path), holders))
-        return items
-
-    def _run_items(self, runs: dict[str, list[str]]) -> list[Item]:
+    def _run_items(self, holders: Holders) -> list[Item]:
         folder = self._layout.runs
         paths = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
         return [
-            Item("run", path.name, "", _length_bytes(path), tuple(runs.get(path.name, ()))) for path in paths
+            Item("run", path.name, "", tree_bytes(path), tuple(holders.get(path.name, ()))) for path in paths
         ]
 
-    def _lease_items(self) -> list[Item]:
-        items = []
-        for record in self._leases():
-            path = self._layout.leases / f"{record.lease_id}.json"
-            alive = not record.expired(self._clock())
-            holders = (f"heartbeat of process {record.owner.get('pid', '?')}",) if alive else ()
-            items.append(Item("lease", record.lease_id, "", _length_bytes(path), holders))
-        return items
+    def _lease_items(self, holders: Holders) -> list[Item]:
+        return [
+            Item(
+                "lease",
+                record.lease_id,
+                "",
+                tree_bytes(self._layout.leases / f"{record.lease_id}.json"),
+                tuple(holders.get(record.lease_id, ())),
+            )
+            for record in read_leases(self._layout)
+        ]
 
-    def _leases(self) -> list[LeaseRecord]:
-        """All leases. A lease that cannot be read raises: it might hold something."""
-        records = []
-        for path in _json_files(self._layout.leases):
-            record = read_lease(path)
-            if record is not None:
-                records.append(record)
-        return records
+    def _live_leases(self) -> tuple[LeaseRecord, ...]:
+        now_unix_s = self._clock()
+        return tuple(record for record in read_leases(self._layout) if not record.expired(now_unix_s))
 
 
-def read_lease(path: Path) -> LeaseRecord | None:
-    """A lease, or None if it is gone. Raises StoreError E_STORE_DAMAGED for one that cannot be read."""
-    try:
-        return LeaseRecord.from_json(read_json(path))
-    except FileNotFoundError:
-        return None
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, Seg1bError):
-            raise
-        raise damaged(path, f"the lease is not consistent ({error})") from error
+class _Outputs:
+    """The outputs that there were at one look, half-published ones too, and what each was made from."""
+
+    def __init__(self, layout: Layout, objects: ObjectStore) -> None:
+        self._objects = objects
+        folder = layout.objects
+        states = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        self._folders: dict[str, list[Path]] = {}
+        self._inputs: dict[str, frozenset[str]] = {}
+        for path in (path for state in states for path in sorted(state.iterdir()) if path.is_dir()):
+            self._folders.setdefault(path.name, []).append(path)
+
+    def items(self, holders: Holders) -> list[Item]:
+        """One item for each."""
+        found = []
+        for name, paths in self._folders.items():
+            for path in paths:
+                kind: Kind = "object" if (path / MANIFEST).is_file() else "partial"
+                held_by = tuple(holders.get(name, ()))
+                found.append(Item(kind, name, path.parent.name, tree_bytes(path), held_by))
+        return found
+
+    def inputs(self, key: str) -> frozenset[str]:
+        """Keys that the output names as what it was made from. Raises StoreError if its manifest is damaged."""
+        if key not in self._inputs:
+            named: set[str] = set()
+            for path in self._folders.get(key, ()):
+                if self._objects.has(path.parent.name, key):
+                    named |= set(self._objects.manifest(path.parent.name, key).inputs.values())
+            self._inputs[key] = frozenset(named)
+        return self._inputs[key]
+
+    def dependents_first(self, items: Iterable[Item]) -> list[Item]:
+        """Runs before outputs, every output before those that it was made from, and leases last."""
+        found = list(items)
+        outputs = sorted({item.name for item in found if item.state})
+        graph: dict[str, list[str]] = {key: [] for key in outputs}
+        for key in outputs:
+            with suppress(Seg1bError):  # a damaged manifest does not save what nobody needs
+                graph[key] = sorted(self.inputs(key) & set(outputs))
+        rank = {key: -position for position, key in enumerate(TopologicalSorter(graph).static_order())}
+        last = {"run": 0, "object": 1, "partial": 1, "lease": 2}
+        return sorted(
+            found, key=lambda item: (last[item.kind], rank.get(item.name, 0), item.state, item.name)
+        )
 
 
-def _hold(holders: dict[str, list[str]], name: str, holder: str) -> None:
+def tree_bytes(path: Path) -> int:
+    """Bytes of a file or of all files below a folder; what goes meanwhile counts nothing."""
+    files = [path] if path.is_file() else (Path(at, name) for at, _, names in os.walk(path) for name in names)
+    total = 0
+    for file in files:
+        with suppress(FileNotFoundError):
+            total += file.lstat().st_size
+    return total
+
+
+def _claims(leases: Iterable[LeaseRecord]) -> set[tuple[str, frozenset[str], frozenset[str]]]:
+    """What leases claim, whenever their hearts beat last."""
+    return {(one.lease_id, frozenset(one.run_ids), frozenset(one.keys)) for one in leases}
+
+
+def _hold(holders: Holders, name: str, holder: str) -> None:
     found = holders.setdefault(name, [])
     if holder not in found:
         found.append(holder)
 
 
-def _json_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.json")) if folder.is_dir() else []
-
-
-def _tokens(path: Path) -> set[str]:
-    """Everything in a file that looks like a run id or key. Too many keep too much, never too little."""
-    with storage_errors("reading a record", path):
-        data = path.read_bytes()
-    return {match.group().decode("ascii") for match in _HEX_TOKEN.finditer(data)}
-
-
-def _is_closed(path: Path) -> bool:
-    value = read_json(path)
-    return isinstance(value, dict) and value.get("status") in CLOSED_WAVE_STATUSES
-
-
-def _length_bytes(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(item.lstat().st_size for item in path.rglob("*") if item.is_file())
+def _ordered(items: Iterable[Item]) -> tuple[Item, ...]:
+    return tuple(sorted(items, key=lambda item: (item.kind, item.state, item.name)))

@@ -20,7 +20,8 @@ from seg1b.store.objects import ObjectStore
 from seg1b.store.opening import open_root
 from seg1b.store.receipts import Receipts
 from seg1b.store.records import Ledger, Pointers, Records, write_atomically
-from seg1b.store.retention import Retention, read_lease
+from seg1b.store.retention import Retention
+from seg1b.store.roots import read_lease
 from seg1b.store.staging import StagingArea
 
 

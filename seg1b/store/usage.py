@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg1b.store.retention import Item, Plan
+from seg1b.store.layout import Layout
+from seg1b.store.retention import Item, Plan, tree_bytes
 
 
 @dataclass(frozen=True)
@@ -31,51 +32,73 @@ class HolderUsage:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What no plan lists, in bytes.
+
+    `packs`: certification packs, which are removed by name only; `other`: logs and records; `temporary`: what running
+    commands write, or dead ones left, which goes by itself.
+    """
+
+    packs: tuple[tuple[str, int], ...]
+    other_bytes: int
+    temporary_bytes: int
+
+    @property
+    def packs_bytes(self) -> int:
+        """All packs."""
+        return sum(size for _, size in self.packs)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What stays whatever is pruned, so that the cap counts it."""
+        return self.packs_bytes + self.other_bytes
+
+
+@dataclass(frozen=True)
 class Usage:
-    """A store in bytes. `packs`: certification packs, which are removed by name only; `other`: logs and records."""
+    """A store in bytes."""
 
     states: tuple[StateUsage, ...]
     holders: tuple[HolderUsage, ...]
-    packs: tuple[tuple[str, int], ...]
+    beside: Beside
     live_bytes: int
     collectable_bytes: int
-    other_bytes: int
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is left when everything is pruned that may be; what `live_bytes_max` of the retention policy caps."""
+        return self.live_bytes + self.beside.kept_bytes
 
     @property
     def total_bytes(self) -> int:
         """All of it, linked files counted wherever they are seen."""
-        packs = sum(size for _, size in self.packs)
-        return self.live_bytes + self.collectable_bytes + packs + self.other_bytes
+        return self.kept_bytes + self.collectable_bytes + self.beside.temporary_bytes
 
 
 def usage(plan: Plan, root: Path) -> Usage:
-    """Add a plan up, and look at what no plan lists: packs, logs and records."""
+    """Add a plan up, and look at what no plan lists."""
     items = (*plan.live, *plan.collectable)
     names = sorted({_group(item) for item in items})
     holders = sorted({holder for item in plan.live for holder in item.held_by})
-    packs = root / "certifications"
-    sizes = [(path.name, tree_bytes(path)) for path in sorted(packs.iterdir())] if packs.is_dir() else []
-    skipped = {"objects", "runs", "certifications", "leases"}
-    other = sum(tree_bytes(path) for path in sorted(root.iterdir()) if path.name not in skipped)
     return Usage(
         tuple(_state(name, [item for item in items if _group(item) == name]) for name in names),
         tuple(_holder(name, [item for item in plan.live if name in item.held_by]) for name in holders),
-        tuple(sizes),
+        beside(root),
         plan.live_bytes,
         plan.collectable_bytes,
-        other,
     )
 
 
-def tree_bytes(path: Path) -> int:
-    """Bytes of a file or of all files below a folder; a file that goes meanwhile counts nothing."""
-    total = 0
-    for file in [path] if path.is_file() else path.rglob("*"):
-        try:
-            total += file.lstat().st_size if file.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total
+def beside(root: Path) -> Beside:
+    """What a store has besides outputs, receipts and leases."""
+    layout = Layout(root)
+    packs = sorted(layout.certifications.iterdir()) if layout.certifications.is_dir() else []
+    skipped = {layout.objects, layout.runs, layout.leases, layout.certifications, layout.staging}
+    return Beside(
+        tuple((path.name, tree_bytes(path)) for path in packs),
+        sum(tree_bytes(path) for path in sorted(root.iterdir()) if path not in skipped),
+        tree_bytes(layout.staging),
+    )
 
 
 def _group(item: Item) -> str:

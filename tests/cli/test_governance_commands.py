@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_cases import Command, Published
@@ -82,5 +83,37 @@ def test_witness_perf_and_du(command: Command, published: Published, small: Path
     used = command("runs", "du", "--runs", runs, "--json").json()
     assert sum(row["held_bytes"] for row in used["states"]) == used["live_bytes"]
     assert "performance baseline" in {row["name"] for row in used["holders"]}
+    beside = sum(pack["bytes"] for pack in used["certifications"]) + used["other_bytes"]
+    assert used["kept_bytes"] == used["live_bytes"] + beside
+    assert used["total_bytes"] == used["kept_bytes"] + used["collectable_bytes"] + used["temporary_bytes"]
     shown = command("runs", "du", "--runs", runs).stdout
     assert "who holds it" in shown
+
+
+def test_du_says_how_far_the_cap_is_and_certify_refuses_beyond_it(
+    command: Command, published: Published, small: Path, tmp_path: Path
+) -> None:
+    """Exit code 2, with the next step; before that nothing is removed."""
+    runs, config = tmp_path / "runs", tmp_path / "config"
+    shutil.copytree(published.runs, runs)
+    shutil.copytree(small, config)
+    options = ("--runs", runs, "--config", config)
+
+    def capped(cap_bytes: int) -> dict[str, Any]:
+        (config / "retention.yaml").write_text(f"keep_newest_runs: 3\nlive_bytes_max: {cap_bytes}\n")
+        return dict(command("runs", "du", *options, "--json").json())
+
+    kept = capped(10**9)["kept_bytes"]
+    assert capped(10**9)["caps"] == {
+        "keep_newest_runs": 3, "live_bytes_max": 10**9, "left_bytes": 10**9 - kept
+    }  # fmt: skip
+    text = " ".join(command("runs", "du", *options).stdout.split())
+    assert "of at most 1.0 GB," in text
+    assert "left; before a run it also keeps the 3 newest runs" in text
+    assert capped(1000)["caps"]["left_bytes"] == 1000 - kept
+    assert "too much: no run starts" in " ".join(command("runs", "du", *options).stdout.split())
+    before = sorted(path for path in runs.rglob("*") if "logs" not in path.parts)
+    refused = command("certify", *options, "--seed", 7, "--executor", "serial", "--json")
+    assert (refused.exit_code, refused.error()["code"]) == (2, "E_STORE_CAP")
+    assert "seg1b runs du" in refused.error()["next_step"]
+    assert set(before) <= set(runs.rglob("*"))
