@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seg1b.catalogue.bundle_law import (
@@ -29,12 +28,15 @@ from seg1b.catalogue.bundle_law import (
     INDEX_NAME,
     NO_COMMIT,
     PART_NAME,
+    USER_KIND,
     VALIDATION_FOLDER,
     flag_digest,
     framed_digest,
     manifest_fingerprint,
     pairs_digest,
     parameter_hash,
+    rows_digest,
+    user_artefacts,
 )
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.shares import CountryShares
@@ -42,6 +44,7 @@ from seg1b.catalogue.synthesise import SYNTHESIS_REVISION, Synthesis
 from seg1b.catalogue.tables import (
     OUTLET_CATALOGUE,
     SCHEMAS,
+    SITE_SEQUENCE,
     Lineage,
     evidence_tables,
     outlet_rows,
@@ -52,14 +55,7 @@ from seg1b.errors import StoreError
 from seg1b.kernels.streams import encode_u64
 from seg1b.policy.digest import canonical
 from seg1b.policy.models import CountrySharesPolicy
-from seg1b.store.digest import (
-    arrow_partition_digest,
-    logical_schema,
-    readable_json,
-    sha256_bytes,
-    sha256_file,
-    table_digest,
-)
+from seg1b.store.digest import readable_json, sha256_bytes, sha256_file
 
 _ARTIFACTS: Final = {
     "MANIFEST.json": "manifest",
@@ -140,12 +136,12 @@ def write_user_catalogue(root: Path, catalogue: OutletCatalogue) -> Lineage:
     E_BUNDLE_EXISTS.
     """
     parameters: dict[str, str] = {}
-    artefacts = {"user_catalogue": pairs_digest(catalogue)}
+    artefacts = user_artefacts(pairs_digest(catalogue))
     lineage = _lineage(catalogue.seed, parameters, artefacts)
     _prepare(root)
     datasets = _write_outlets(root, catalogue, lineage)
     summary = {
-        "kind": "user_catalogue",
+        "kind": USER_KIND,
         "checks": {"contract_checked_row_by_row": True},
         "guard": "not_applicable: no candidate sets, memberships or dispersions came with the catalogue",
     }
@@ -186,7 +182,7 @@ def _write_outlets(root: Path, catalogue: OutletCatalogue, lineage: Lineage) -> 
     sequence = (site_sequence_rows(catalogue, part) for part in slices(catalogue))
     return {
         OUTLET_CATALOGUE: _write_dataset(root, OUTLET_CATALOGUE, rows, lineage, digest),
-        "s3_site_sequence": _write_dataset(root, "s3_site_sequence", sequence, lineage, digest),
+        SITE_SEQUENCE: _write_dataset(root, SITE_SEQUENCE, sequence, lineage, digest),
     }
 
 
@@ -216,15 +212,8 @@ def _write_dataset(
 
 
 def _logical_digest(table: pa.Table) -> str:
-    """Digest of a small table; lists of words count as the words joined by a bar."""
-    columns = {name: _flat(table.column(name)) for name in table.column_names}
-    flat = pa.table(columns)
-    partitions = [("", flat.num_rows, arrow_partition_digest(flat))] if flat.num_rows else []
-    return table_digest(logical_schema(flat.schema), partitions)
-
-
-def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.binary_join(column, "|") if pa.types.is_list(column.type) else column
+    """Digest of a small table."""
+    return rows_digest(table.schema, [table])[1]
 
 
 # Validation folder

@@ -2,8 +2,15 @@
 
 Rules: engine-contracts 13. Every metric is measured from the bundle's tables, joined by merchant; the verdict is made
 from the values each time, so no output of a state depends on a band. Three bands are not nested (B+ reaches outside B,
-defect D-74): such metrics are named, and a B+ grade requires the B grade as well. A metric without evidence is
-`not_computable` and fails both bands; a user's own catalogue has no 1A evidence at all: its guard is `not_applicable`.
+defect D-74): such metrics are named, and a B+ grade requires the B grade as well. The policy's tolerance (also D-74)
+counts wherever a value is compared: a value that misses a band, a hard gate or the concentration limit by no more is
+rounding.
+
+A metric without evidence is `not_computable` and fails both bands, and a catalogue whose evidence is missing or unsound
+(`guard_evidence`) is below B, whatever the other metrics say. The one exception is a user's plain catalogue, whose
+guard is `not_applicable`: a bundle that says it is one, holds no table but its outlets and their numbers, and has the
+fingerprint that follows from these outlets (`BundleReceipt.is_plain`). Stripping a 1A bundle makes none of it; to pass
+for one, it would have to be brought as what it then is, a catalogue of unknown origin, and its certificate says so.
 """
 
 from __future__ import annotations
@@ -14,19 +21,24 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from seg1b.catalogue.guard_values import (
-    GUARD_COLUMNS,
-    MerchantOutlets,
-    metric_values,
-    realised_ratio_median,
-)
+from seg1b.catalogue.guard_evidence import GUARD_COLUMNS, evidence_of
+from seg1b.catalogue.guard_values import MerchantOutlets, metric_values, realised_ratio_median
 from seg1b.catalogue.rows import OutletRuns
-from seg1b.catalogue.verify import BundleReceipt, read_datasets
+from seg1b.catalogue.verify import BundleReceipt, read_dataset
 from seg1b.errors import InputError
 from seg1b.policy.gates import Band
 from seg1b.policy.guard import GUARD_METRICS, FreezeGuardPolicy, GuardBands, GuardMetricName, holds
 
 CONCENTRATION: tuple[GuardMetricName, ...] = ("top10_outlet_share", "gini_outlets_per_merchant")
+OF_EVIDENCE: tuple[GuardMetricName, ...] = (
+    "candidate_count_median",
+    "realization_ratio_median",
+    "phi_cv",
+    "phi_p95_p05_ratio",
+    "required_outputs_present",
+)
+"""What every sound evidence gives a value; without one of them it is incomplete."""
+
 HARD_GATES = (
     "single_site_tier_exists_materially",
     "candidate_not_near_global_by_default",
@@ -40,9 +52,9 @@ class GuardMeasurement:
     """What a catalogue is, before anybody judges it.
 
     `values`: metric -> value, None where it cannot be computed, for the reason in `why_missing`. `has_evidence`: false
-    for a catalogue without any 1A evidence. `realised_ratio_median` is the honest companion of
-    realization_ratio_median: realised over candidate countries, median over merchants with more than one legal country
-    (membership counts countries that may have no outlet).
+    for a user's plain catalogue only; any other bundle owes its evidence, and is judged without it.
+    `realised_ratio_median` is the honest companion of realization_ratio_median: realised over candidate countries,
+    median over merchants with more than one legal country (membership counts countries that may have no outlet).
     """
 
     values: dict[str, float | None]
@@ -64,7 +76,9 @@ class GuardMeasurement:
 
 @dataclass(frozen=True)
 class GuardMetric:
-    """One metric: its value or, with `value` None, the reason; its bands; and whether it lies in them."""
+    """One metric: its value or, with `value` None, the reason; its bands; and whether it lies in them (or misses them
+    by no more than the policy's tolerance).
+    """
 
     name: str
     value: float | None
@@ -89,7 +103,10 @@ class GuardMetric:
 
 @dataclass(frozen=True)
 class GuardReport:
-    """Metrics, gates and grade of one catalogue. `b_plus_without_b`: metrics inside B+ but outside B (D-74)."""
+    """Metrics, gates and grade of one catalogue. `b_plus_without_b`: metrics inside B+ but outside B (D-74).
+
+    `reason`: why there is no verdict or, where it is graded, what its evidence lacks.
+    """
 
     status: Literal["graded", "not_applicable"]
     reason: str | None
@@ -104,38 +121,56 @@ class GuardReport:
     b_plus_without_b: tuple[str, ...]
 
     @property
+    def complete(self) -> bool:
+        """Whether the evidence is all there, so that a comparison with an authority means something."""
+        return self.status == "graded" and self.reason is None
+
+    @property
     def b_count(self) -> int:
         """Metrics inside their B band."""
         return sum(metric.b_pass for metric in self.metrics.values())
 
 
-def measure(runs: OutletRuns, tables: Mapping[str, pa.Table]) -> GuardMeasurement:
-    """Measure a catalogue from the rows of its outlets and its other datasets (id -> table with `GUARD_COLUMNS`).
+def measure(
+    runs: OutletRuns,
+    tables: Mapping[str, pa.Table],
+    rows: Mapping[str, int],
+    *,
+    sequence_follows: bool,
+    plain: bool = False,
+) -> GuardMeasurement:
+    """Measure a catalogue from the rows of its outlets, `GUARD_COLUMNS` of its other tables, and all tables' rows.
 
-    Raises InputError E_GUARD_NO_CATALOGUE without outlets.
+    `sequence_follows`: whether s3_site_sequence numbers these outlets; `plain`: it is a user's plain catalogue. Raises
+    InputError E_GUARD_NO_CATALOGUE without outlets.
     """
     if not runs.rows:
         raise InputError(
             "E_GUARD_NO_CATALOGUE",
             "the guard needs the outlet catalogue",
-            where=", ".join(sorted(tables)) or "no datasets",
+            where=", ".join(sorted(rows)) or "no datasets",
             next_step="read the whole bundle",
         )
-    missing = [dataset for dataset in GUARD_COLUMNS if dataset not in tables]
-    why = f"the bundle has no {', '.join(missing)}" if missing else "the evidence is empty or constant"
+    evidence = evidence_of(runs, tables, rows, sequence_follows=sequence_follows)
     outlets = MerchantOutlets.of(runs)
-    values = metric_values(outlets, tables)
+    values = metric_values(outlets, evidence)
     return GuardMeasurement(
         {name: values.get(name) for name in GUARD_METRICS},
-        why,
-        len(missing) < len(GUARD_COLUMNS),
-        realised_ratio_median(outlets, tables),
+        "; ".join(evidence.faults) or "the evidence is empty or constant",
+        not plain,
+        realised_ratio_median(outlets, evidence),
     )
 
 
 def measure_bundle(runs: OutletRuns, receipt: BundleReceipt) -> GuardMeasurement:
     """Measure a verified bundle whose outlets were read as `runs`; raises InputError E305_SCHEMA_INVALID."""
-    return measure(runs, read_datasets(receipt, GUARD_COLUMNS))
+    rows = receipt.dataset_rows
+    tables = {
+        name: read_dataset(receipt, name, columns, dictionaries=True)
+        for name, columns in GUARD_COLUMNS.items()
+        if name in rows
+    }
+    return measure(runs, tables, rows, sequence_follows=receipt.sequence_follows, plain=receipt.is_plain)
 
 
 def guard_bundle(runs: OutletRuns, receipt: BundleReceipt, policy: FreezeGuardPolicy) -> GuardReport:
@@ -144,14 +179,13 @@ def guard_bundle(runs: OutletRuns, receipt: BundleReceipt, policy: FreezeGuardPo
 
 
 def grade(measured: GuardMeasurement, policy: FreezeGuardPolicy) -> GuardReport:
-    """Judge a measurement by the bands, hard gates and shares of a policy."""
-    metrics: dict[str, GuardMetric] = {
-        name: _metric(name, measured, policy.bands[name]) for name in GUARD_METRICS
-    }
+    """Judge a measurement by the bands, hard gates and shares of a policy; incomplete evidence is below B."""
+    metrics: dict[str, GuardMetric] = {name: _metric(name, measured, policy) for name in GUARD_METRICS}
     if not measured.has_evidence:
         return _not_applicable(metrics)
     gates = hard_gates(measured.values, policy)
-    hard = all(gates.values())
+    complete = all(measured.values[name] is not None for name in OF_EVIDENCE)
+    hard = all(gates.values()) and complete
     b_share = sum(m.b_pass for m in metrics.values()) / len(metrics)
     b_plus_share = sum(m.b_plus_pass for m in metrics.values()) / len(metrics)
     eligible_b = hard and b_share >= policy.grades.b_share_min
@@ -159,7 +193,7 @@ def grade(measured: GuardMeasurement, policy: FreezeGuardPolicy) -> GuardReport:
     eligible_b_plus = eligible_b and b_plus_share >= policy.grades.b_plus_share_min and concentrated
     return GuardReport(
         status="graded",
-        reason=None,
+        reason=None if complete else f"the 1A evidence is incomplete: {measured.why_missing}",
         metrics=metrics,
         realised_ratio_median=measured.realised_ratio_median,
         hard_gates=gates,
@@ -173,32 +207,35 @@ def grade(measured: GuardMeasurement, policy: FreezeGuardPolicy) -> GuardReport:
 
 
 def hard_gates(values: Mapping[str, float | None], policy: FreezeGuardPolicy) -> dict[str, bool]:
-    """The four hard gates of a set of values; a missing value fails its gate."""
-    limits = policy.hard_gates
+    """The four hard gates of a set of values, up to the policy's tolerance; a missing value fails its gate."""
+    limits, slack = policy.hard_gates, policy.authority.tolerance_abs
 
     def least(name: str, low: float) -> bool:
-        return holds(Band(min=low, max=None), values.get(name))
+        return holds(Band(min=low, max=None), values.get(name), slack)
 
+    most = Band(min=None, max=limits.candidate_count_median_max)
     found = (
         least("single_site_share", limits.single_site_share_min),
-        holds(Band(min=None, max=limits.candidate_count_median_max), values.get("candidate_count_median")),
+        holds(most, values.get("candidate_count_median"), slack),
         least("phi_cv", limits.phi_cv_min) and least("phi_p95_p05_ratio", limits.phi_p95_p05_ratio_min),
         least("required_outputs_present", 1.0),
     )
     return dict(zip(HARD_GATES, found, strict=True))
 
 
-def _metric(name: str, measured: GuardMeasurement, bands: GuardBands) -> GuardMetric:
-    value = measured.values[name]
+def _metric(name: GuardMetricName, measured: GuardMeasurement, policy: FreezeGuardPolicy) -> GuardMetric:
+    value, bands, slack = measured.values[name], policy.bands[name], policy.authority.tolerance_abs
     reason = f"not_computable: {measured.why_missing}" if value is None else None
-    return GuardMetric(name, value, reason, bands, holds(bands.b, value), holds(bands.b_plus, value))
+    return GuardMetric(
+        name, value, reason, bands, holds(bands.b, value, slack), holds(bands.b_plus, value, slack)
+    )
 
 
 def _not_applicable(metrics: dict[str, GuardMetric]) -> GuardReport:
     """Metrics are shown where outlets alone give them, but no verdict is made on them."""
     return GuardReport(
         status="not_applicable",
-        reason="the catalogue carries no 1A evidence (candidate sets, memberships, dispersions)",
+        reason="a user's plain catalogue carries no 1A evidence (candidate sets, memberships, dispersions)",
         metrics=metrics,
         realised_ratio_median=None,
         hard_gates={},

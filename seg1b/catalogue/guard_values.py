@@ -1,5 +1,4 @@
-"""The values of the 1A guard metrics, computed from the bundle's tables and joined by merchant
-(engine-contracts 13.1).
+"""The values of the 1A guard metrics, computed from outlets and evidence by merchant (engine-contracts 13.1).
 
 A value of None comes with a reason that begins with `not_computable`.
 """
@@ -7,52 +6,37 @@ A value of None comes with a reason that begins with `not_computable`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from seg1b.catalogue.guard_evidence import Evidence
 from seg1b.catalogue.rows import OutletRuns
-from seg1b.catalogue.tables import REQUIRED_OUTPUTS
 from seg1b.kernels.inequality import exact_dot, gini, top_share
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Merchants = npt.NDArray[np.uint64]
 
-GUARD_COLUMNS: Final[Mapping[str, Sequence[str]]] = {
-    "s3_candidate_set": ("merchant_id", "is_home"),
-    "s6_membership": ("merchant_id",),
-    "nb_dispersion": ("dispersion_k",),
-}
-"""The evidence, and what of it is read."""
-
 _SLICE: Final = 1 << 16
 
 
-def metric_values(outlets: MerchantOutlets, tables: Mapping[str, pa.Table]) -> dict[str, float | None]:
-    """Metric -> value, None where the evidence is missing, empty or constant.
-
-    `tables`: every other dataset of the bundle; of evidence `GUARD_COLUMNS` are read, of the rest only that they are
-    there.
-    """
+def metric_values(outlets: MerchantOutlets, evidence: Evidence) -> dict[str, float | None]:
+    """Metric -> value, None where the evidence is missing, unsound, empty or constant."""
     values = _outlet_metrics(outlets)
-    if "s3_candidate_set" in tables:
-        candidates = _foreign_candidates(tables, outlets.merchant_id)
+    candidates, members = evidence.candidates, evidence.members
+    if candidates is not None:
         values["candidate_count_median"] = float(np.median(candidates))
-        if "s6_membership" in tables:
-            members = _count_by_merchant(tables["s6_membership"].column("merchant_id"), outlets.merchant_id)
+        if members is not None:
             values["candidate_membership_correlation"] = spearman(candidates, members)
             ratio = np.where(candidates > 0, members / np.maximum(candidates, 1), members)
             values["realization_ratio_median"] = float(np.median(ratio))
-    if "nb_dispersion" in tables:
-        values |= _dispersion_metrics(tables["nb_dispersion"].column("dispersion_k").to_numpy())
-    values["required_outputs_present"] = float(all(name in tables for name in REQUIRED_OUTPUTS))
+    if evidence.dispersion is not None:
+        values |= _dispersion_metrics(evidence.dispersion)
+    values["required_outputs_present"] = evidence.outputs
     return values
 
 
@@ -111,24 +95,11 @@ def _outlet_metrics(outlets: MerchantOutlets) -> dict[str, float | None]:
     }
 
 
-def _count_by_merchant(column: pa.ChunkedArray, merchant_id: Merchants) -> Integers:
-    """int64[M]: rows of each merchant; rows of unknown merchants do not count."""
-    rows = column.to_numpy()
-    at = np.minimum(np.searchsorted(merchant_id, rows), merchant_id.size - 1)
-    return np.bincount(at[merchant_id[at] == rows], minlength=merchant_id.size)
-
-
-def _foreign_candidates(tables: Mapping[str, pa.Table], merchant_id: Merchants) -> Integers:
-    table = tables["s3_candidate_set"]
-    foreign = table.filter(pc.invert(table.column("is_home")))
-    return _count_by_merchant(foreign.column("merchant_id"), merchant_id)
-
-
-def realised_ratio_median(outlets: MerchantOutlets, tables: Mapping[str, pa.Table]) -> float | None:
+def realised_ratio_median(outlets: MerchantOutlets, evidence: Evidence) -> float | None:
     """Median of realised / candidate foreign countries over merchants with more than one legal country."""
-    if "s3_candidate_set" not in tables:
+    candidates = evidence.candidates
+    if candidates is None:
         return None
-    candidates = _foreign_candidates(tables, outlets.merchant_id)
     spread = (outlets.legal_countries > 1) & (candidates > 0)
     if not spread.any():
         return None
@@ -137,7 +108,7 @@ def realised_ratio_median(outlets: MerchantOutlets, tables: Mapping[str, pa.Tabl
 
 def _dispersion_metrics(dispersion: Floats) -> dict[str, float | None]:
     ascending = np.sort(dispersion)
-    if ascending.size == 0 or not np.isfinite(ascending).all() or ascending[0] <= 0.0:
+    if ascending.size == 0:
         return {"phi_cv": None, "phi_p95_p05_ratio": None}
     mean = _sum(ascending) / ascending.size
     variance = _sum((ascending - mean) ** 2) / ascending.size

@@ -32,7 +32,10 @@ ROW_COLUMNS: Final = (
     "final_country_outlet_count",
     "site_order",
 )
-"""What the pairs are made from; the other columns of the table say who made it."""
+"""What the pairs are made from. Of the other columns, single_vs_multi_flag follows from the draw (checked where it is
+read), and the rest say who made the table."""
+
+MULTI_FLAG: Final = "single_vs_multi_flag"
 
 RESTORE: Final = "restore the bundle from where it was made, or make it again; never edit its files"
 _OF_A_PAIR: Final = ("home_country_iso", "raw_nb_outlet_draw", "final_country_outlet_count")
@@ -59,7 +62,8 @@ class OutletRuns:
     In a sound table a run is a pair. Countries are positions in `codes` (ascending). `first_row` counts from 0 over
     all files, and `files` says at which row each of them begins. `numbering`, `naming` and `constancy` are the first
     rows where site_order does not count 1, 2, .., and where site_id is not its zero-filled text; `counting` and
-    `constancy` those where the count of a pair, or its home or draw, changes within it.
+    `constancy` those where the count of a pair, or its home or draw, changes within it; `flagging` where
+    single_vs_multi_flag contradicts the draw.
     """
 
     codes: tuple[str, ...]
@@ -75,11 +79,22 @@ class OutletRuns:
     naming: RowFault | None
     counting: RowFault | None
     constancy: RowFault | None
+    flagging: RowFault | None
 
     @property
     def n_rows(self) -> Integers:
         """int64[R]: rows of every run."""
         return np.diff(self.first_row, append=self.rows)
+
+    def require_derived(self) -> None:
+        """Demand that the other columns follow from the pairs: InputError E_CATALOGUE_SITE_ID or E308_COUNTS_MISMATCH.
+
+        No pair depends on these columns, so `catalogue` does not ask; without this, other rows would mean the same.
+        """
+        if self.naming is not None:
+            raise self.naming.error("E_CATALOGUE_SITE_ID")
+        if self.flagging is not None:
+            raise self.flagging.error("E308_COUNTS_MISMATCH")
 
     def where(self, row: int, field: str) -> str:
         """File, row (counted from 1 in its file) and field."""
@@ -213,6 +228,7 @@ class RunCollapser:
             self._note(
                 name, self._changed(columns, name) & ~first, lambda _, n=name: f"{n} changes within a pair"
             )
+        self._note_flags(batch)
         start = np.flatnonzero(first)
         runs = {name: values[start] for name, values in columns.items()}
         self._runs.append({**runs, "first_row": start + self._rows})
@@ -245,6 +261,7 @@ class RunCollapser:
             naming=faults.get("site_id"),
             counting=faults.get("final_country_outlet_count"),
             constancy=faults.get("home_country_iso", faults.get("raw_nb_outlet_draw")),
+            flagging=faults.get(MULTI_FLAG),
         )
 
     def _require_values(self, batch: pa.RecordBatch) -> None:
@@ -273,9 +290,21 @@ class RunCollapser:
             row = int(wrong.argmax())
             self._faults[field] = RowFault(what(row), _place(tuple(self._files), self._rows + row, field))
 
+    def _note_flags(self, batch: pa.RecordBatch) -> None:
+        """Compared by Arrow: its booleans are bits, and only pandas would unpack them."""
+        if MULTI_FLAG not in batch.schema.names:
+            return
+        flag, draw = batch.column(MULTI_FLAG), batch.column("raw_nb_outlet_draw")
+        right = pc.equal(flag, pc.greater(draw, 1))
+        if flag.null_count or not pc.all(right).as_py():
+            wrong = ~np.array(right.fill_null(False).to_pylist())
+            self._note(MULTI_FLAG, wrong, lambda row: (
+                f"{MULTI_FLAG} is {flag[row].as_py()} where {draw[row].as_py()} outlets were drawn"
+            ))  # fmt: skip
+
     def _countries(self, column: pa.Array) -> npt.NDArray[np.int16]:
         """Provisional numbers of country codes, in the order in which they were met."""
-        encoded = _dictionary(column)
+        encoded = as_dictionary(column)
         numbers = [
             self._number_of.setdefault(code, len(self._number_of)) for code in encoded.dictionary.to_pylist()
         ]
@@ -287,9 +316,9 @@ class RunCollapser:
 
     def _numbers_of_site_ids(self, column: pa.Array) -> npt.NDArray[np.int32]:
         """What site_ids count, -1 for a text that is not six digits. Batches of a file tend to share a dictionary."""
-        encoded = _dictionary(column)
+        encoded = as_dictionary(column)
         if self._site_ids is None or not self._site_ids[0].equals(encoded.dictionary):
-            self._site_ids = encoded.dictionary, _six_digits(encoded.dictionary)
+            self._site_ids = encoded.dictionary, numbers_of_site_ids(encoded.dictionary)
         found: npt.NDArray[np.int32] = self._site_ids[1][numbers_of(encoded.indices)]
         return found
 
@@ -299,11 +328,12 @@ def _place(files: tuple[tuple[int, str], ...], row: int, field: str) -> str:
     return f"{name}, row {row - first + 1}, field {field}"
 
 
-def _dictionary(column: pa.Array) -> pa.DictionaryArray:
+def as_dictionary(column: pa.Array) -> pa.DictionaryArray:
+    """Texts by dictionary, if they do not come so."""
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
-def _six_digits(texts: pa.Array) -> npt.NDArray[np.int32]:
+def numbers_of_site_ids(texts: pa.Array) -> npt.NDArray[np.int32]:
     """Texts of exactly six digits as numbers, -1 for others."""
     sound = pc.match_substring_regex(texts, f"^[0-9]{{{_SITE_ID_LENGTH}}}$")
     numbers: npt.NDArray[np.int32] = numbers_of(

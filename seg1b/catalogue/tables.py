@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from seg1b.catalogue.synthesise import Synthesis
 
 OUTLET_CATALOGUE: Final = "outlet_catalogue"
+SITE_SEQUENCE: Final = "s3_site_sequence"
 ROWS_PER_SLICE: Final = 1_000_000
 
 
@@ -55,7 +56,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
     "s3_integerised_counts": _schema(
         merchant_id=pa.uint64(), country_iso=pa.string(), count=pa.int32(), method=pa.string()
     ),
-    "s3_site_sequence": _schema(
+    SITE_SEQUENCE: _schema(
         merchant_id=pa.uint64(), country_iso=pa.string(), site_order=pa.int32(), site_id=pa.string()
     ),
     "sparse_flag": _schema(
@@ -96,7 +97,7 @@ PAIR_SCHEMA: Final = _schema(
 
 REQUIRED_OUTPUTS: Final = (
     "s3_integerised_counts",
-    "s3_site_sequence",
+    SITE_SEQUENCE,
     "sparse_flag",
     "merchant_abort_log",
     "hurdle_stationarity_tests",
@@ -207,7 +208,7 @@ def site_sequence_rows(catalogue: OutletCatalogue, part: slice) -> pa.Table:
     n_sites = catalogue.n_sites[part]
     order = _site_orders(n_sites)
     return _table(
-        "s3_site_sequence",
+        SITE_SEQUENCE,
         {
             "merchant_id": np.repeat(catalogue.merchant_id[part], n_sites),
             "country_iso": _texts(catalogue.iso, np.repeat(catalogue.country[part], n_sites)),

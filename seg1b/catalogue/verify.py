@@ -1,36 +1,48 @@
 """Prove a 1A bundle before anything in it is read: no PASS, no read (engine-contracts 3.1 and 10.0).
 
-Order of the checks: folder, index, flag, the bundle's own identity, data files against the flag's checksums.
-Only then may `outlet_catalogue` be opened; its lineage columns are compared with the path, and its rows with
-the contract.
+Order of the checks: folder, index, flag, the bundle's own identity, data files against the flag's checksums, and then
+every table against the logical digest that the bundle states of it (`bundle_tables`). A receipt that says what a
+bundle means is made of nothing that the bundle only claims.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from seg1b.catalogue.bundle_law import (
     FLAG_NAME,
     INDEX_NAME,
     VALIDATION_FOLDER,
+    bundle_digest,
     flag_digest,
     framed_digest,
-    pairs_digest,
 )
-from seg1b.catalogue.outlets import OutletCatalogue
-from seg1b.catalogue.rows import RESTORE, ROW_COLUMNS, OutletRuns, RunCollapser
-from seg1b.catalogue.tables import OUTLET_CATALOGUE, SCHEMAS, Lineage
-from seg1b.errors import InputError
+from seg1b.catalogue.bundle_tables import (
+    catalogue_of,
+    prove_tables,
+    read_catalogue,
+    read_dataset,
+    read_datasets,
+    read_runs,
+)
+from seg1b.catalogue.receipt import BundleReceipt, fault
+from seg1b.catalogue.tables import OUTLET_CATALOGUE, SCHEMAS, SITE_SEQUENCE, Lineage
 from seg1b.store.digest import sha256_bytes, sha256_file
+
+__all__ = [
+    "BundleReceipt",
+    "catalogue_of",
+    "read_catalogue",
+    "read_dataset",
+    "read_datasets",
+    "read_runs",
+    "verify_bundle",
+    "verify_files",
+]
 
 _FLAG_LINE = re.compile(rb"^sha256_hex = ([a-f0-9]{64})\s*$")
 _HEX64 = re.compile(r"^[a-f0-9]{64}$")
@@ -43,42 +55,20 @@ _REQUIRED: Final = (
     "egress_checksums.json",
     INDEX_NAME,
 )
-_LINEAGE: Final = ("manifest_fingerprint", "global_seed")
-
-BATCH_ROWS = 1 << 17
-"""Rows in memory at a time."""
-
-_BUFFER_BYTES: Final = 1 << 20
-
-
-@dataclass(frozen=True)
-class BundleReceipt:
-    """What was proven. `content_sha256_hex` depends on the tables' meaning only, not on Parquet's bytes.
-
-    `flag_sha256_hex` is the flag's own value, `egress_framed_sha256_hex` covers every data file's bytes. `data_files`
-    has (bytes, SHA-256) of each data file and `documents` the bytes of each validation file, by path below `root`:
-    together all that belongs to the bundle.
-    """
-
-    root: Path
-    lineage: Lineage
-    kind: str
-    flag_sha256_hex: str
-    egress_framed_sha256_hex: str
-    content_sha256_hex: str
-    dataset_rows: Mapping[str, int]
-    dataset_logical_sha256_hex: Mapping[str, str]
-    data_files: Mapping[str, tuple[int, str]] = field(repr=False)
-    documents: Mapping[str, bytes] = field(repr=False)
-
-    def part_files(self, dataset: str) -> list[Path]:
-        """Parquet files of a dataset, in name order."""
-        return sorted((self.root / self.lineage.partition(dataset)).glob("*.parquet"))
 
 
 def verify_bundle(root: Path, expected: Lineage | None = None) -> BundleReceipt:
-    """Check the bundle under `root` and say what it is; `expected` demands an identity.
+    """Check the bundle under `root`, files and tables, and say what it is; `expected` demands an identity.
 
+    Raises InputError as `verify_files` and `prove_tables`.
+    """
+    return prove_tables(verify_files(root, expected))
+
+
+def verify_files(root: Path, expected: Lineage | None = None) -> BundleReceipt:
+    """Check a bundle but for what is in its tables: the receipt repeats the rows and digests that the bundle states.
+
+    For a bundle whose tables are known: this process wrote it, or the store published it (`states.s0_gate`).
     Raises InputError E_BUNDLE_MISSING, E_INDEX_MISSING, E_INDEX_INVALID, E_PASS_MISSING,
     E_FLAG_FORMAT_INVALID, E_FLAG_HASH_MISMATCH, E_PATH_EMBED_MISMATCH, E_PARTITION_MISPLACED,
     E_EGRESS_CHECKSUMS_INVALID, E_EGRESS_MISSING, E_EGRESS_HASH_MISMATCH.
@@ -91,32 +81,24 @@ def verify_bundle(root: Path, expected: Lineage | None = None) -> BundleReceipt:
     checksums = documents["egress_checksums.json"]
     files = _egress_files(folder, checksums)
     _verify_files(root, lineage, files, checksums)
+    rows = {name: d["rows"] for name, d in checksums["datasets"].items()}
+    logical = {name: d["logical_sha256_hex"] for name, d in checksums["datasets"].items()}
     return BundleReceipt(
         root=root,
         lineage=lineage,
         kind=str(documents["MANIFEST.json"].get("kind", "")),
         flag_sha256_hex=flag,
         egress_framed_sha256_hex=checksums["framed_sha256_hex"],
-        content_sha256_hex=_content_digest(lineage, checksums["datasets"]),
-        dataset_rows={name: d["rows"] for name, d in checksums["datasets"].items()},
-        dataset_logical_sha256_hex={
-            name: d["logical_sha256_hex"] for name, d in checksums["datasets"].items()
-        },
+        content_sha256_hex=bundle_digest(lineage.manifest_fingerprint, rows, logical),
+        dataset_rows=rows,
+        dataset_logical_sha256_hex=logical,
         data_files={path: (size_bytes, sha256_hex) for path, sha256_hex, size_bytes in files},
         documents={
             (folder / name).relative_to(root).as_posix(): content
             for name, content in {**contents, FLAG_NAME: flag_line}.items()
         },
+        sequence_follows=logical.get(SITE_SEQUENCE) == logical[OUTLET_CATALOGUE],
     )
-
-
-def _fault(code: str, message: str, where: Path, next_step: str = RESTORE) -> InputError:
-    return InputError(code, message, where=str(where), next_step=next_step)
-
-
-def _content_digest(lineage: Lineage, datasets: Mapping[str, Any]) -> str:
-    entries = [(name, d["logical_sha256_hex"], d["rows"]) for name, d in datasets.items()]
-    return framed_digest([*entries, ("manifest_fingerprint", lineage.manifest_fingerprint, 0)])
 
 
 # The validation folder
@@ -127,7 +109,7 @@ def _validation_folder(root: Path) -> Path:
     found = sorted(parent.glob("manifest_fingerprint=*")) if parent.is_dir() else []
     if len(found) != 1:
         what = "no validation bundle" if not found else f"{len(found)} validation bundles, expected one"
-        raise _fault(
+        raise fault(
             "E_BUNDLE_MISSING", f"{what} under this folder", parent, "name the root folder of one 1A bundle"
         )
     return found[0]
@@ -137,13 +119,13 @@ def _indexed_contents(folder: Path) -> dict[str, bytes]:
     """Bytes of every indexed file. The index must list exactly the files that are there, but the flag."""
     index = folder / INDEX_NAME
     if not index.is_file():
-        raise _fault("E_INDEX_MISSING", "the validation folder has no index.json", index)
+        raise fault("E_INDEX_MISSING", "the validation folder has no index.json", index)
     rows = _json(index, index.read_bytes(), code="E_INDEX_INVALID", kind=list)
     paths = [_index_path(index, number, row) for number, row in enumerate(rows, start=1)]
     for name, values in (("path", paths), ("artifact_id", [row.get("artifact_id") for row in rows])):
         repeated = sorted({str(v) for v in values if values.count(v) > 1})
         if repeated:
-            raise _fault("E_INDEX_INVALID", f"{name} {repeated[0]!r} is listed more than once", index)
+            raise fault("E_INDEX_INVALID", f"{name} {repeated[0]!r} is listed more than once", index)
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {FLAG_NAME}
     for what, names in (
         ("is not listed", present - set(paths)),
@@ -151,7 +133,7 @@ def _indexed_contents(folder: Path) -> dict[str, bytes]:
         ("belongs to the minimum set but is not listed", set(_REQUIRED) - set(paths)),
     ):
         if names:
-            raise _fault("E_INDEX_INVALID", f"{min(names)} {what}", index)
+            raise fault("E_INDEX_INVALID", f"{min(names)} {what}", index)
     return {path: (folder / path).read_bytes() for path in paths}
 
 
@@ -167,7 +149,7 @@ def _index_path(index: Path, number: int, row: Any) -> str:
         and path != FLAG_NAME
     )
     if not legal:
-        raise _fault("E_INDEX_INVALID", f"row {number} has an illegal path {path!r}", index)
+        raise fault("E_INDEX_INVALID", f"row {number} has an illegal path {path!r}", index)
     return str(path)
 
 
@@ -175,20 +157,20 @@ def _verify_flag(folder: Path, contents: Mapping[str, bytes]) -> tuple[str, byte
     """The flag's digest, and its bytes."""
     flag = folder / FLAG_NAME
     if not flag.is_file():
-        raise _fault("E_PASS_MISSING", "the bundle has no PASS flag: it may not be read", flag)
+        raise fault("E_PASS_MISSING", "the bundle has no PASS flag: it may not be read", flag)
     content = flag.read_bytes()
     line = _FLAG_LINE.match(content)
     if line is None:
-        raise _fault("E_FLAG_FORMAT_INVALID", "the flag is not the line `sha256_hex = <64 hex digits>`", flag)
+        raise fault("E_FLAG_FORMAT_INVALID", "the flag is not the line `sha256_hex = <64 hex digits>`", flag)
     stated = line.group(1).decode("ascii")
     computed = flag_digest(contents)
     if stated != computed:
         culprit = _culprit(contents)
-        raise _fault(
+        raise fault(
             "E_FLAG_HASH_MISMATCH", f"the flag says {stated}, the files give {computed}{culprit}", flag
         )
     if _culprit(contents):
-        raise _fault(
+        raise fault(
             "E_INDEX_INVALID",
             f"the digests in index.json are not those of the files{_culprit(contents)}",
             flag,
@@ -215,9 +197,9 @@ def _json(path: Path, content: bytes, code: str = "E_PATH_EMBED_MISMATCH", kind:
     try:
         document = json.loads(content)
     except ValueError as error:
-        raise _fault(code, f"not readable as JSON: {error}", path) from error
+        raise fault(code, f"not readable as JSON: {error}", path) from error
     if not isinstance(document, kind):
-        raise _fault(code, f"expected a JSON {'list' if kind is list else 'object'}", path)
+        raise fault(code, f"expected a JSON {'list' if kind is list else 'object'}", path)
     return document
 
 
@@ -227,7 +209,7 @@ def _verify_identity(folder: Path, documents: Mapping[str, Any], expected: Linea
     seed = manifest.get("seed")
     parameter_hash = documents["parameter_hash_resolved.json"].get("parameter_hash")
     if not isinstance(seed, int) or not isinstance(parameter_hash, str) or not _HEX64.match(parameter_hash):
-        raise _fault("E_PATH_EMBED_MISMATCH", "seed or parameter_hash is missing or malformed", folder)
+        raise fault("E_PATH_EMBED_MISMATCH", "seed or parameter_hash is missing or malformed", folder)
     lineage = Lineage(seed, parameter_hash, folder.name.partition("=")[2])
     identity = {
         "manifest_fingerprint": lineage.manifest_fingerprint,
@@ -240,9 +222,9 @@ def _verify_identity(folder: Path, documents: Mapping[str, Any], expected: Linea
                 message = (
                     f"{key} is {document[key]!r} in {name} but {value!r} in the bundle's path or manifest"
                 )
-                raise _fault("E_PATH_EMBED_MISMATCH", message, folder / name)
+                raise fault("E_PATH_EMBED_MISMATCH", message, folder / name)
     if expected is not None and expected != lineage:
-        raise _fault(
+        raise fault(
             "E_PATH_EMBED_MISMATCH",
             f"this is the bundle of {lineage}, expected {expected}",
             folder,
@@ -260,12 +242,24 @@ def _egress_files(folder: Path, checksums: Mapping[str, Any]) -> list[tuple[str,
         files = [(str(f["path"]), str(f["sha256_hex"]), int(f["size_bytes"])) for f in checksums["files"]]
         digest = framed_digest(files)
         datasets = checksums["datasets"]
-        sound = all(set(d) == {"rows", "logical_sha256_hex"} for d in datasets.values())
+        sound = all(name in SCHEMAS and _is_summary(d) for name, d in datasets.items())
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _fault("E_EGRESS_CHECKSUMS_INVALID", f"not a list of data files: {error!r}", where) from error
+        raise fault("E_EGRESS_CHECKSUMS_INVALID", f"not a list of data files: {error!r}", where) from error
     if not sound or OUTLET_CATALOGUE not in datasets or checksums.get("framed_sha256_hex") != digest:
-        raise _fault("E_EGRESS_CHECKSUMS_INVALID", "the framed digest or the dataset list is wrong", where)
+        raise fault("E_EGRESS_CHECKSUMS_INVALID", "the framed digest or the dataset list is wrong", where)
     return files
+
+
+def _is_summary(dataset: Mapping[str, Any]) -> bool:
+    """Whether this is what is stated of a dataset: its number of rows, and its logical digest."""
+    rows, digest = dataset.get("rows"), dataset.get("logical_sha256_hex")
+    return (
+        len(dataset) == 2
+        and type(rows) is int
+        and rows >= 0
+        and isinstance(digest, str)
+        and bool(_HEX64.fullmatch(digest))
+    )
 
 
 def _verify_files(
@@ -276,13 +270,13 @@ def _verify_files(
     for path, stated, size_bytes in files:
         file = root / path
         if str(PurePosixPath(path).parent) not in folders:
-            raise _fault(
+            raise fault(
                 "E_PARTITION_MISPLACED", "a data file lies outside the partitions of this identity", file
             )
         if not file.is_file():
-            raise _fault("E_EGRESS_MISSING", "a data file that the flag vouches for is missing", file)
+            raise fault("E_EGRESS_MISSING", "a data file that the flag vouches for is missing", file)
         if file.stat().st_size != size_bytes or sha256_file(file) != stated:
-            raise _fault(
+            raise fault(
                 "E_EGRESS_HASH_MISMATCH", f"the data file was changed: its SHA-256 is not {stated}", file
             )
     listed = {path for path, _, _ in files}
@@ -291,103 +285,4 @@ def _verify_files(
         stray = [p for p in sorted(folder.rglob("*")) if p.relative_to(root).as_posix() not in listed]
         if stray or not folder.is_dir():
             file = stray[0] if stray else folder
-            raise _fault("E_PARTITION_MISPLACED", "a partition holds its data files and nothing else", file)
-
-
-def read_dataset(receipt: BundleReceipt, dataset: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """One dataset of a verified bundle, with its declared types, or some of its columns (none: only its rows' number).
-
-    Raises InputError E305_SCHEMA_INVALID.
-    """
-    wanted = None if columns is None else list(columns)
-    tables = []
-    for path in receipt.part_files(dataset):
-        try:
-            with _open_parquet(path, dataset) as file:
-                tables.append(file.read(wanted))
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(path, error) from error
-    schema = SCHEMAS[dataset]
-    empty = (schema if wanted is None else pa.schema([schema.field(name) for name in wanted])).empty_table()
-    return pa.concat_tables(tables) if tables else empty
-
-
-def read_datasets(
-    receipt: BundleReceipt, columns: Mapping[str, Sequence[str]] | None = None
-) -> dict[str, pa.Table]:
-    """Every dataset that the bundle has; with `columns`, of each dataset those only (none where it names none)."""
-    return {
-        name: read_dataset(receipt, name, None if columns is None else columns.get(name, ()))
-        for name in SCHEMAS
-        if name in receipt.dataset_rows
-    }
-
-
-def read_runs(receipt: BundleReceipt) -> OutletRuns:
-    """The rows of a verified bundle's outlet catalogue, collapsed as they stream by.
-
-    Raises InputError E_PATH_EMBED_MISMATCH (lineage in the rows is not the path's) or E305_SCHEMA_INVALID; what else
-    the rows promise is for `catalogue_of` to demand.
-    """
-    collapser = RunCollapser()
-    for path in receipt.part_files(OUTLET_CATALOGUE):
-        collapser.begin(str(path))
-        columns = [*_LINEAGE, *ROW_COLUMNS]
-        try:
-            with _open_parquet(path, OUTLET_CATALOGUE, dictionaries=True) as file:
-                for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-                    _require_lineage(batch, receipt.lineage, path)
-                    collapser.add(batch)
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(path, error) from error
-    return collapser.finish()
-
-
-def read_catalogue(receipt: BundleReceipt, iso: tuple[str, ...]) -> OutletCatalogue:
-    """The outlet catalogue of a verified bundle over the country table `iso`; raises as `read_runs`, `catalogue_of`."""
-    return catalogue_of(read_runs(receipt), receipt, iso)
-
-
-def catalogue_of(
-    runs: OutletRuns, receipt: BundleReceipt, iso: tuple[str, ...] | None = None
-) -> OutletCatalogue:
-    """The pairs of a verified bundle's rows, as its logical digest says them.
-
-    Raises InputError as `OutletRuns.catalogue`, and E_EGRESS_HASH_MISMATCH for other pairs.
-    """
-    catalogue = runs.catalogue(receipt.lineage.seed, iso)
-    if pairs_digest(catalogue) != receipt.dataset_logical_sha256_hex[OUTLET_CATALOGUE]:
-        where = receipt.root / receipt.lineage.partition(OUTLET_CATALOGUE)
-        raise _fault("E_EGRESS_HASH_MISMATCH", "the rows are not those of the bundle's logical digest", where)
-    return catalogue
-
-
-def _open_parquet(path: Path, dataset: str, *, dictionaries: bool = False) -> pq.ParquetFile:
-    """A part of a dataset, once its columns are those of the contract; `dictionaries`: text repeats, read it so."""
-    schema = SCHEMAS[dataset]
-    try:
-        file = pq.ParquetFile(path)
-        if file.schema_arrow.names != schema.names or file.schema_arrow.types != schema.types:
-            raise _fault("E305_SCHEMA_INVALID", f"columns of {dataset} are not those of the contract", path)
-        if not dictionaries:
-            return file
-        text = [field.name for field in schema if pa.types.is_string(field.type)]
-        metadata = file.metadata
-        file.close()
-        return pq.ParquetFile(path, metadata=metadata, read_dictionary=text, buffer_size=_BUFFER_BYTES)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return _fault("E305_SCHEMA_INVALID", f"cannot be read as Parquet: {error}", path)
-
-
-def _require_lineage(batch: pa.RecordBatch, lineage: Lineage, path: Path) -> None:
-    """Every row says the seed and fingerprint of its path."""
-    for name, token in zip(_LINEAGE, (lineage.manifest_fingerprint, lineage.seed), strict=True):
-        other = [value for value in pc.unique(batch.column(name)).to_pylist() if value != token]
-        if other:
-            raise _fault(
-                "E_PATH_EMBED_MISMATCH", f"{name} {other[0]!r} in the rows, {token!r} in the path", path
-            )
+            raise fault("E_PARTITION_MISPLACED", "a partition holds its data files and nothing else", file)

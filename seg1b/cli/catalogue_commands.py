@@ -31,7 +31,7 @@ Examples:
 CHECK_HELP = """Check a catalogue: its contract row by row, the 1A guard's 14 metrics, and what it can reach.
 
 PATH is a CSV or Parquet file, or the root folder of a 1A bundle. A file carries no 1A evidence, so its guard is
-`not_applicable`.
+`not_applicable`; of a 1A bundle the guard asks it all.
 
 Examples:
 

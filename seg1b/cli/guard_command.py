@@ -21,11 +21,12 @@ HELP = """1A freeze guard: judge a catalogue's bundle against the frozen authori
 CATALOGUE is the root folder of a 1A bundle. The authority is what this command printed with `--json` for the frozen
 catalogue, the engine's `segment1a_p5_certification.json`, or another bundle's folder. Fourteen metrics are graded by
 the bands of `guard.yaml`; PASS needs all five checks: the grade is not below B, no hard gate is lost, no metric leaves
-the B band that the authority held, no fewer metrics are inside B, top-10 share and Gini rise by at most .01.
+the B band that the authority held, no fewer metrics are inside B, top-10 share and Gini rise by at most .01. A 1A
+bundle whose evidence is missing, partial or inconsistent FAILs; a user's plain catalogue owes none and is not judged.
 
 The verdict is kept in the run store: `certify` and `tune` refuse a catalogue with a FAIL, and with `--pin` every
 catalogue below that authority. Judging again replaces the verdict against the same authority; `--lift` takes back all
-verdicts on a catalogue and says in the ledger who did so and why.
+verdicts on a catalogue. Both `--pin` and `--lift` need a name, and the ledger says who did so.
 
 Examples:
 
@@ -33,13 +34,17 @@ Examples:
 
     seg1b guard frozen-bundle --authority frozen-bundle --json > authority.json
 
-    seg1b guard --authority authority.json --pin
+    seg1b guard --authority authority.json --pin --approved-by "A. Person"
 
     seg1b guard bundle --lift --approved-by "A. Person" --reason "authority replaced"
 
-Exit codes: 0 PASS (or pinned, lifted) · 3 FAIL · 2 bad input: no bundle, no evidence, no authority, a damaged or
-incomplete authority; then nothing is kept.
+Exit codes: 0 PASS (or pinned, lifted) · 3 FAIL · 2 bad input: no bundle, a damaged bundle, a plain catalogue, no
+authority, a damaged or incomplete authority; then nothing is kept, and with `--json` the error stands beside
+`"status": "FAIL"`.
 """
+
+
+_PIN = '`seg1b guard --authority FILE --pin --approved-by "NAME"`'
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +63,7 @@ def guard(
     ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="Make it the store's authority.")] = False,
     lift: Annotated[bool, typer.Option("--lift", help="Take back the verdicts on CATALOGUE.")] = False,
-    approved_by: Annotated[str, typer.Option(metavar="NAME", help="Who approves `--lift` or `--pin`.")] = "",
+    approved_by: Annotated[str, typer.Option(metavar="NAME", help="Who approves `--pin` or `--lift`.")] = "",
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the ledger.")] = "",
     runs: Runs = Path("runs"),
     config: Config = None,
@@ -66,6 +71,8 @@ def guard(
 ) -> None:
     """See HELP."""
     with running("guard", as_json=as_json) as session:
+        if not lift:
+            session.beside_error = {"status": "FAIL"}  # fail-closed for whoever reads the verdict only
         policies = load_policies(session, config)
         if lift:
             _lift(session, policies, catalogue, runs, approved_by, reason)
@@ -75,12 +82,16 @@ def guard(
                 "E_GUARD_NO_EVIDENCE",
                 "name the catalogue to be judged" if not pin else "name the authority to be pinned",
                 where="seg1b guard" + (" --pin" if pin else ""),
-                next_step="`seg1b guard CATALOGUE --authority FILE`, or `seg1b guard --authority FILE --pin`",
+                next_step=f"`seg1b guard CATALOGUE --authority FILE`, or {_PIN}",
             )
         if pin and authority is None:
             raise InputError(
                 "E_GUARD_NO_AUTHORITY", "name the authority to be pinned", where="seg1b guard --pin",
-                next_step="`seg1b guard --authority FILE --pin`",
+                next_step=_PIN,
+            )  # fmt: skip
+        if pin and not approved_by.strip():
+            raise InputError(
+                "E_GUARD_APPROVAL", "pinning an authority needs a name", where="seg1b guard --pin", next_step=_PIN,
             )  # fmt: skip
         judged = None
         if catalogue is not None:
@@ -130,7 +141,7 @@ def _pin(
 
     found, source = lane.find_authority(authority, policies, None)
     with Store.open(runs) as store:
-        lane.pin(store, found, source, approved_by=approved_by or None)
+        lane.pin(store, found, source, approved_by=approved_by)
     facts = {"pinned": found.digest, "grade": found.grade, "b_pass_count": sum(found.b_pass.values())}
     if session.json and not quiet:
         session.emit(facts)

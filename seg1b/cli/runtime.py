@@ -36,13 +36,17 @@ _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 @dataclass
 class Session:
-    """One command on its way: `json` says whether stdout is for a machine."""
+    """One command on its way: `json` says whether stdout is for a machine.
+
+    `beside_error`: what the JSON document of an error says besides, for whoever looks for a verdict there.
+    """
 
     command: str
     json: bool
     started: float = field(default_factory=time.perf_counter)
     log_path: Path | None = None
     resumable: bool = False
+    beside_error: Mapping[str, Any] = field(default_factory=dict)
     _records: list[logging.LogRecord] = field(default_factory=list)
     _handlers: list[logging.Handler] = field(default_factory=list)
     _out: Console | None = None
@@ -167,7 +171,7 @@ class Session:
 
     def _say(self, facts: Mapping[str, Any]) -> None:
         if self.json:
-            self.emit({"error": dict(facts)})
+            self.emit({**self.beside_error, "error": dict(facts)})
             return
         from rich.text import Text
 
@@ -227,8 +231,9 @@ def running(command: str, *, as_json: bool, resumable: bool = False) -> Iterator
         again = " What is finished is kept: the next run resumes where this one stopped." if resumable else ""
         session.err.print(f"\nInterrupted.{again}", markup=False)
         if as_json:
-            session.emit({"error": {"code": "E_INTERRUPTED", "message": f"interrupted.{again}", "where": "",
-                                    "next_step": "run the same command again", "exit_code": INTERRUPTED}})  # fmt: skip
+            facts = {"code": "E_INTERRUPTED", "message": f"interrupted.{again}", "where": "",
+                     "next_step": "run the same command again", "exit_code": INTERRUPTED}  # fmt: skip
+            session.emit({**session.beside_error, "error": facts})
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         with suppress(OSError):  # the reader went away (`| head`): nothing more to say to it

@@ -1,8 +1,9 @@
 """The guard lane: may this catalogue be used at all? Verdicts last in the store, and certify and tune ask here.
 
 A catalogue is refused when its own grade is below B, when a verdict in the store says FAIL, and when the store has a
-pinned authority that it does not stand up to. A user's plain catalogue has no 1A evidence: the guard does not apply
-to it in a run, and refuses to judge it when asked.
+pinned authority that it does not stand up to. A 1A bundle whose evidence is missing or unsound is below B, and asked
+about it the guard says FAIL and keeps that. A user's plain catalogue (`BundleReceipt.is_plain`) owes no 1A evidence:
+the guard does not apply to it in a run, and refuses to judge it when asked.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Judged:
             "metrics": [metric.facts() for metric in report.metrics.values()],
             "catalogue_digest": self.catalogue_digest,
             "grade": report.grade,
+            "reason": report.reason,
             "hard_gates": dict(report.hard_gates),
             "b_share": report.b_share,
             "b_plus_share": report.b_plus_share,
@@ -80,7 +82,7 @@ def judge(catalogue: Path, policies: Policies, authority: Path | None, store: St
     if report.status == "not_applicable":
         raise InputError(
             "E_GUARD_NO_EVIDENCE",
-            "this bundle carries no 1A evidence (candidate sets, memberships, dispersions) to be judged",
+            "this is a user's plain catalogue: it carries no 1A evidence (candidate sets, memberships, dispersions)",
             where=str(catalogue),
             next_step="name the 1A bundle itself; a plain catalogue needs no guard to be certified",
         )
@@ -89,7 +91,10 @@ def judge(catalogue: Path, policies: Policies, authority: Path | None, store: St
 
 
 def measured(catalogue: Path, policies: Policies) -> tuple[str, GuardReport]:
-    """Digest and report of a bundle's folder; raises InputError E_GUARD_NO_EVIDENCE for what is no folder."""
+    """Digest and report of a bundle's folder; every table is proven before the digest names anything.
+
+    Raises InputError E_GUARD_NO_EVIDENCE for what is no folder, and as `verify_bundle`.
+    """
     if not catalogue.is_dir():
         what = "there is no such folder" if not catalogue.exists() else "this is a file without its bundle"
         raise InputError(
@@ -113,7 +118,7 @@ def find_authority(
                 "E_GUARD_NO_AUTHORITY",
                 "there is nothing to compare with: no --authority was given and the store has none pinned",
                 where="" if store is None else str(store.layout.guards),
-                next_step="`--authority FILE`, or pin one: `seg1b guard --authority FILE --pin`",
+                next_step='`--authority FILE`, or pin one: `seg1b guard --authority FILE --pin --approved-by "NAME"`',
             )
         return pinned, "pinned"
     if authority.is_dir():
@@ -136,8 +141,8 @@ def pinned_authority(store: Store, policies: Policies) -> GuardAuthority | None:
     return found
 
 
-def pin(store: Store, authority: GuardAuthority, source: str, *, approved_by: str | None = None) -> None:
-    """Make an authority the store's; the ledger keeps what it was before."""
+def pin(store: Store, authority: GuardAuthority, source: str, *, approved_by: str) -> None:
+    """Make an authority the store's, on somebody's word; the ledger keeps what it was before."""
     with store.exclusive("pinning the guard's authority"):
         before = store.guards.find(PINNED)
         store.guards.write(
@@ -211,6 +216,7 @@ def require_guard(
         outside = [name for name, metric in report.metrics.items() if not metric.b_pass]
         raise _refused(
             "the 1A guard grades this catalogue below B"
+            + (f"; {report.reason}" if report.reason else "")
             + (f"; outside the B band: {', '.join(outside)}" if outside else ""),
             catalogue_digest,
             "`seg1b catalogue check` prints all 14 metrics with their bands",
@@ -239,7 +245,9 @@ def require_guard(
 
 
 def failures(decision: GuardDecision, report: GuardReport, authority: GuardAuthority) -> list[str]:
-    """Every failed check as a sentence."""
+    """Every failed check as a sentence; of incomplete evidence, what it lacks."""
+    if report.reason is not None:
+        return [report.reason]
     metrics = report.metrics
     worse = [
         f"{name} {_number(metrics[name].value)} against {_number(value)}"

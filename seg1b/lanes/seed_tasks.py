@@ -18,7 +18,7 @@ import numpy as np
 from seg1b.catalogue.bundle import write_synthesis
 from seg1b.catalogue.guard import GuardMeasurement
 from seg1b.catalogue.synthesise import synthesise
-from seg1b.catalogue.verify import verify_bundle
+from seg1b.catalogue.verify import verify_files
 from seg1b.lanes.guard import require_guard
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint
 from seg1b.lanes.retention import claimed_keys
@@ -128,7 +128,7 @@ def prepare_seed(
     with times.of("CAT"):
         if bundle is not None:
             with times.of("CAT.verify"):
-                receipt = verify_bundle(bundle)
+                receipt = s0_gate.bundle_receipt(store, bundle)
             digest = receipt.content_sha256_hex
         else:
             if store.has(CATALOGUE_STATE, world_keys["CAT"]):
@@ -145,7 +145,7 @@ def prepare_seed(
             reused.append("S0c")
         else:
             with times.of("S0c.seal"):
-                s0_gate.seal_catalogue(store, keys["S0c"], receipt or verify_bundle(bundle))
+                s0_gate.seal_catalogue(store, keys["S0c"], receipt or s0_gate.bundle_receipt(store, bundle))
         measured = store.read_json(s0_gate.CATALOGUE_STATE, keys["S0c"], s0_gate.GUARD_NAME)
         guard = require_guard(store, policies, digest, GuardMeasurement.from_json(measured))
     with times.of("S3"):
@@ -188,7 +188,7 @@ def publish_synthesis(
         with times.of("CAT.write"):
             write_synthesis(root, synthesis, stage.shares, policies.country_shares, stage.world.digest)
         with times.of("CAT.verify"):
-            receipt = verify_bundle(root)
+            receipt = verify_files(root)
         with times.of("CAT.publish"), store.transaction(CATALOGUE_STATE, key) as out:
             s0_gate.add_bundle(out, receipt)
             out.facts = {"catalogue_digest": receipt.content_sha256_hex, "seed": seed}

@@ -10,7 +10,7 @@ from typing import Any
 from seg1b.catalogue.bundle import write_synthesis
 from seg1b.catalogue.guard import guard_bundle
 from seg1b.catalogue.synthesise import synthesise
-from seg1b.catalogue.verify import BundleReceipt, catalogue_of, read_runs, verify_bundle
+from seg1b.catalogue.verify import BundleReceipt, catalogue_of, read_runs, verify_bundle, verify_files
 from seg1b.lanes import certificate, verify_partial
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint
 from seg1b.lanes.verify_files import check_catalogue_files
@@ -100,7 +100,7 @@ def _compare_synthesis(
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "bundle"
         write_synthesis(root, again, stage.shares, policies.country_shares, stage.world.digest)
-        expected = verify_bundle(root)
+        expected = verify_files(root)
     if expected.content_sha256_hex != receipt.content_sha256_hex:
         differing = sorted(
             name

@@ -77,7 +77,9 @@ class GuardAuthorityRules(PolicyModel):
     concentration_max_regression: float = Field(
         ge=0.0, le=1.0, description="top10 and Gini may rise by this."
     )
-    tolerance_abs: float = Field(ge=0.0, le=1e-3, description="Rounding that is no regression.")
+    tolerance_abs: float = Field(
+        ge=0.0, le=1e-3, description="Rounding: bands, hard gates and limits may be missed by it."
+    )
 
 
 class FreezeGuardPolicy(PolicyModel):

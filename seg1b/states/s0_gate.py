@@ -21,12 +21,14 @@ import pyarrow.compute as pc
 from seg1b.catalogue.guard import measure_bundle
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.tables import PAIR_SCHEMA, pair_tables
-from seg1b.catalogue.verify import BundleReceipt, catalogue_of, read_runs
+from seg1b.catalogue.verify import BundleReceipt, catalogue_of, read_runs, verify_bundle, verify_files
 from seg1b.errors import InputError
-from seg1b.store.digest import numbers_of
+from seg1b.store.digest import numbers_of, sha256_bytes
+from seg1b.store.manifest import FileEntry
 from seg1b.store.plain import plain
 from seg1b.store.publication import Publication
 from seg1b.store.store import Store
+from seg1b.store.tables import damaged
 from seg1b.world.content import World
 
 WORLD_STATE = "s0w"
@@ -76,6 +78,29 @@ def sealed_bundle(store: Store, key: str, receipt: BundleReceipt) -> Path:
     if not store.has(CATALOGUE_STATE, key):
         seal_catalogue(store, key, receipt)
     return store.layout.object(CATALOGUE_STATE, key) / BUNDLE_FOLDER
+
+
+def bundle_receipt(store: Store, bundle: Path) -> BundleReceipt:
+    """The receipt of a bundle: proven here, or found to be what the store published.
+
+    The tables of a published bundle were proven, or written, by who published it: it is enough that every file is the
+    one that the manifest lists. Raises InputError as `verify_bundle`, and StoreError E_STORE_DAMAGED for a bundle in
+    the store that is not what was published.
+    """
+    published = bundle.parent
+    if bundle.name != BUNDLE_FOLDER or published.parent.parent.resolve() != store.layout.objects.resolve():
+        return verify_bundle(bundle)
+    manifest = store.manifest(published.parent.name, published.name)
+    receipt = verify_files(bundle)
+    found = {path: FileEntry(*entry) for path, entry in receipt.data_files.items()}
+    found |= {path: FileEntry(len(data), sha256_bytes(data)) for path, data in receipt.documents.items()}
+    changed = [
+        path for path, entry in found.items() if manifest.files.get(f"{BUNDLE_FOLDER}/{path}") != entry
+    ]
+    if changed or receipt.content_sha256_hex != manifest.facts.get("catalogue_digest"):
+        where = bundle / (changed[0] if changed else "")
+        raise damaged(where, "the bundle is not the one that was published")
+    return receipt
 
 
 def add_bundle(out: Publication, receipt: BundleReceipt) -> None:

@@ -169,6 +169,21 @@ def _hash_variable_width(hasher: Any, array: pa.Array) -> None:
         _update_with_lengths(hasher, np.diff(offsets), whole[offsets[0] : offsets[-1]])
 
 
+def _hash_words(hasher: Any, array: pa.DictionaryArray) -> None:
+    """Texts that repeat: each word is framed once, and Arrow lays the copies side by side."""
+    words = array.dictionary
+    if words.null_count:
+        raise ContractError("E_STORE_NULL", "a null among the words of a column of a published table")
+    data = [w.encode("utf-8") if isinstance(w, str) else w for w in words.to_pylist()]
+    framed = pa.array([struct.pack("<I", len(word)) + word for word in data], pa.large_binary())
+    for start in range(0, len(array), _STRING_CHUNK_ROWS):
+        copies = framed.take(array.indices.slice(start, _STRING_CHUNK_ROWS))
+        _, offset_buffer, data_buffer = copies.buffers()
+        end = int(np.frombuffer(offset_buffer, "<i8")[len(copies)])
+        if end:
+            hasher.update(memoryview(data_buffer)[:end])
+
+
 def _hash_fixed_width(hasher: Any, values: npt.NDArray[Any], name: str) -> None:
     plain = np.ascontiguousarray(values).astype(_FIXED_WIDTH[name], copy=False)
     if plain.dtype.kind == "f" and np.isnan(plain).any():
@@ -213,6 +228,9 @@ def _hash_arrow(hasher: Any, values: pa.Array | pa.ChunkedArray, name: str) -> N
         raise ContractError("E_STORE_NULL", f"{values.null_count} nulls in a column of a published table")
     for chunk in values.chunks if isinstance(values, pa.ChunkedArray) else [values]:
         if pa.types.is_dictionary(chunk.type):
+            if name not in _FIXED_WIDTH:
+                _hash_words(hasher, chunk)
+                continue
             chunk = chunk.dictionary_decode()
         if name in _FIXED_WIDTH:
             _hash_fixed_width(hasher, numbers_of(chunk), name)

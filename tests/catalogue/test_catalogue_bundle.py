@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from catalogue_cases import ISO, shares_policy, small_shares, small_synthesis
+from resealing import data_file, reseal, with_column
 
 from seg1b.catalogue.bundle import write_synthesis, write_user_catalogue
 from seg1b.catalogue.bundle_law import pairs_digest
 from seg1b.catalogue.guard import guard_bundle
 from seg1b.catalogue.outlets import from_pairs
 from seg1b.catalogue.tables import REQUIRED_OUTPUTS, SCHEMAS, Lineage, outlet_rows, slices
-from seg1b.catalogue.verify import BundleReceipt, read_catalogue, read_datasets, read_runs, verify_bundle
+from seg1b.catalogue.verify import (
+    BundleReceipt,
+    catalogue_of,
+    read_catalogue,
+    read_datasets,
+    read_runs,
+    verify_bundle,
+    verify_files,
+)
 from seg1b.errors import InputError, StoreError
 from seg1b.policy.load import default_policies
 
@@ -300,28 +310,27 @@ def forged(bundle: Path, receipt: BundleReceipt, table: pa.Table) -> str:
 
 def test_forged_rows_are_refused_row_by_row(bundle: Path) -> None:
     """Wrong lineage, unknown country, gap, wrong count, wrong order, repeated pair, foreign columns, other
-    rows.
+    rows. The receipt is of the files alone: whoever reads the rows checks them again.
     """
-    receipt = verify_bundle(bundle)
+    receipt = verify_files(bundle)
     table = pq.read_table(outlets_file(bundle), partitioning=None)
     rows = table.num_rows
 
-    def with_column(name: str, values: list[object]) -> pa.Table:
-        at = table.schema.get_field_index(name)
-        return table.set_column(at, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+    def other(name: str, values: list[object]) -> pa.Table:
+        return with_column(table, name, values)
 
-    assert forged(bundle, receipt, with_column("global_seed", [1] * rows)) == "E_PATH_EMBED_MISMATCH"
+    assert forged(bundle, receipt, other("global_seed", [1] * rows)) == "E_PATH_EMBED_MISMATCH"
     assert (
-        forged(bundle, receipt, with_column("manifest_fingerprint", ["0" * 64] * rows))
-        == "E_PATH_EMBED_MISMATCH"
+        forged(bundle, receipt, other("manifest_fingerprint", ["0" * 64] * rows)) == "E_PATH_EMBED_MISMATCH"
     )
-    assert forged(bundle, receipt, with_column("legal_country_iso", ["ZZ"] * rows)) == "E302_FK_COUNTRY"
-    assert forged(bundle, receipt, with_column("site_order", [2] * rows)) == "E314_SITE_ORDER_INTEGRITY"
-    assert (
-        forged(bundle, receipt, with_column("final_country_outlet_count", [99] * rows))
-        == "E308_COUNTS_MISMATCH"
-    )
-    assert forged(bundle, receipt, with_column("raw_nb_outlet_draw", [5] * rows)) == "E_EGRESS_HASH_MISMATCH"
+    assert forged(bundle, receipt, other("legal_country_iso", ["ZZ"] * rows)) == "E302_FK_COUNTRY"
+    assert forged(bundle, receipt, other("site_order", [2] * rows)) == "E314_SITE_ORDER_INTEGRITY"
+    assert forged(bundle, receipt, other("final_country_outlet_count", [99] * rows)) == "E308_COUNTS_MISMATCH"
+    assert forged(bundle, receipt, other("raw_nb_outlet_draw", [5] * rows)) == "E_EGRESS_HASH_MISMATCH"
+    wrong_ids = other("site_id", ["000009"] * rows)
+    assert forged(bundle, receipt, wrong_ids) == "E_CATALOGUE_SITE_ID"
+    flags: list[object] = [not flag for flag in table.column("single_vs_multi_flag").to_pylist()]
+    assert forged(bundle, receipt, other("single_vs_multi_flag", flags)) == "E308_COUNTS_MISMATCH"
     assert forged(bundle, receipt, table.drop_columns("site_id")) == "E305_SCHEMA_INVALID"
     counts = table.column("final_country_outlet_count").to_pylist()
     blocks = [table.slice(0, counts[0]), table.slice(counts[0])]
@@ -332,3 +341,151 @@ def test_forged_rows_are_refused_row_by_row(bundle: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_catalogue(receipt, ISO)
     assert caught.value.code == "E307_PK_DUPLICATE"
+
+
+# Tables are what their logical digests say
+
+
+def other_dispersions(table: pa.Table) -> pa.Table:
+    """One phi for all."""
+    return with_column(table, "dispersion_k", [2.0] * table.num_rows)
+
+
+def swapped_reasons(table: pa.Table) -> pa.Table:
+    """Other words in a list."""
+    return with_column(table, "reason_codes", [["HOME"]] * table.num_rows)
+
+
+def other_site_ids(table: pa.Table) -> pa.Table:
+    """Texts that no pair depends on."""
+    return with_column(table, "site_id", ["000009"] * table.num_rows)
+
+
+def other_flags(table: pa.Table) -> pa.Table:
+    """Truths that no pair depends on."""
+    flags = table.column("single_vs_multi_flag").to_pylist()
+    return with_column(table, "single_vs_multi_flag", [not flag for flag in flags])
+
+
+def reversed_rows(table: pa.Table) -> pa.Table:
+    """The same rows in another order."""
+    return table.take(list(range(table.num_rows))[::-1])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "change", "code"),
+    [
+        ("nb_dispersion", other_dispersions, "E_EGRESS_HASH_MISMATCH"),
+        ("s3_candidate_set", swapped_reasons, "E_EGRESS_HASH_MISMATCH"),
+        ("s6_membership", lambda table: table.slice(1), "E_EGRESS_HASH_MISMATCH"),
+        ("s6_membership", reversed_rows, "E_EGRESS_HASH_MISMATCH"),
+        ("sparse_flag", lambda table: table.slice(0, 0), "E_EGRESS_HASH_MISMATCH"),
+        ("s3_site_sequence", other_site_ids, "E_EGRESS_HASH_MISMATCH"),
+        ("s3_site_sequence", reversed_rows, "E_EGRESS_HASH_MISMATCH"),
+        ("s3_site_sequence", lambda table: table.slice(0, 9), "E_EGRESS_HASH_MISMATCH"),
+        ("s3_site_sequence", lambda table: pa.concat_tables([table, table]), "E_EGRESS_HASH_MISMATCH"),
+        ("outlet_catalogue", other_site_ids, "E_CATALOGUE_SITE_ID"),
+        ("outlet_catalogue", other_flags, "E308_COUNTS_MISMATCH"),
+        ("outlet_catalogue", reversed_rows, "E314_SITE_ORDER_INTEGRITY"),
+    ],
+)
+def test_a_stale_logical_digest_is_found(
+    bundle: Path, dataset: str, change: Callable[[pa.Table], pa.Table], code: str
+) -> None:
+    """Files, index and flag fit, the digest of the meaning was kept: file, stated and found digest are named."""
+    honest = verify_bundle(bundle)
+    reseal(bundle, {dataset: change}, restate=False)
+    with pytest.raises(InputError) as caught:
+        verify_bundle(bundle)
+    assert caught.value.code == code
+    assert str(data_file(bundle, dataset)) in caught.value.where
+    if code == "E_EGRESS_HASH_MISMATCH":
+        found = re.findall("[a-f0-9]{64}", caught.value.message)
+        assert found[1] == honest.dataset_logical_sha256_hex[dataset]
+        assert found[0] != found[1]
+
+
+def test_a_stated_number_of_rows_is_checked(bundle: Path) -> None:
+    """It is part of what a bundle means, and of its digest."""
+    path = validation(bundle) / "egress_checksums.json"
+    document = json.loads(path.read_bytes())
+    document["datasets"]["sparse_flag"]["rows"] += 1
+    path.write_text(json.dumps(document))
+    reseal(bundle, {})
+    with pytest.raises(InputError, match=r"E_EGRESS_HASH_MISMATCH: sparse_flag has \d+ rows"):
+        verify_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "summary"),
+    [
+        ("sparse_flag", {"rows": -1, "logical_sha256_hex": "0" * 64}),
+        ("sparse_flag", {"rows": True, "logical_sha256_hex": "0" * 64}),
+        ("sparse_flag", {"rows": 1, "logical_sha256_hex": "0" * 63}),
+        ("sparse_flag", {"rows": 1, "logical_sha256_hex": 7}),
+        ("sparse_flag", {"rows": 1}),
+        ("my_own_table", {"rows": 1, "logical_sha256_hex": "0" * 64}),
+    ],
+)
+def test_what_is_stated_of_a_table_has_a_form(bundle: Path, dataset: str, summary: dict[str, object]) -> None:
+    """A number of rows and a digest, of a table that a bundle can have."""
+    path = validation(bundle) / "egress_checksums.json"
+    document = json.loads(path.read_bytes())
+    document["datasets"][dataset] = summary
+    path.write_text(json.dumps(document))
+    reseal(bundle, {})
+    assert refused(bundle) == "E_EGRESS_CHECKSUMS_INVALID"
+
+
+def test_missing_values_in_evidence_are_refused_by_name(bundle: Path) -> None:
+    """Parquet may hold them whatever the contract says."""
+    path = data_file(bundle, "nb_dispersion")
+    table = pq.read_table(path, partitioning=None)
+    nullable = table.cast(pa.schema([field.with_nullable(True) for field in table.schema]))
+    pq.write_table(with_column(nullable, "dispersion_k", [None] * table.num_rows), path, store_schema=False)
+    reseal(bundle, {})
+    with pytest.raises(InputError, match=r"E305_SCHEMA_INVALID: nb_dispersion: .*nulls") as caught:
+        verify_bundle(bundle)
+    assert caught.value.where == str(path)
+
+
+def test_honest_changes_mean_another_catalogue(bundle: Path) -> None:
+    """With digests that fit, the bundle is read, and it is not the one it was made from."""
+    before = verify_bundle(bundle)
+    reseal(bundle, {"nb_dispersion": other_dispersions})
+    after = verify_bundle(bundle)
+    assert after.content_sha256_hex != before.content_sha256_hex
+    assert after.sequence_follows
+
+
+def test_rows_that_break_the_contract_under_their_own_digest_are_the_guards_to_judge(bundle: Path) -> None:
+    """The bundle says what it is, so it can be measured; nobody can use its pairs."""
+    reseal(bundle, {"outlet_catalogue": other_site_ids})
+    receipt = verify_bundle(bundle)
+    report = guard_bundle(read_runs(receipt), receipt, default_policies().guard)
+    assert report.metrics["identity_semantics_no_unexplained_duplicate_anomalies"].value == 0.0
+    with pytest.raises(InputError, match="E_CATALOGUE_SITE_ID"):
+        catalogue_of(read_runs(receipt), receipt)
+
+
+def test_files_alone_prove_no_meaning(bundle: Path) -> None:
+    """What `verify_files` is for: it repeats what a bundle states, and has no rows."""
+    reseal(bundle, {"nb_dispersion": other_dispersions}, restate=False)
+    assert verify_files(bundle).runs is None
+
+
+# Who owes evidence
+
+
+def test_a_stripped_bundle_is_no_plain_catalogue(bundle: Path, tmp_path: Path) -> None:
+    """Whatever it says of its kind: its fingerprint is that of the run that made it. A wrapped catalogue is plain."""
+    evidence = dict.fromkeys(name for name in SCHEMAS if name not in ("outlet_catalogue", "s3_site_sequence"))
+    write_user_catalogue(tmp_path / "plain", small_synthesis().catalogue)
+    assert verify_bundle(tmp_path / "plain").is_plain
+    assert not verify_bundle(reseal(bundle, {}, kind="user_catalogue")).is_plain
+    assert not verify_bundle(reseal(bundle, evidence, kind="synthesis")).is_plain
+    receipt = verify_bundle(reseal(bundle, {}, kind="user_catalogue"))
+    assert not receipt.is_plain
+    report = guard_bundle(read_runs(receipt), receipt, default_policies().guard)
+    assert (report.status, report.grade) == ("graded", "below_B")
+    assert not verify_bundle(reseal(tmp_path / "plain", {}, kind="synthesis")).is_plain

@@ -11,18 +11,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from catalogue_cases import collapse, small_synthesis
+from resealing import with_column
 from scipy.stats import spearmanr
 
 from seg1b.catalogue.guard import GuardMeasurement, GuardReport, as_json, grade, measure
 from seg1b.catalogue.guard_authority import (
     CHECKS,
+    TRUTHS,
     GuardAuthority,
     authority_from,
     authority_of,
     decide,
     read_authority,
 )
-from seg1b.catalogue.guard_values import spearman
+from seg1b.catalogue.guard_evidence import EVIDENCE, GUARD_COLUMNS, Evidence, evidence_of
+from seg1b.catalogue.guard_values import MerchantOutlets, metric_values, spearman
+from seg1b.catalogue.site_sequence import follows
 from seg1b.catalogue.synthesise import Synthesis
 from seg1b.catalogue.tables import (
     REQUIRED_OUTPUTS,
@@ -54,7 +58,8 @@ def datasets(synthesis: Synthesis | None = None) -> dict[str, pa.Table]:
 
 def by_hand() -> dict[str, pa.Table]:
     """Two merchants: 1 has one outlet in DE; 2 has three, two of them at home in FR, one in NA."""
-    empty = pa.table({"x": pa.array([], pa.int64())})
+    some = pa.table({"x": pa.array([1], pa.int64())})
+    countries = ["DE", "US", "FR", "NA", "KE", "US", "BR"]
     return {
         "outlet_catalogue": pa.table(
             {
@@ -70,14 +75,33 @@ def by_hand() -> dict[str, pa.Table]:
         "s3_candidate_set": pa.table(
             {
                 "merchant_id": pa.array([1, 1, 2, 2, 2, 2, 2], pa.uint64()),
+                "country_iso": countries,
                 "is_home": [True, False, True, False, False, False, False],
             }
         ),
-        "s6_membership": pa.table({"merchant_id": pa.array([2, 2], pa.uint64())}),
+        "s6_membership": pa.table(
+            {"merchant_id": pa.array([2, 2], pa.uint64()), "country_iso": ["KE", "NA"]}
+        ),
         "nb_dispersion": pa.table(
             {"merchant_id": pa.array([1, 2], pa.uint64()), "dispersion_k": [8.0, 12.0]}
         ),
-        **dict.fromkeys(REQUIRED_OUTPUTS, empty),
+        **dict.fromkeys(REQUIRED_OUTPUTS, some),
+        "merchant_abort_log": some.slice(0, 0),
+        "s3_integerised_counts": pa.table(
+            {
+                "merchant_id": pa.array([1, 2, 2, 2], pa.uint64()),
+                "country_iso": ["DE", "FR", "NA", "KE"],
+                "count": pa.array([1, 2, 1, 0], pa.int32()),
+            }
+        ),
+        "s3_site_sequence": pa.table(
+            {
+                "merchant_id": pa.array([1, 2, 2, 2], pa.uint64()),
+                "country_iso": ["DE", "FR", "FR", "NA"],
+                "site_order": pa.array([1, 1, 2, 1], pa.int32()),
+                "site_id": ["000001", "000001", "000002", "000001"],
+            }
+        ),
     }
 
 
@@ -88,7 +112,15 @@ def graded(tables: dict[str, pa.Table]) -> GuardReport:
 
 def measured(tables: dict[str, pa.Table]) -> GuardMeasurement:
     """The guard's values on datasets in memory."""
-    return measure(collapse(*(tables[name] for name in ("outlet_catalogue",) if name in tables)), tables)
+    runs = collapse(*(tables[name] for name in ("outlet_catalogue",) if name in tables))
+    sequence = tables.get("s3_site_sequence")
+    return measure(
+        runs,
+        {name: tables[name].select(columns) for name, columns in GUARD_COLUMNS.items() if name in tables},
+        {name: table.num_rows for name, table in tables.items()},
+        sequence_follows=sequence is not None and follows(runs, sequence.to_batches()),
+        plain=set(tables) == {"outlet_catalogue"},
+    )
 
 
 def values(report: GuardReport) -> dict[str, float | None]:
@@ -144,32 +176,141 @@ def test_bands_that_are_not_nested_are_named() -> None:
     assert as_json(report)["metrics"]["phi_cv"]["bands_nested"] is False
 
 
-def test_evidence_is_joined_by_merchant() -> None:
+@pytest.mark.parametrize("name", ["candidates", "members"])
+def test_evidence_is_joined_by_merchant(name: str) -> None:
     """Negative control: giving merchants each other's candidates or memberships destroys the correlation."""
     tables = datasets()
-    report = graded(tables)
-    honest = report.metrics["candidate_membership_correlation"].value or 0.0
-    assert honest > 0.45
-    generator = np.random.default_rng(0)
-    for name in ("s3_candidate_set", "s6_membership"):
-        table = tables[name]
-        relabel = np.r_[0, generator.permutation(300) + 1].astype(np.uint64)
-        shuffled = table.set_column(
-            table.schema.get_field_index("merchant_id"),
-            "merchant_id",
-            pa.array(relabel[table.column("merchant_id").to_numpy()]),
-        )
-        changed = graded({**tables, name: shuffled}).metrics["candidate_membership_correlation"].value or 0.0
-        assert abs(changed) < 0.3
+    runs = collapse(tables["outlet_catalogue"])
+    rows = {dataset: table.num_rows for dataset, table in tables.items()}
+    evidence, outlets = evidence_of(runs, tables, rows, sequence_follows=True), MerchantOutlets.of(runs)
+
+    def correlation(found: Evidence) -> float:
+        return metric_values(outlets, found)["candidate_membership_correlation"] or 0.0
+
+    assert correlation(evidence) > 0.45
+    shuffled: dict[str, Any] = {name: np.random.default_rng(0).permutation(getattr(evidence, name))}
+    assert abs(correlation(dataclasses.replace(evidence, **shuffled))) < 0.3
 
 
-def test_a_row_without_evidence_for_a_merchant_counts_as_none() -> None:
-    """Dropping memberships lowers both realisation ratio and correlation."""
+def by_merchant(table: pa.Table, change: dict[int, int]) -> pa.Table:
+    """A table in which some merchants have another number."""
+    merchants = [change.get(m, m) for m in table.column("merchant_id").to_pylist()]
+    return with_column(table, "merchant_id", merchants)
+
+
+def twice(table: pa.Table) -> pa.Table:
+    """Every row twice."""
+    return pa.concat_tables([table, table])
+
+
+def where(table: pa.Table, keep: Callable[[dict[str, Any]], bool]) -> pa.Table:
+    """Some of the rows."""
+    return table.filter(pa.array([keep(row) for row in table.to_pylist()], pa.bool_()))
+
+
+def to_country(row: int, code: str) -> Callable[[pa.Table], pa.Table]:
+    """Another country in one row."""
+
+    def change(table: pa.Table) -> pa.Table:
+        codes = table.column("country_iso").to_pylist()
+        return with_column(table, "country_iso", [*codes[:row], code, *codes[row + 1 :]])
+
+    return change
+
+
+CANDIDATES = ("candidate_count_median", "candidate_membership_correlation", "realization_ratio_median")
+MEMBERS, PHI, OUTPUTS = CANDIDATES[1:], ("phi_cv", "phi_p95_p05_ratio"), ("required_outputs_present",)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "change", "lost", "why"),
+    [
+        ("s3_candidate_set", twice, CANDIDATES, "7 rows whose key another row has"),
+        ("s3_candidate_set", lambda t: t.slice(0, 0), CANDIDATES, "lacks 1 of 1 merchants with more than one"),
+        ("s3_candidate_set", lambda t: t.slice(0, 2), CANDIDATES, "lacks 1 of 1 merchants with more than one"),
+        ("s3_candidate_set", lambda t: by_merchant(t, {1: 9}), CANDIDATES, "2 rows of merchants that are not"),
+        ("s3_candidate_set", to_country(1, "usa"), CANDIDATES, "1 rows without a country code"),
+        ("s3_candidate_set", to_country(0, "BR"), CANDIDATES, "are not the homes"),
+        ("s3_candidate_set", lambda t: t.slice(1), CANDIDATES, "are not the homes"),
+        ("s3_candidate_set", lambda t: where(t, lambda r: r["country_iso"] != "NA"), CANDIDATES,
+         "lacks 1 of 1 foreign pairs"),
+        ("s6_membership", twice, MEMBERS, "2 rows whose key another row has"),
+        ("s6_membership", lambda t: t.slice(0, 0), MEMBERS, "lacks 1 of 1 foreign pairs"),
+        ("s6_membership", lambda t: by_merchant(t, {2: 3}), MEMBERS, "2 rows of merchants that are not"),
+        ("s6_membership", to_country(0, "AU"), MEMBERS, "1 of 2 rows of s6_membership are no foreign candidates"),
+        ("s6_membership", to_country(0, "FR"), MEMBERS, "1 of 2 rows of s6_membership are no foreign candidates"),
+        ("nb_dispersion", twice, PHI, "2 rows whose key another row has"),
+        ("nb_dispersion", lambda t: t.slice(0, 1), PHI, "lacks 1 of 1 merchants with more than one"),
+        ("nb_dispersion", lambda t: t.slice(0, 0), PHI, "lacks 1 of 1 merchants with more than one"),
+        ("nb_dispersion", lambda t: by_merchant(t, {1: 9}), PHI, "1 rows of merchants that are not"),
+        ("nb_dispersion", lambda t: with_column(t, "dispersion_k", [8.0, np.nan]), PHI, "no positive numbers"),
+        ("nb_dispersion", lambda t: with_column(t, "dispersion_k", [8.0, -1.0]), PHI, "no positive numbers"),
+        ("nb_dispersion", lambda t: with_column(t, "dispersion_k", [8.0, None]), PHI, "has missing values"),
+        ("s3_integerised_counts", twice, OUTPUTS, "4 rows whose key another row has"),
+        ("s3_integerised_counts", lambda t: t.slice(0, 0), OUTPUTS, "no rows in s3_integerised_counts"),
+        ("s3_integerised_counts", lambda t: t.slice(1), OUTPUTS, "are not those of the catalogue's pairs"),
+        ("s3_integerised_counts", lambda t: with_column(t, "count", [1, 1, 2, 0]), OUTPUTS, "are not those of"),
+        ("s3_integerised_counts", lambda t: with_column(t, "count", [1, 2, 1, 1]), OUTPUTS, "are not those of"),
+        ("s3_integerised_counts", lambda t: with_column(t, "count", [1, 2, 1, -1]), OUTPUTS, "negative counts"),
+        ("s3_site_sequence", lambda t: t.slice(0, 0), OUTPUTS, "no rows in s3_site_sequence"),
+        ("s3_site_sequence", lambda t: t.slice(0, 3), OUTPUTS, "does not number the catalogue's outlets"),
+        ("s3_site_sequence", twice, OUTPUTS, "does not number the catalogue's outlets"),
+        ("s3_site_sequence", to_country(1, "DE"), OUTPUTS, "does not number the catalogue's outlets"),
+        ("s3_site_sequence", lambda t: by_merchant(t, {1: 2}), OUTPUTS, "does not number the catalogue's outlets"),
+        ("s3_site_sequence", lambda t: with_column(t, "site_id", ["000001"] * 4), OUTPUTS, "does not number"),
+        ("s3_site_sequence", lambda t: with_column(t, "site_order", [1] * 4), OUTPUTS, "does not number"),
+        ("sparse_flag", lambda t: t.slice(0, 0), OUTPUTS, "no rows in sparse_flag"),
+        ("hurdle_stationarity_tests", lambda t: t.slice(0, 0), OUTPUTS, "no rows in hurdle_stationarity_tests"),
+    ],
+)  # fmt: skip
+def test_partial_evidence_is_none(
+    dataset: str, change: Callable[[pa.Table], pa.Table], lost: tuple[str, ...], why: str
+) -> None:
+    """What it would give is not computable, for a reason in words, and the catalogue is below B."""
+    tables = by_hand()
+    whole = values(graded(tables))
+    report = graded({**tables, dataset: change(tables[dataset])})
+    assert {name for name, value in values(report).items() if value != whole[name]} == set(lost)
+    assert all(report.metrics[name].value is None for name in lost)
+    assert why in (report.metrics[lost[-1]].reason or "")
+    assert why in (report.reason or "")
+    assert report.grade == "below_B"
+
+
+def test_dispersions_of_the_merchants_with_more_than_one_outlet_are_enough() -> None:
+    """The engine draws no size for the others; all of them or none, and a foreign one never."""
     tables = datasets()
-    none = tables["s6_membership"].slice(0, 0)
-    report = graded({**tables, "s6_membership": none})
-    assert report.metrics["realization_ratio_median"].value == 0.0
-    assert report.metrics["candidate_membership_correlation"].value is None
+    table, outlets = tables["nb_dispersion"], tables["outlet_catalogue"].column("merchant_id").to_pylist()
+    multi = where(table, lambda row: outlets.count(row["merchant_id"]) > 1)
+    assert 0 < multi.num_rows < table.num_rows
+    assert graded({**tables, "nb_dispersion": multi}).complete
+    single = where(table, lambda row: outlets.count(row["merchant_id"]) == 1).slice(0, 1)
+    report = graded({**tables, "nb_dispersion": pa.concat_tables([multi, single])})
+    assert f"has 1 of {table.num_rows - multi.num_rows} merchants with one outlet" in (report.reason or "")
+
+
+@pytest.mark.parametrize("dataset", EVIDENCE)
+def test_missing_evidence_is_below_b(dataset: str) -> None:
+    """However many metrics are left: no check holds, with or without an authority, and it freezes nothing."""
+    tables = datasets()
+    authority = authority_from(graded(tables), "whole")
+    report = graded({name: table for name, table in tables.items() if name != dataset})
+    assert (report.status, report.grade, report.complete) == ("graded", "below_B", False)
+    assert f"the bundle has no {dataset}" in (report.reason or "")
+    for against in (None, authority):
+        decision = decide(report, POLICY, against)
+        assert decision.verdict == "FAIL"
+        assert not any(decision.checks.values())
+    with pytest.raises(InputError, match="E_GUARD_AUTHORITY") as error:
+        authority_from(report, "stripped")
+    assert dataset in error.value.message
+
+
+def test_a_stripped_bundle_fails() -> None:
+    """Without any evidence it owes it all the same."""
+    report = graded({name: table for name, table in datasets().items() if name not in EVIDENCE})
+    assert (report.status, report.grade) == ("graded", "below_B")
+    assert decide(report, POLICY).verdict == "FAIL"
 
 
 @pytest.mark.parametrize("column", ["site_order", "site_id", "merchant_id"])
@@ -284,15 +425,39 @@ def test_the_count_may_not_fall_even_where_no_single_metric_regresses(honest: Gu
 
 @pytest.mark.parametrize("step", [1, -1])
 def test_the_tolerance_is_used(honest: GuardReport, step: int) -> None:
-    """D-74: rounding at the edge of a band, or of the concentration limit, is no regression; more than it is."""
+    """D-74: rounding at the edge of a band, or of the concentration limit, is none; more than that is a regression."""
     authority, slack = frozen(honest), POLICY.authority.tolerance_abs
     edge = POLICY.bands["home_legal_mismatch_rate"].b.max or 0.0
     outside = changed(honest, "home_legal_mismatch_rate", edge + slack * (1 + step * 0.5))
-    assert not outside.metrics["home_legal_mismatch_rate"].b_pass
+    assert outside.metrics["home_legal_mismatch_rate"].b_pass == (step == -1)
     assert (failed(outside, authority) == set()) == (step == -1)
     top = (honest.metrics["top10_outlet_share"].value or 0.0) + POLICY.authority.concentration_max_regression
     worse = changed(honest, "top10_outlet_share", top + slack * (1 + step * 0.5))
     assert (failed(worse, authority) == set()) == (step == -1)
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_the_tolerance_is_used_for_grade_and_hard_gates(honest: GuardReport, step: int) -> None:
+    """All of them: the four gates, both bands, and what an authority without flags says of itself."""
+    slack, gates = POLICY.authority.tolerance_abs * (1 + step * 0.5), POLICY.hard_gates
+    edges = {
+        "single_site_share": gates.single_site_share_min - slack,
+        "candidate_count_median": gates.candidate_count_median_max + slack,
+        "phi_cv": gates.phi_cv_min - slack,
+        "phi_p95_p05_ratio": gates.phi_p95_p05_ratio_min - slack,
+        "required_outputs_present": 1.0 - slack,
+    }
+    for name, value in edges.items():
+        found = changed(honest, name, value)
+        assert all(found.hard_gates.values()) == (step == -1), name
+        assert (found.grade != "below_B") == (step == -1), name
+    b_plus = POLICY.bands["median_outlets_per_merchant"].b_plus.max or 0.0
+    metric = changed(honest, "median_outlets_per_merchant", b_plus + slack).metrics
+    assert metric["median_outlets_per_merchant"].b_plus_pass == (step == -1)
+    edge = (POLICY.bands["gini_outlets_per_merchant"].b.max or 0.0) + slack
+    document = {"metrics": {n: m.value for n, m in honest.metrics.items()}}
+    document["metrics"]["gini_outlets_per_merchant"] = edge
+    assert authority_of(document, POLICY, "x").b_pass["gini_outlets_per_merchant"] == (step == -1)
 
 
 @pytest.mark.parametrize("name", GUARD_METRICS)
@@ -386,15 +551,62 @@ def _nothing(document: dict[str, Any]) -> None:
     document.clear()
 
 
+def _row(name: str, **fields: Any) -> Callable[[dict[str, Any]], None]:
+    """Other fields in the row of a metric."""
+
+    def spoil(document: dict[str, Any]) -> None:
+        next(row for row in document["target_band_checks"] if row["metric"] == name).update(fields)
+
+    return spoil
+
+
+def _also(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    """Other fields in the document."""
+    return lambda document: document.update(fields)
+
+
+def _again(name: str) -> Callable[[dict[str, Any]], None]:
+    """A second row of a metric, before the first."""
+
+    def spoil(document: dict[str, Any]) -> None:
+        row = next(row for row in document["target_band_checks"] if row["metric"] == name)
+        document["target_band_checks"].insert(0, {**row, "value": 1.0})
+
+    return spoil
+
+
+def _as_artifact(document: dict[str, Any]) -> None:
+    """A guard artifact that says FAIL of what it judged."""
+    document["candidate"] = dict(document)
+    document["status"] = "FAIL"
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [(_without_metric, "phi_cv"), (_without_gate, "required_outputs_emitted"), (_without_gini, "gini"),
-     (_word, "'high'"), (_nothing, "lists no metric")],
+     (_word, "'high'"), (_nothing, "lists no metric"),
+     (_also(status="FAIL"), "status says 'FAIL'"), (_also(status="failed"), "status says"),
+     (_also(grade="below_B"), "grade says 'below_B'"), (_also(grade_decision="below B"), "grade_decision says"),
+     (_also(status=False), "status is no text"), (_as_artifact, "status says 'FAIL'"),
+     (_row("gini_outlets_per_merchant", value=True), "gini_outlets_per_merchant is no number: True"),
+     (_row("gini_outlets_per_merchant", value=50.0), "gini_outlets_per_merchant cannot be 50.0"),
+     (_row("top10_outlet_share", value=-0.1), "top10_outlet_share cannot be -0.1: it is between 0 and 1"),
+     (_row("candidate_membership_correlation", value=1.5), "candidate_membership_correlation cannot be 1.5"),
+     (_row("phi_p95_p05_ratio", value=0.5), "phi_p95_p05_ratio cannot be 0.5: it is at least 1"),
+     (_row("phi_cv", value=10**400), "phi_cv cannot be"),
+     (_row("required_outputs_present", value=0.5), "required_outputs_present cannot be 0.5: it is true or false"),
+     (_also(surface_metrics={"p1_representative": {"gini_outlets_per_merchant": 50.0}}),
+      "p1_representative.gini_outlets_per_merchant cannot be 50.0"),
+     (_also(surface_metrics={"p1_representative": {"top10_outlet_share": True}}), "no number: True"),
+     (_again("gini_outlets_per_merchant"), "target_band_checks has more than one row of gini_outlets_per_merchant"),
+     (_also(metrics={"gini_outlets_per_merchant": 0.9}), "target_band_checks, gini_outlets_per_merchant: value is"),
+     (_row("phi_cv", VALUE=0.19), "phi_cv: value is 0.19 here"),
+     (_row("phi_cv", b=False), "phi_cv says both"), (_row("phi_cv", pass_b="yes"), "pass_b of phi_cv is no truth")],
 )  # fmt: skip
-def test_an_incomplete_authority_is_refused(
+def test_an_authority_that_is_incomplete_failed_or_ambiguous_is_refused(
     honest: GuardReport, spoil: Callable[[dict[str, Any]], None], said: str
 ) -> None:
-    """By the name of what is missing: a rule without its reference would hold by default."""
+    """By the name of what is wrong: a rule without its reference, or with a loose one, would hold by default."""
     document = engine_file(honest)
     spoil(document)
     with pytest.raises(InputError, match="E_GUARD_AUTHORITY") as error:
@@ -403,7 +615,33 @@ def test_an_incomplete_authority_is_refused(
     assert error.value.where == "a.json"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b'"PASS"', None])
+def test_truths_are_written_either_way(honest: GuardReport) -> None:
+    """The two metrics that are true or false, as the engine writes them and as we do."""
+    document = engine_file(honest)
+    before = authority_of(document, POLICY, "x")
+    for name in TRUTHS:
+        _row(name, value=True)(document)
+    assert authority_of(document, POLICY, "x") == before
+
+
+def test_tables_may_repeat_each_other(honest: GuardReport) -> None:
+    """The engine writes every metric into several."""
+    document = engine_file(honest)
+    before = authority_of(document, POLICY, "x")
+    document["metrics"] = {name: metric.value for name, metric in honest.metrics.items()}
+    assert authority_of(document, POLICY, "x") == before
+
+
+def test_a_catalogue_below_b_freezes_nothing(honest: GuardReport) -> None:
+    """Taken from a bundle, as from a file."""
+    with pytest.raises(InputError, match="E_GUARD_AUTHORITY: this catalogue is below B"):
+        authority_from(changed(honest, "candidate_count_median", 40.0), "x")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b"\xff", b'"PASS"', b'{"metrics": [], "grade": "B", "grade": "B"}', None],
+)
 def test_a_damaged_authority_is_refused(tmp_path: Path, content: bytes | None) -> None:
     """Empty, cut off, not an object, not text, not there."""
     path = tmp_path / "authority.json"
@@ -417,6 +655,7 @@ def test_a_damaged_authority_is_refused(tmp_path: Path, content: bytes | None) -
 def test_without_evidence_no_verdict_is_made() -> None:
     """A user's own catalogue: metrics that outlets give are shown, the decision is not_applicable."""
     report = graded({"outlet_catalogue": datasets()["outlet_catalogue"]})
+    assert report.status == "not_applicable"
     assert decide(report, POLICY).verdict == "not_applicable"
     assert report.metrics["single_site_share"].value == pytest.approx(0.37)
     assert report.metrics["phi_cv"].value is None

@@ -15,7 +15,7 @@ from catalogue_cases import ISO, collapse, small_synthesis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seg1b.catalogue import verify
+from seg1b.catalogue import bundle_tables
 from seg1b.catalogue.bundle import write_user_catalogue
 from seg1b.catalogue.bundle_law import pairs_digest
 from seg1b.catalogue.guard import measure_bundle
@@ -23,7 +23,7 @@ from seg1b.catalogue.guard_values import MerchantOutlets
 from seg1b.catalogue.outlets import OutletCatalogue, from_pairs
 from seg1b.catalogue.rows import OutletRuns
 from seg1b.catalogue.tables import OUTLET_CATALOGUE, Lineage, outlet_rows, pair_tables
-from seg1b.catalogue.verify import read_catalogue, read_runs, verify_bundle
+from seg1b.catalogue.verify import read_catalogue, read_runs, verify_files
 from seg1b.errors import InputError
 
 LINEAGE = Lineage(0, "0" * 64, "1" * 64)
@@ -216,14 +216,16 @@ def test_a_bundle_reads_the_same_from_row_groups_and_batches_of_any_size(
     """Pairs are cut by row groups and by batches, and come out whole."""
     outlets = small_synthesis().catalogue
     write_user_catalogue(tmp_path / "1A", outlets)
-    receipt = verify_bundle(tmp_path / "1A")
+    receipt = verify_files(tmp_path / "1A")
     (file,) = receipt.part_files(OUTLET_CATALOGUE)
     table = pq.read_table(file, partitioning=None)
     pq.write_table(table, file, row_group_size=group_rows, store_schema=False)
-    monkeypatch.setattr(verify, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(bundle_tables, "BATCH_ROWS", batch_rows)
     assert same(read_catalogue(receipt, ISO), outlets)
     whole = measure_bundle(collapse(table), receipt)
     assert measure_bundle(read_runs(receipt), receipt) == whole
+    proven = bundle_tables.prove_tables(receipt)
+    assert (proven.sequence_follows, proven.content_sha256_hex) == (True, receipt.content_sha256_hex)
 
 
 def test_pairs_mean_the_same_in_tables_of_any_size() -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from cli_cases import Command, Published
+from resealing import reseal
+
+from seg1b.catalogue.guard_evidence import EVIDENCE
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,56 @@ def test_guard_passes_fails_and_blocks(
         "guard", bundle, "--lift", "--approved-by", "A. Person", "--reason", "x", "--runs", runs, "--json"
     )
     assert lifted.json()["failed_verdicts"] == 1
+
+
+def test_a_stripped_bundle_fails_and_certify_is_told(
+    command: Command, bundle: Path, small: Path, tmp_path: Path
+) -> None:
+    """Readable, but without its evidence: 3, status FAIL, no check holds, and the verdict is kept."""
+    runs = tmp_path / "runs"
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy", copy_function=shutil.copyfile))
+    stripped = reseal(copy, dict.fromkeys(EVIDENCE))
+    failed = command("guard", stripped, "--authority", bundle, "--runs", runs, "--json")
+    document = failed.json()
+    assert (failed.exit_code, document["status"], document["recorded"]) == (3, "FAIL", True)
+    assert set(document["checks"].values()) == {False}
+    assert len(list((runs / "guards").iterdir())) == 1
+    told = command("guard", stripped, "--authority", bundle, "--runs", runs)
+    assert "the 1A evidence is incomplete: the bundle has no s3_candidate_set" in told.stdout
+    checked = command("catalogue", "check", stripped, "--runs", runs, "--config", small, "--json")
+    assert (checked.exit_code, checked.json()["guard"]["verdict"]) == (3, "FAIL")
+
+
+def test_an_error_of_the_guard_is_no_pass(command: Command, bundle: Path, tmp_path: Path) -> None:
+    """Whoever reads the status finds FAIL, for a bundle that is not there, damaged, or claims what it is not."""
+    runs = tmp_path / "runs"
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy", copy_function=shutil.copyfile))
+    reseal(copy, {"s6_membership": lambda table: table.slice(1)}, restate=False)
+    damaged = Path(shutil.copytree(copy, tmp_path / "damaged"))
+    next(damaged.rglob("index.json")).write_text("{")
+    for catalogue, code in (
+        (tmp_path / "gone", "E_GUARD_NO_EVIDENCE"),
+        (damaged, "E_INDEX_INVALID"),
+        (copy, "E_EGRESS_HASH_MISMATCH"),
+    ):
+        outcome = command("guard", catalogue, "--authority", bundle, "--runs", runs, "--json")
+        assert (outcome.exit_code, outcome.error()["code"]) == (2, code)
+        assert outcome.json()["status"] == "FAIL"
+    assert not runs.exists()
+
+
+def test_a_pin_needs_a_name(command: Command, bundle: Path, tmp_path: Path) -> None:
+    """As taking back a verdict does; the ledger keeps it."""
+    runs = tmp_path / "runs"
+    pin = ("guard", "--authority", bundle, "--pin", "--runs", runs, "--json")
+    for nobody in ((), ("--approved-by", "  ")):
+        refused = command(*pin, *nobody)
+        assert (refused.exit_code, refused.error()["code"]) == (2, "E_GUARD_APPROVAL")
+        assert "--approved-by" in refused.error()["next_step"]
+    assert not runs.exists()
+    assert command(*pin, "--approved-by", "A. Person").exit_code == 0
+    entry = json.loads((runs / "ledger.jsonl").read_text().splitlines()[-1])
+    assert (entry["event"], entry["approved_by"]) == ("guard_authority_pinned", "A. Person")
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lane_cases import Certified, linked, one_seed, run_small
+from resealing import reseal, with_column
 
 from seg1b.catalogue.bundle import write_user_catalogue
 from seg1b.catalogue.guard import GuardMeasurement
-from seg1b.catalogue.guard_authority import GuardAuthority
+from seg1b.catalogue.guard_authority import CHECKS, GuardAuthority
+from seg1b.catalogue.guard_evidence import EVIDENCE
 from seg1b.catalogue.verify import read_catalogue, verify_bundle
 from seg1b.errors import InputError, StoreError
 from seg1b.lanes import guard
@@ -98,7 +101,8 @@ def test_a_fail_blocks_and_only_the_same_authority_or_a_name_unblocks(
 
 def test_a_pinned_authority_holds_for_every_catalogue_with_evidence(bundle: Path, store: Store) -> None:
     """And not for one without; a damaged pin stops everything rather than nothing."""
-    guard.pin(store, strict(bundle), "test")
+    guard.pin(store, strict(bundle), "test", approved_by="A. Person")
+    assert store.ledger.entries()[-1]["approved_by"] == "A. Person"
     with pytest.raises(InputError, match="falls below the pinned authority"):
         guard.require_guard(store, POLICIES, "f" * 64, measurement(bundle))
     plain = dataclasses.replace(measurement(bundle), has_evidence=False)
@@ -134,6 +138,89 @@ def test_what_cannot_be_judged_is_an_error(
         assert error.value.next_step
     assert store.guards.names() == ()
     assert store.ledger.entries() == []
+
+
+def copy_of(bundle: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+    return Path(shutil.copytree(bundle, tmp_path / "copy", copy_function=shutil.copyfile))
+
+
+def one_phi(table: Any) -> Any:
+    """The same dispersion for everybody."""
+    return with_column(table, "dispersion_k", [2.0] * table.num_rows)
+
+
+def test_a_verdict_is_never_filed_under_anothers_digest(bundle: Path, store: Store, tmp_path: Path) -> None:
+    """An altered bundle that keeps the honest digests is refused, by file and both digests; one that states its own
+    has a verdict of its own, which no PASS of the honest one lifts.
+    """
+    honest = guard.judge(bundle, POLICIES, bundle, None)
+    altered = reseal(copy_of(bundle, tmp_path), {"nb_dispersion": one_phi}, restate=False)
+    with pytest.raises(InputError, match="E_EGRESS_HASH_MISMATCH: the rows of nb_dispersion give") as error:
+        guard.judge(altered, POLICIES, bundle, store)
+    assert "nb_dispersion" in error.value.where
+    altered = reseal(altered, {"nb_dispersion": one_phi})
+    failed = guard.judge(altered, POLICIES, bundle, None)
+    assert not failed.passed
+    assert failed.catalogue_digest != honest.catalogue_digest
+    for verdict in (failed, honest):
+        guard.record(store, verdict)
+    with pytest.raises(InputError, match="E_GUARD_FAIL"):
+        guard.require_guard(store, POLICIES, failed.catalogue_digest, measurement(bundle))
+    guard.require_guard(store, POLICIES, honest.catalogue_digest, measurement(bundle))
+
+
+@pytest.mark.parametrize("lost", [EVIDENCE, *((name,) for name in EVIDENCE), ("s3_integerised_counts",)])
+def test_a_stripped_bundle_fails_and_that_is_kept(
+    bundle: Path, store: Store, tmp_path: Path, lost: tuple[str, ...]
+) -> None:
+    """All evidence, or some of it, or a required output: FAIL with a reason; nothing is not applicable."""
+    stripped = reseal(copy_of(bundle, tmp_path), dict.fromkeys(lost))
+    failed = guard.judge(stripped, POLICIES, bundle, None)
+    facts = failed.facts()
+    assert (facts["status"], facts["grade"]) == ("FAIL", "below_B")
+    assert not facts["checks"][CHECKS[0]]
+    if lost != ("s3_integerised_counts",):
+        assert facts["checks"] == dict.fromkeys(CHECKS, False)
+        assert failed.reasons() == [f"the 1A evidence is incomplete: the bundle has no {', '.join(lost)}"]
+    guard.record(store, failed)
+    assert store.guards.read(failed.catalogue_digest)["verdicts"][failed.authority.digest]["status"] == "FAIL"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["synthesis", "user_catalogue"])
+def test_certify_and_tune_refuse_a_stripped_bundle(
+    small: Certified, bundle: Path, tmp_path: Path, real_world: World, kind: str
+) -> None:
+    """Whatever it says that it is: only what has the identity of its outlets alone owes no evidence."""
+    root = linked(small.root, tmp_path / "runs")
+    everything = [p.name for p in (bundle / "data/layer1/1A").iterdir()]
+    kept = ("outlet_catalogue", "s3_site_sequence", "validation")
+    stripped = reseal(
+        copy_of(bundle, tmp_path), {name: None for name in everything if name not in kept}, kind=kind
+    )
+    with Store.open(root) as store:
+        with pytest.raises(InputError, match="E_GUARD_FAIL") as error:
+            run_small(root, real_world, one_seed(), bundle=stripped)
+        assert "the bundle has no s3_candidate_set, s6_membership, nb_dispersion" in error.value.message
+        with pytest.raises(InputError, match="E_GUARD_FAIL"):
+            tune(
+                store, one_seed(), real_world, seed=42, overrides={"gates.cv.b": 0.29}, bundle=stripped
+            )  # fmt: skip
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_sealed_is_not_reused_for_a_bundle_with_stale_digests(
+    small: Certified, bundle: Path, tmp_path: Path, real_world: World
+) -> None:
+    """The store holds the honest catalogue under the digest that the altered one claims."""
+    root = linked(small.root, tmp_path / "runs")
+    altered = reseal(copy_of(bundle, tmp_path), {"nb_dispersion": one_phi}, restate=False)
+    with Store.open(root) as store, pytest.raises(InputError, match="E_EGRESS_HASH_MISMATCH"):
+        tune(store, one_seed(), real_world, seed=42, overrides={"gates.cv.b": 0.29}, bundle=altered)
+    with pytest.raises(InputError, match="E_EGRESS_HASH_MISMATCH"):
+        run_small(root, real_world, one_seed(), bundle=altered)
 
 
 @pytest.mark.usefixtures("quick")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from resealing import reseal, with_column
 from seed_cases import catalogue
 
 from seg1b.catalogue.bundle import write_user_catalogue
-from seg1b.catalogue.bundle_law import framed_digest
 from seg1b.catalogue.guard import measure_bundle
 from seg1b.catalogue.tables import OUTLET_CATALOGUE
-from seg1b.catalogue.verify import BundleReceipt, read_catalogue, verify_bundle
+from seg1b.catalogue.verify import BundleReceipt, read_catalogue, verify_bundle, verify_files
 from seg1b.errors import InputError, StoreError
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.states import s0_gate
@@ -105,32 +104,15 @@ def test_damaged_pairs_are_not_believed(
         s0_gate.read_sealed_catalogue(store, KEY, world_stage.world.iso)
 
 
-def forge(receipt: BundleReceipt, column: str, row: int, value: Any) -> BundleReceipt:
+def forge(receipt: BundleReceipt, column: str, row: int, value: Any) -> None:
     """Change one value of the outlets, and make checksums, index and flag fit."""
-    (path,) = receipt.part_files(OUTLET_CATALOGUE)
-    table = pq.read_table(path, partitioning=None)
-    values = table.column(column).to_pylist()
-    values[row] = value
-    at = table.schema.get_field_index(column)
-    pq.write_table(
-        table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type)), path
-    )
-    folder = next((receipt.root / "data/layer1/1A/validation").iterdir())
-    checksums = json.loads((folder / "egress_checksums.json").read_bytes())
-    for entry in checksums["files"]:
-        data = (receipt.root / entry["path"]).read_bytes()
-        entry |= {"sha256_hex": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
-    files = [(e["path"], e["sha256_hex"], e["size_bytes"]) for e in checksums["files"]]
-    checksums["framed_sha256_hex"] = framed_digest(files)
-    (folder / "egress_checksums.json").write_text(json.dumps(checksums))
-    index = json.loads((folder / "index.json").read_bytes())
-    for entry in index:
-        entry |= {"sha256_hex": None, "notes": None}
-    (folder / "index.json").write_text(json.dumps(index))
-    names = sorted(p.name for p in folder.iterdir() if p.name != "_passed.flag")
-    digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()
-    (folder / "_passed.flag").write_text(f"sha256_hex = {digest}\n")
-    return verify_bundle(receipt.root)
+
+    def change(table: pa.Table) -> pa.Table:
+        values = table.column(column).to_pylist()
+        values[row] = value
+        return with_column(table, column, values)
+
+    reseal(receipt.root, {OUTLET_CATALOGUE: change}, restate=False)
 
 
 @pytest.mark.parametrize(
@@ -147,12 +129,15 @@ def test_rows_that_break_the_contract_are_not_sealed(
     store: Store, receipt: BundleReceipt, column: str, row: int, value: Any, code: str
 ) -> None:
     """Although every checksum and the flag were made to fit: nothing is published, nothing is left."""
-    forged = forge(receipt, column, row, value)
-    with pytest.raises(InputError) as caught:
-        s0_gate.seal_catalogue(store, KEY, forged)
-    assert caught.value.code == code
-    assert str(receipt.root) in caught.value.where
-    assert caught.value.next_step
+    forge(receipt, column, row, value)
+    with pytest.raises(InputError) as sealing:
+        s0_gate.seal_catalogue(store, KEY, verify_files(receipt.root))
+    with pytest.raises(InputError) as verifying:
+        verify_bundle(receipt.root)
+    for error in (sealing.value, verifying.value):
+        assert error.code == code
+        assert str(receipt.root) in error.where
+        assert error.next_step
     assert not list(store.layout.root.glob("objects/**/*"))
 
 
@@ -173,3 +158,34 @@ def test_a_bundle_that_changes_between_proof_and_copy_is_not_sealed(
         s0_gate.seal_catalogue(store, KEY, receipt)
     assert caught.value.where == str(path)
     assert not store.has("s0c", KEY)
+
+
+def test_a_published_bundle_is_known_by_its_files(
+    store: Store, receipt: BundleReceipt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables were proven before it was published, and are not read again."""
+    s0_gate.seal_catalogue(store, KEY, receipt)
+    monkeypatch.setattr(s0_gate, "verify_bundle", None)
+    again = s0_gate.bundle_receipt(store, published_bundle(store))
+    assert again.content_sha256_hex == receipt.content_sha256_hex
+    assert again.runs is None
+
+
+def test_a_bundle_elsewhere_is_proven(store: Store, receipt: BundleReceipt) -> None:
+    """However its digests were kept."""
+    assert s0_gate.bundle_receipt(store, receipt.root).runs is not None
+    forge(receipt, "site_id", 7, "000009")
+    with pytest.raises(InputError, match="E_CATALOGUE_SITE_ID"):
+        s0_gate.bundle_receipt(store, receipt.root)
+
+
+def test_a_published_bundle_that_was_resealed_is_damaged(store: Store, receipt: BundleReceipt) -> None:
+    """Files, index and flag fit each other, but not the manifest."""
+    s0_gate.seal_catalogue(store, KEY, receipt)
+    copy = published_bundle(store)
+    for path in copy.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    reseal(copy, {OUTLET_CATALOGUE: lambda table: table.slice(0, 5)}, restate=False)
+    with pytest.raises(StoreError, match="E_STORE_DAMAGED") as caught:
+        s0_gate.bundle_receipt(store, copy)
+    assert str(copy) in caught.value.where

@@ -169,3 +169,22 @@ def test_a_state_key_refuses_what_is_no_digest(bad: str) -> None:
 def test_a_state_key_is_pinned() -> None:
     """The scheme itself must not drift: stores outlive versions."""
     assert state_key("s1", 1, "0" * 64) == "1be1a57cdd3c348d20df31a5f86c22e4c67436254408f4c05208d2602f0a7831"
+
+
+@given(
+    st.lists(st.sampled_from(["", "a", "é", "HOME", "x" * 64]), max_size=12),
+    st.integers(0, 4),
+    st.booleans(),
+)
+def test_texts_by_dictionary_are_the_texts(texts: list[str], skipped: int, large: bool) -> None:
+    """Of equal lengths or not, none at all, cut anywhere, with 32 or 64 bits of offsets."""
+    plain = pa.array(texts, pa.large_string() if large else pa.string())
+    expected = partition_digest({"x": plain[skipped:]})
+    assert partition_digest({"x": plain.dictionary_encode()[skipped:]}) == expected
+
+
+def test_a_null_among_the_words_is_refused() -> None:
+    """Where no index is null, the word behind it may be."""
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), pa.array(["a", None]))
+    with pytest.raises(ContractError, match="E_STORE_NULL"):
+        partition_digest({"x": words})
