@@ -6,7 +6,7 @@ from typing import Any
 
 from seg1b.errors import VetoError
 from seg1b.lanes import waves
-from seg1b.lanes.phase_locks import Phase, lock
+from seg1b.lanes.phase_locks import Phase, lock, require_lockable
 from seg1b.lanes.seed_tasks import witness_digests
 from seg1b.lanes.stored_run import StoredRun, load_run, require_world
 from seg1b.lanes.world_stage import WorldStage, compute_world
@@ -23,7 +23,7 @@ def lock_phase(store: Store, phase: Phase, text: str, world: World) -> dict[str,
     """
     run = load_run(store, text)
     require_world(run, world.digest, "run")
-    run.policies()
+    require_lockable(store, phase, run)  # before it is made again; `lock` asks once more
     with store.lease("lock") as lease:
         lease.hold(run_ids=[run.run_id], keys=run.keys.values())
         lease.start_heartbeat()

@@ -78,8 +78,8 @@ def require_unlocked(store: Store, policies: Policies) -> None:
                 f"phase {name} ({phase_named(name).title}) is locked with run {record['run_id'][:12]} of "
                 f"{record['locked']} and is not what is asked for: {shown}",
                 where=str(store.layout.phase_locks / f"{name.lower()}.json"),
-                next_step=f"leave these knobs as they are, or `seg1b reopen {name} --evidence ARTIFACT "
-                "--approved-by NAME`",
+                next_step=f"work with what is locked (`seg1b config write DIR --run {record['run_id'][:12]}`, then "
+                f"--config DIR), or `seg1b reopen {name} --evidence ARTIFACT --approved-by NAME`",
             )
 
 
@@ -100,22 +100,61 @@ def _differing(record: Mapping[str, Any], policies: Policies) -> list[str]:
     return found
 
 
+def require_lockable(store: Store, phase: Phase, run: StoredRun) -> None:
+    """Raise InputError unless `phase` may be locked with `run`.
+
+    E_PHASE_LOCKED if it is locked already, or by another phase's lock that the run contradicts. P4 closes with the run
+    that `seg1b integrate` judged last, unless that is RED (E_LOCK_NOT_INTEGRATED); P5 with a run whose world, policies
+    and gates a certification graded B or better (E_LOCK_NOT_CERTIFIED).
+    """
+    known = locked(store)
+    if phase.name in known:
+        record = known[phase.name]
+        raise InputError(
+            "E_PHASE_LOCKED",
+            f"phase {phase.name} is locked already, with run {record['run_id'][:12]} of {record['locked']}",
+            where=str(store.layout.phase_locks / f"{phase.name.lower()}.json"),
+            next_step=f"`seg1b reopen {phase.name} --evidence ARTIFACT --approved-by NAME` comes first",
+        )
+    require_unlocked(store, run.policies())
+    if phase.name == "P4":
+        integrated = store.phases.find("P4")
+        judged = integrated is not None and integrated["run_id"] == run.run_id
+        if integrated is None or not judged or integrated["status"] == "RED_REOPEN_REQUIRED":
+            raise InputError(
+                "E_LOCK_NOT_INTEGRATED",
+                f"run {run.run_id[:12]} " + ("is RED as a whole" if judged else "was not judged as a whole"),
+                where=str(store.layout.phases / "p4.json"),
+                next_step=f"`seg1b integrate {run.run_id[:12]}` judges it and says what blocks it",
+            )
+    if phase.name == "P5" and not any(_certifies(document, run) for document in _certificates(store)):
+        raise InputError(
+            "E_LOCK_NOT_CERTIFIED",
+            f"no certification of grade B or better has the policies and gates of run {run.run_id[:12]}",
+            where=str(store.layout.certifications),
+            next_step=f"`seg1b config write DIR --run {run.run_id[:12]}` and `seg1b certify --config DIR` come first",
+        )
+
+
+def _certificates(store: Store) -> list[dict[str, Any]]:
+    return [store.certifications.read_json(one, "certificate.json") for one in store.certifications.ids()]
+
+
+def _certifies(document: Mapping[str, Any], run: StoredRun) -> bool:
+    """Whether a certificate of grade B or better is of this run's world, policies and gates."""
+    names = ("world_digest", "parameter_hash", "gates_hash")
+    same = all(document["identity"][name] == run.receipt.identity[name] for name in names)
+    return same and document["grade"] in ("B", "B+")
+
+
 def lock(store: Store, phase: Phase, run: StoredRun, witness: Mapping[str, str]) -> dict[str, Any]:
     """Lock a phase with what `run` was made with. `witness`: logical digests of the run made a second time.
 
-    Raises InputError E_PHASE_LOCKED if it is locked already, or by another phase's lock that the run contradicts.
+    Raises InputError as `require_lockable`.
     """
     policies = run.policies()
     with store.exclusive(f"locking {phase.name}"):
-        known = locked(store)
-        if phase.name in known:
-            record = known[phase.name]
-            raise InputError(
-                "E_PHASE_LOCKED",
-                f"phase {phase.name} is locked already, with run {record['run_id'][:12]} of {record['locked']}",
-                next_step=f"`seg1b reopen {phase.name} --evidence ARTIFACT --approved-by NAME` comes first",
-            )
-        require_unlocked(store, policies)
+        require_lockable(store, phase, run)
         values = lineage_policies(policies)
         record = {
             "phase": phase.name,

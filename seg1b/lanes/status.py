@@ -48,6 +48,8 @@ def _phase(store: Store, locks: dict[str, dict[str, Any]], name: str, title: str
             "blockers": record["blockers"],
         }
         entry |= {"integrated_run_id": record["run_id"]}
+    if name == "P4" and name in locks:
+        entry["parameter_hash"] = store.receipts.load(str(run_id)).identity["parameter_hash"]
     return entry
 
 
@@ -81,6 +83,7 @@ def _certification(store: Store) -> dict[str, Any] | None:
     return {
         "cert_id": cert_id,
         "grade": document["grade"],
+        "parameter_hash": document["identity"]["parameter_hash"],
         "seeds": [entry["seed"] for entry in document["seeds"]],
         "reasons_against_b_plus": document["reasons_against_b_plus"],
         "certifications": len(ids),
@@ -127,14 +130,17 @@ def next_step(found: dict[str, Any]) -> str:
                 f"{name} ({phases[name]['title']}) is {phases[name]['status']}: tune it (`seg1b tune --set {knob}`), "
                 f"then `seg1b lock {name} --run RUN`"
             )
-    return _closing(phases["P4"], phases["P5"], certification)
+    candidate = found["pointers"]["current_candidate"]
+    return _closing(phases["P4"], phases["P5"], certification, candidate and candidate["run_id"])
 
 
-def _closing(p4: dict[str, Any], p5: dict[str, Any], certification: dict[str, Any] | None) -> str:
-    """The last steps: integrate, recover or reopen, lock, certify."""
+def _closing(
+    p4: dict[str, Any], p5: dict[str, Any], certification: dict[str, Any] | None, candidate: str | None
+) -> str:
+    """The last steps: integrate, recover or reopen, lock, certify. `candidate`: run of the current candidate."""
     if p4["status"] != "locked":
         integrated = p4.get("integrated")
-        if integrated is None:
+        if integrated is None or p4["integrated_run_id"] != candidate:
             return "P1 to P3 are locked: `seg1b integrate` judges the current candidate as a whole"
         if integrated == "RED_REOPEN_REQUIRED":
             why = ", ".join(p4["blockers"][:3])
@@ -145,9 +151,13 @@ def _closing(p4: dict[str, Any], p5: dict[str, Any], certification: dict[str, An
         if integrated == "AMBER_NEAR_BPLUS":
             return "B holds and B+ is near: `seg1b tune --recover --set KNOB=VALUE` is an attempt of the recovery loop"
         return f"the integrated run is {integrated}: `seg1b lock P4 --run {p4['integrated_run_id'][:12]}`"
-    if certification is None or certification["grade"] == "below_B":
-        return "P4 is locked: `seg1b certify` certifies all seeds"
+    certified = certification is not None and certification["parameter_hash"] == p4["parameter_hash"]
+    if certification is None or not certified or certification["grade"] == "below_B":
+        return (
+            f"P4 is locked: `seg1b config write DIR --run {p4['run_id'][:12]}` and `seg1b certify --config DIR` "
+            "certify all seeds with its policies"
+        )
     if p5["status"] != "locked":
-        return f"certified {certification['grade']}: `seg1b lock P5 --run last_good` freezes it"
+        return f"certified {certification['grade']}: `seg1b lock P5 --run {p4['run_id'][:12]}` freezes it"
     grade, cert_id = certification["grade"], certification["cert_id"]
     return f"certified {grade} and frozen; `seg1b verify {cert_id[:12]}` proves it again"

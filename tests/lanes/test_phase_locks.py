@@ -16,6 +16,7 @@ from seg1b.lanes.lock_phase import lock_phase
 from seg1b.lanes.phase_locks import LOCKABLE, PHASES, phase_named, reopen
 from seg1b.lanes.seed_tasks import witness_digests
 from seg1b.policy.load import set_values
+from seg1b.store.store import Store
 from seg1b.world.content import World
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -114,11 +115,65 @@ def test_reopening_needs_evidence_and_an_approver_and_is_remembered(
     assert tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.31}).reran[0] == "S6"
 
 
+def integrated(store: Store, run_id: str, status: str) -> None:
+    """P4's record, as an integrated run of this status leaves it."""
+    record = {
+        "phase": "P4",
+        "status": status,
+        "run_id": run_id,
+        "artifact": "a" * 64,
+        "blockers": ["a gate"],
+        "at": "",
+    }
+    store.phases.write("P4", record)
+
+
+def test_p4_closes_with_the_run_that_was_judged_as_a_whole(
+    root: Path, real_world: World, locked_p3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not without, not with another's judgement, not if it is RED; and that is said before it is made again."""
+    monkeypatch.setattr("seg1b.lanes.lock_phase.witness", lambda *_: pytest.fail("made again for nothing"))
+    with opened(root) as store:
+        if store.phases.find("P4") is not None:
+            store.phases.remove("P4")
+        for status, of in ((None, ""), ("GREEN_B", "f" * 32), ("RED_REOPEN_REQUIRED", locked_p3)):
+            if status is not None:
+                integrated(store, of, status)
+            with pytest.raises(InputError, match="E_LOCK_NOT_INTEGRATED") as caught:
+                lock_phase(store, phase_named("P4"), locked_p3, real_world)
+            assert "seg1b integrate" in caught.value.next_step
+        assert "P4" not in phase_locks.locked(store)
+
+
+def test_p5_closes_with_a_run_that_was_certified(
+    root: Path, real_world: World, locked_p3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own world, policies and gates, at B or better."""
+    with opened(root) as store:
+        identity = dict(store.receipts.load(locked_p3).identity)
+        wrong = [
+            [],
+            [{"identity": identity, "grade": "below_B"}],
+            [{"identity": {**identity, "parameter_hash": "0" * 64}, "grade": "B+"}],
+            [{"identity": {**identity, "gates_hash": "0" * 64}, "grade": "B+"}],
+        ]
+        for documents in wrong:
+            monkeypatch.setattr(phase_locks, "_certificates", lambda _, found=documents: found)
+            with pytest.raises(InputError, match="E_LOCK_NOT_CERTIFIED") as caught:
+                lock_phase(store, phase_named("P5"), locked_p3, real_world)
+            assert "seg1b certify" in caught.value.next_step
+        right = [*wrong[1], {"identity": identity, "grade": "B"}]
+        monkeypatch.setattr(phase_locks, "_certificates", lambda _: right)
+        lock_phase(store, phase_named("P5"), locked_p3, real_world)
+        reopen(store, phase_named("P5"), locked_p3, "Ada")
+
+
 def test_a_lock_that_covers_another_comes_off_first(root: Path, real_world: World, locked_p3: str) -> None:
     """P4 freezes every generation policy; it cannot be locked twice, or with a run that contradicts P3."""
     with opened(root) as store:
         with pytest.raises(InputError, match=r"E_PHASE_LOCKED.*already"):
             lock_phase(store, phase_named("P3"), locked_p3, real_world)
+        integrated(store, locked_p3, "AMBER_NEAR_BPLUS")
         lock_phase(store, phase_named("P4"), locked_p3, real_world)
         with pytest.raises(InputError, match=r"E_PHASE_COVERED.*P4"):
             reopen(store, phase_named("P3"), locked_p3, "Ada")
