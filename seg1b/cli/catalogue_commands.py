@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seg1b.cli.options import Config, Json, Require, RequireGrade, Runs, WorldDirectory, reaches
+from seg1b.cli.options import LARGEST_SEED, Config, Json, Require, RequireGrade, Runs, WorldDirectory, reaches
 from seg1b.cli.runtime import BELOW, Session, load_policies, running
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
 
 
 def synth(
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the synthesis.")],
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="N", help="Seed of the synthesis.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty folder.")],
     runs: Runs = Path("runs"),
     config: Config = None,

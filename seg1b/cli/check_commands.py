@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seg1b.cli.options import Config, Json, WorldDirectory
+from seg1b.cli.options import LARGEST_SEED, Config, Json, WorldDirectory
 from seg1b.cli.runtime import INTERNAL, load_policies, running
 
 HELP = """Negative controls: made from one honest seed in memory, each must fail the gate made for it.
@@ -31,7 +31,9 @@ def register(app: typer.Typer) -> None:
 
 
 def controls(
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the honest placement.")] = 42,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, metavar="N", help="Seed of the honest placement.")
+    ] = 42,
     config: Config = None,
     world: WorldDirectory = None,
     as_json: Json = False,

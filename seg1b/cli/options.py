@@ -39,6 +39,8 @@ WorldDirectory = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for errors too.")]
 RequireGrade = Annotated[Require, typer.Option("--require", help="Exit with 3 below this grade.")]
 
+LARGEST_SEED = 2**64 - 1
+
 RANK = {"below_B": 0, "none": 0, "B": 1, "B+": 2}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seg1b.cli.options import Config, Json, Require, RequireGrade, Runs, WorldDirectory, reaches
+from seg1b.cli.options import LARGEST_SEED, Config, Json, Require, RequireGrade, Runs, WorldDirectory, reaches
 from seg1b.cli.runtime import BELOW, Session, load_policies, running
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ def screen(
     config: Config = None,
     world: WorldDirectory = None,
     seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Seed of catalogues synthesised from policies.")
+        int,
+        typer.Option(
+            min=0, max=LARGEST_SEED, metavar="N", help="Seed of catalogues synthesised from policies."
+        ),
     ] = 42,
     least_change: Annotated[
         bool, typer.Option("--least-change", help="Also the least change of counts that reaches B, and B+.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seg1b.cli.options import Config, ExecutorName, Json, Runs, WorldDirectory
+from seg1b.cli.options import LARGEST_SEED, Config, ExecutorName, Json, Runs, WorldDirectory
 from seg1b.cli.runtime import BELOW, Session, load_policies, running
 from seg1b.errors import InputError
 
@@ -50,7 +50,7 @@ def tune(
     knobs: Annotated[
         list[str], typer.Option("--set", metavar="KNOB=VALUE", help="A knob (repeat for more).")
     ],
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The seed.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="N", help="The seed.")] = 42,
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="last_good, baseline, candidate or a run.")
     ] = None,

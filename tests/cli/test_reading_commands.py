@@ -59,6 +59,16 @@ def test_screening_loads_no_compiled_code(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
+@pytest.mark.parametrize(
+    "name", [("tune", "--set", "a=1"), ("screen", "x.csv"), ("catalogue", "synth", "--out", "x")]
+)
+def test_a_seed_beyond_64_bits_is_refused_at_the_option(command: Command, name: tuple[str, ...]) -> None:
+    """And nothing is looked at."""
+    outcome = command(*name, "--seed", 2**64)
+    assert outcome.exit_code == 2
+    assert "--seed" in outcome.stderr
+
+
 def test_every_command_is_found_in_its_file() -> None:
     """`COMMANDS` lists what each file registers, so that one command alone can be imported."""
     for file, names in COMMANDS_OF_FILES.items():

@@ -26,7 +26,7 @@ def found(certification: dict[str, Any] | None = None, p5: str = "open", **p4: A
 
 def test_an_integrated_run_that_is_not_the_candidate_is_old() -> None:
     """It says nothing of the candidate, and P4 could not be locked with it."""
-    integrated = {"integrated": "GREEN_B", "artifact": "a" * 64, "blockers": []}
+    integrated: dict[str, Any] = {"integrated": "GREEN_B", "artifact": "a" * 64, "blockers": []}
     assert "`seg1b integrate`" in next_step(found(**integrated, integrated_run_id=OLD))
     now = next_step(found(**integrated, integrated_run_id=CANDIDATE))
     assert f"seg1b lock P4 --run {CANDIDATE[:12]}" in now
@@ -34,7 +34,7 @@ def test_an_integrated_run_that_is_not_the_candidate_is_old() -> None:
 
 def test_a_certificate_of_other_policies_is_none() -> None:
     """P5 is locked with what P4 was locked with, once that is certified."""
-    p4 = {"status": "locked", "run_id": CANDIDATE, "parameter_hash": "1" * 64}
+    p4: dict[str, Any] = {"status": "locked", "run_id": CANDIDATE, "parameter_hash": "1" * 64}
     other = {"grade": "B+", "cert_id": "e" * 64, "parameter_hash": "2" * 64}
     for certification in (None, other, {**other, "parameter_hash": "1" * 64, "grade": "below_B"}):
         said = next_step(found(certification, **p4))
