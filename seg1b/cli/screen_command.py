@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,11 +23,18 @@ HELP = """Exact country gates of catalogues, and what each lacks, before anythin
 FILE is a catalogue (CSV or Parquet; a row per outlet, or `merchant_id, country, n_sites`), the root folder of a 1A
 bundle, a folder of policies, or one policy file; policies stand for the catalogue that they synthesise. Five of the
 seven gates are decided by outlets per country, so a catalogue that is hopeless is told so here, in about a second.
-Candidates are ranked; the best two that can reach B are shortlisted. Many policies are judged by their quotas per
-country; a catalogue is synthesised only for those that reach the shortlist.
+Policies are judged by their own denylist, market prior and gates; a catalogue by those of `--config`.
 
-`--least-change` says how few outlets would have to be added or removed, and in which countries, to reach B and B+ as
-far as counts decide it, and which gates cost them (outlets saved if that threshold were .01 milder).
+Candidates are ranked: by grade in reach; by distance to B+ and B (how far failing rows are outside, relative to their
+bounds; `-`, or null, if one cannot be computed); then by how far inside their bounds the tightest rows are. The best
+two that can reach B are shortlisted. Many policies are judged by their quotas per country; a catalogue is synthesised
+only for those that reach the shortlist. A grade by quotas alone is not proven (`?`): intervals and the largest
+merchant's share are not known, and margins compare what quotas decide.
+
+`--least-change` looks for how few outlets would have to be added or removed, and in which countries, to reach B and
+B+, and says which gates cost them (outlets saved if that threshold were .01 milder). The changed catalogue is screened
+with merchants grown and shrunk in proportion, and what still fails is named. A smaller change may exist, and that none
+was found does not prove that there is none. It takes some seconds, up to a minute for a catalogue far from any market.
 
 Examples:
 
@@ -72,14 +80,17 @@ def screen(
 
         earth = load_world(world)
         store = existing_store(runs)
-        candidates = [lane.load_candidate(path, policies, earth, store, seed=seed) for path in files]
+        candidates = lane.load_candidates(files, policies, earth, store, seed=seed)
         facts = lane.country_facts(earth, policies, store)
         rows = lane.screen(candidates, policies, facts)
         repairs = {}
         if least_change:
-            from seg1b.lanes.repair import repairs_of
+            from seg1b.lanes.repair import repairs_of, target_shares
 
-            repairs = {one.name: repairs_of(one, policies, facts) for one in candidates}
+            shares = None
+            if any(one.policies is None for one in candidates):  # policies bring their own
+                shares = target_shares(policies, earth, store)
+            repairs = {one.name: repairs_of(one, policies, facts, shares) for one in candidates}
         if as_json:
             told = [row.facts() for row in rows]
             for row in told:
@@ -113,18 +124,22 @@ def show(session: Session, rows: Sequence[Screened]) -> None:
     for row in rows:
         away = [row.feasibility.distance_to(grade) for grade in ("B", "B+")]
         table.add_row(
-            row.name, row.reachable, f"{away[0]:.3f}", f"{away[1]:.3f}", f"{row.merchants:,}", f"{row.sites:,}",
-            "yes" if row.shortlisted else "",
+            row.name, row.reachable + ("" if row.proven else " ?"),
+            *("-" if math.isinf(distance) else f"{distance:.3f}" for distance in away),
+            f"{row.merchants:,}", f"{row.sites:,}", "yes" if row.shortlisted else "",
         )  # fmt: skip
     session.show(table)
     for row in rows:
         show_lacks(session, row)
+        for note in row.notes():
+            session.item(note)
 
 
 def show_lacks(session: Session, row: Screened) -> None:
     """What one candidate lacks, the rows that decide B first."""
     if not row.lacks:
-        session.line(f"{row.name}: every gate that counts decide holds for B+", style="green")
+        decided = "counts" if row.proven else "quotas"
+        session.line(f"{row.name}: every gate that {decided} decide holds for B+", style="green")
         return
     for grade, title in (("B", "cannot reach B"), ("B+", "what B+ needs besides" if row.reachable == "below_B"
                                                    else "can reach B, but not B+")):  # fmt: skip
@@ -140,23 +155,28 @@ def show_repairs(session: Session, name: str, repairs: Sequence[Repair]) -> None
     for repair in repairs:
         if not repair.found:
             session.line(
-                f"{name}: no change of these countries' counts reaches {repair.grade}", style="bold red"
+                f"{name}: no change of counts that reaches {repair.grade} was found", style="bold red"
             )
-            session.item("; ".join(repair.unmet))
+            session.item(f"failing now: {', '.join(repair.unmet)}")
             continue
-        if not repair.moved:
-            session.line(f"{name}: {repair.grade} holds as far as counts decide it", style="green")
-            continue
-        session.line(
-            f"{name}: {repair.grade} needs {repair.added:,} outlets added and {repair.removed:,} removed at least",
-            style="bold",
-        )
+        if repair.moved:
+            session.line(
+                f"{name}: {repair.grade} takes about {repair.moved:,} outlets: {repair.added:,} added and "
+                f"{repair.removed:,} removed",
+                style="bold",
+            )
+        else:
+            session.line(f"{name}: {repair.grade} needs no change of counts", style="green")
         for title, rows in (("add", repair.add), ("remove", repair.remove)):
             if rows:
                 head = ", ".join(f"{iso} {count:,}" for iso, count in rows[:12])
                 rest = f" and {len(rows) - 12} more countries" if len(rows) > 12 else ""
                 session.item(f"{title} {head}{rest}")
         for gate, saved in repair.prices.items():
-            session.item(f"{gate} costs: .01 milder would save {saved:,.0f} outlets")
+            session.item(f"{gate} costs: .01 milder would save about {saved:,.0f} outlets")
         if repair.unmet:
             session.item(f"and still to be met in another way: {', '.join(repair.unmet)}")
+        elif repair.moved:
+            session.item(
+                "screened with merchants grown and shrunk in proportion: every gate that counts decide holds"
+            )

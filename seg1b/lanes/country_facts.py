@@ -80,12 +80,6 @@ def southern_share(world: World, policies: Policies) -> Floats:
     return computed_southern_share(world, policies) if packaged is None else packaged[0]
 
 
-def area_km2(world: World, policies: Policies) -> Floats:
-    """Area of each country's tiles, (C,)."""
-    packaged = _packaged(world, policies)
-    return computed_area_km2(world, policies) if packaged is None else packaged[1]
-
-
 def computed_area_km2(world: World, policies: Policies) -> Floats:
     """As S1 has it."""
     from seg1b.world.grid import Grid
@@ -119,8 +113,11 @@ def shares_of(policies: Policies, world: World, store: Store | None) -> CountryS
         return found
     from seg1b.catalogue.projected_shares import country_shares  # compiled; only policies come here
 
-    south = southern_share(world, policies)
-    return country_shares(world.countries, south, area_km2(world, policies), policies.country_shares)
+    south, area = _packaged(world, policies) or (
+        computed_southern_share(world, policies),
+        computed_area_km2(world, policies),
+    )
+    return country_shares(world.countries, south, area, policies.country_shares)
 
 
 def computed_southern_share(world: World, policies: Policies) -> Floats:

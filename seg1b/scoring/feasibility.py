@@ -7,6 +7,7 @@ for countries that lie on the equator, whose sites are expected in proportion to
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -27,7 +28,7 @@ from seg1b.scoring.country_metrics import (
 from seg1b.scoring.gates import CounterRow, GateRow, bootstrap_rows, counter_rows, gate_row, region_rows
 from seg1b.scoring.intervals import catalogue_intervals
 from seg1b.scoring.results import CounterValue
-from seg1b.scoring.values import Metric, exact_sum, known, unknown
+from seg1b.scoring.values import Metric, exact_sum, known, rounded, unknown
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -52,17 +53,54 @@ class Feasibility:
             return "below_B"
         return "B+" if all(row.pass_b_plus for row in self.gates) else "B"
 
-    def distance_to(self, grade: str) -> float:
-        """Sum over failing gates of how far they are from their threshold, relative to it; 0 when none
-        fails.
+    def shortfall(self, grade: str) -> tuple[int, float]:
+        """(rows that cannot be computed, sum over the other failing rows of how far each is outside, relative to its
+        bound): counter-metrics count for either grade. Ascending from nearest to farthest; (0, 0.0) when none fails.
         """
-        shortfalls = [
-            max(0.0, -margin) / abs(limit)
-            for row in self.gates
-            for margin, limit in [(row.margin_b, row.b) if grade == "B" else (row.margin_b_plus, row.b_plus)]
-            if margin is not None and limit
+        margins = [margin for _, margin in self._relative_margins(grade)]
+        outside = [max(0.0, -margin) for margin in margins if margin is not None]
+        return sum(margin is None for margin in margins), exact_sum(np.array(outside))
+
+    def distance_to(self, grade: str) -> float:
+        """The sum of `shortfall`; infinite if a row cannot be computed, since such a row fails."""
+        unknown_rows, outside = self.shortfall(grade)
+        return math.inf if unknown_rows else outside
+
+    def margins(self, grade: str, *, counts_only: bool = False) -> tuple[tuple[float, str], ...]:
+        """How far inside its bound every row is, relative to the bound, with its name: the tightest first.
+
+        `counts_only`: without the rows that take merchants to know (intervals, the largest merchant's share).
+        """
+        rows = [
+            (margin, name)
+            for name, margin in self._relative_margins(grade)
+            if margin is not None and not (counts_only and takes_merchants(name))
         ]
-        return exact_sum(np.array(shortfalls))
+        return tuple(sorted(rows))
+
+    def _relative_margins(self, grade: str) -> list[tuple[str, float | None]]:
+        """Name and relative margin of every row, negative where it fails; None where it cannot be computed."""
+        found: list[tuple[str, float | None]] = []
+        for gate in self.gates:
+            margin, limit = (gate.margin_b, gate.b) if grade == "B" else (gate.margin_b_plus, gate.b_plus)
+            found.append((gate.name, None if margin is None else _relative(margin, limit)))
+        for row in self.counters:
+            sides = []
+            if row.observed is not None:
+                sides += [_relative(row.observed - row.min, row.min)] if row.min is not None else []
+                sides += [_relative(row.max - row.observed, row.max)] if row.max is not None else []
+            found.append((row.name, min(sides) if sides else None))
+        return found
+
+
+def takes_merchants(name: str) -> bool:
+    """Whether the row `name` is not known from outlets per country alone."""
+    return name.startswith("bootstrap_") or name == "largest_merchant_share"
+
+
+def _relative(margin: float, limit: float) -> float:
+    """`margin` relative to its bound; as it is where the bound is 0."""
+    return rounded(margin / (abs(limit) or 1.0))
 
 
 def southern_share(counts: IntArray, south: FloatArray) -> tuple[Metric, tuple[float, float] | None]:

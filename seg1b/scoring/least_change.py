@@ -1,46 +1,46 @@
-"""The least change of outlets per country that would bring a catalogue to a grade, and what each gate costs.
+"""The least change of outlets per country that was found to bring a catalogue to a grade, and what each gate costs.
 
-Added plus removed outlets are minimised subject to the gates that counts decide. With the set of active countries
-fixed these are convex: a sum of the k largest, a Gini, and a divergence are maxima over linear functions, so each
-violated one is cut off by the linear function that is largest at the present solution, and a linear programme is
-solved again (Kelley's method). Missing countries that coverage asks for are opened by market prior, an outlet each.
-The solution is rounded to whole outlets and judged again by the exact gates; thresholds are tightened a little until
-rounding holds. What takes merchants to judge (intervals, the largest merchant) and the market slope
-are judged or named, not priced.
+Added plus removed outlets are minimised subject to the gates that counts decide (`count_gates`). Two ways are tried:
+the linear programme of the convex ones (`change_programme`), with missing countries opened by market prior, an outlet
+each; and from the present counts (or a programme's solution that fails a gate which is not convex) towards a shape
+that is known to pass, the certified country shares, as far as it takes. What is found is rounded to whole outlets and
+judged by the exact gates; the cheapest that passes is the answer. It is a heuristic: that none was found does not prove
+that there is none, and a smaller one may exist.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from seg1b.kernels.inequality import top_count
-from seg1b.policy.gates import CounterMetric, GatesPolicy
-from seg1b.policy.guard import holds
-from seg1b.scoring.country_metrics import country_metrics, market_slope, prior_kl, region_shares
+from seg1b.policy.gates import GatesPolicy
+from seg1b.scoring.change_programme import ChangeProgramme
+from seg1b.scoring.count_gates import Booleans, CountGates, Floats, Integers
+from seg1b.scoring.count_gates import Grade as Grade
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Integers: TypeAlias = npt.NDArray[np.int64]
-Grade: TypeAlias = Literal["B", "B+"]
-
-_ROUNDS = 60
-_RATIOS = (0.02, 0.1, 0.3, 0.6, 1.0, 1.6, 3.0, 8.0, 30.0)
-"""Share over prior where the divergence is bounded from below from the start; the solution adds its own."""
-_SLACKS = (0.002, 0.01, 0.03)
-"""Relative tightening of thresholds before rounding, tried in turn."""
+_SLACKS = (0.002, 0.02)
+"""Relative tightening of the programme's thresholds before rounding, tried in turn."""
+_NOT_CONVEX = frozenset({"market_slope", "country_gini_lower_bound"})
+_TOTALS = 16
+_LEAST, _MOST, _MOST_PER_COUNTRY = 0.01, 2.0, 50
+"""Totals of the target that are tried, between parts of the present one (or so many a country, if that is more)."""
+_NEARER: Final = (0.8, 0.87, 0.94, 1.07, 1.15, 1.25)
+"""And then these, relative to the best of them."""
+_STEPS, _HALVINGS = 12, 8
+"""Points tried on a way to a target, and halvings of the gap before the first that passes."""
 
 
 @dataclass(frozen=True)
 class LeastChange:
     """How to reach a grade. `change` int64[C]: outlets to add (or, negative, to remove); None if none was found.
 
-    `prices`: gate -> outlets of change that a threshold milder by .01 would save; gates without a price do not bind.
-    `unmet`: rows that the changed counts still fail, with why (they take more than a move of outlets).
+    `prices`: gate -> outlets of change that a threshold milder by .01 would save, of a programme's solution; gates
+    without a price do not bind. `unmet`: rows that the changed counts still fail.
     """
 
     grade: Grade
@@ -54,222 +54,140 @@ class LeastChange:
         return 0 if self.change is None else int(np.abs(self.change).sum())
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """`weights` @ counts <= 0, of one gate; a threshold milder by 1 gives back `scale` @ counts."""
-
-    gate: str
-    weights: Floats
-
-
 def least_change(
     counts: Integers,
     *,
-    eligible: npt.NDArray[np.bool_],
+    eligible: Booleans,
     macro_region: Sequence[str],
     south: Floats,
     prior: Floats,
     market: Floats,
     gates: GatesPolicy,
     grade: Grade,
+    closed: Booleans | None = None,
+    widths: Mapping[str, float] = MappingProxyType({}),
+    target: Floats | None = None,
 ) -> LeastChange:
-    """The least change of `counts` int64[C] that reaches `grade`, as far as counts decide it."""
-    problem = _Problem(counts, eligible, tuple(macro_region), south, prior, market, gates, grade)
-    if not (failing := problem.failures(counts)):
-        return LeastChange(grade, np.zeros_like(counts), {}, ())
-    best: LeastChange | None = None
-    for opened in problem.openings():
-        problem.open(opened)
+    """The least change found of `counts` int64[C] that reaches `grade`, as far as counts decide it.
+
+    `closed`, `widths`: as in CountGates. `target`: shares of the countries (C,) that are expected to pass.
+    """
+    shut = np.zeros(len(counts), np.bool_) if closed is None else closed
+    rules = CountGates(eligible, tuple(macro_region), south, prior, market, gates, grade, shut, widths)
+    found = possible_changes(counts, rules, target)
+    return found[0] if found else LeastChange(grade, None, {}, rules.failures(counts))
+
+
+def possible_changes(counts: Integers, rules: CountGates, target: Floats | None = None) -> list[LeastChange]:
+    """Every change of `counts` that was found to reach `rules`' grade as far as counts decide it, the cheapest first.
+
+    Those that leave the market slope unmet come after the others.
+    """
+    if not rules.failures(counts):
+        return [LeastChange(rules.grade, np.zeros_like(counts), {}, ())]
+    found: list[LeastChange] = []
+    failed: list[Integers] = []
+    for rounded, prices in _programmed(counts, rules):
+        left = rules.failures(rounded)
+        if set(left) <= {"market_slope"}:
+            found.append(LeastChange(rules.grade, rounded - counts, prices, left))
+        failed += [rounded] if left else []
+    if target is not None:
+        wanted = np.where(rules.served, target, 0.0)
+        moved = [change.moved for change in found if not change.unmet]
+        search = _Towards(counts, rules, wanted, min(moved, default=math.inf))
+        for start in [counts, *sorted(failed, key=lambda other: int(np.abs(other - counts).sum()))[:1]]:
+            reached = search.cheapest(start)
+            found += [] if reached is None else [LeastChange(rules.grade, reached - counts, {}, ())]
+    return sorted(found, key=lambda change: (len(change.unmet), change.moved))
+
+
+def _programmed(counts: Integers, rules: CountGates) -> Iterator[tuple[Integers, dict[str, float]]]:
+    """Rounded solutions of the programme with their prices, of every opening: that of the first slack that lets it
+    pass, or the last one if none does.
+    """
+    programme = ChangeProgramme(counts, rules)
+    for opened in programme.openings():
+        programme.open(opened)
+        latest: tuple[Integers, dict[str, float]] | None = None
         for slack in _SLACKS:
-            found = problem.solve(slack)
-            if found is None:
+            solved = programme.solve(slack)
+            if solved is None:
                 break
-            wanted, prices = found
-            rounded = np.maximum(np.rint(wanted), problem.floor).astype(np.int64)
-            left = problem.failures(rounded)
-            if not left or left == ("market_slope",):
-                change = LeastChange(grade, rounded - counts, prices, left)
-                best = change if best is None or change.moved < best.moved else best
+            wanted, prices = solved
+            latest = np.maximum(np.rint(wanted), programme.floor).astype(np.int64), prices
+            if set(rules.failures(latest[0])) <= _NOT_CONVEX:
                 break
-    return best or LeastChange(grade, None, {}, failing)
+        if latest is not None:
+            yield latest
 
 
-class _Problem:
-    """One catalogue and one grade."""
+class _Towards:
+    """Ways from counts towards shares `wanted` (C,) in several totals; `below`: what a change must cost less than."""
 
-    def __init__(
-        self,
-        counts: Integers,
-        eligible: npt.NDArray[np.bool_],
-        macro_region: tuple[str, ...],
-        south: Floats,
-        prior: Floats,
-        market: Floats,
-        gates: GatesPolicy,
-        grade: Grade,
-    ) -> None:
-        self.counts, self.eligible, self.macro_region = counts, eligible, macro_region
-        self.south, self.prior, self.market, self.gates = south, prior, market, gates
-        self.limit: dict[str, float] = {
-            name: gate.b if grade == "B" else gate.b_plus for name, gate in gates.hard_gates.items()
-        }
-        self.served = eligible & (prior > 0.0)
-        self.open(0)
-        self.region = np.array(macro_region)
+    def __init__(self, counts: Integers, rules: CountGates, wanted: Floats, below: float) -> None:
+        self.counts, self.rules, self.below = counts, rules, below
+        mass = math.fsum(wanted.tolist())
+        self.wanted = wanted / mass if mass > 0.0 else wanted
+        self.floor = (self.wanted > 0.0).astype(np.int64)
 
-    def openings(self) -> list[int]:
-        """How many missing countries may be opened: as coverage asks, as the divergence asks, and all of them."""
-        held = self.served & (self.counts > 0)
-        missing = self._missing()
-        wanted = math.ceil(self.limit["eligible_country_nonzero_share"] * int(self.eligible.sum()))
-        coverage = min(max(0, wanted - int(held.sum())), len(missing))
-        kl_max = self.gates.counter_metrics["prior_kl"].max
-        mass, opened = float(self.prior[held].sum()), coverage
-        mass += float(self.prior[missing[:opened]].sum())
-        # shares of countries with so much of the prior diverge from it by -log(mass) at least
-        while kl_max is not None and opened < len(missing) and mass < math.exp(-0.5 * kl_max):
-            mass += float(self.prior[missing[opened]])
-            opened += 1
-        return sorted({coverage, opened, len(missing)})
+    def cheapest(self, start: Integers) -> Integers | None:
+        """The cheapest counts that pass, and cost less than any before, on the ways from `start`."""
+        best: Integers | None = None
+        held, around = int(start.sum()), 0.0
+        most = max(_MOST * held, _MOST_PER_COUNTRY * int(self.floor.sum()))
+        for total in np.geomspace(max(1.0, _LEAST * held), most, _TOTALS).tolist():
+            if (point := self._on_both(start, total)) is not None:
+                best, around = point, total
+        for total in [around * factor for factor in _NEARER] if best is not None else []:
+            if (point := self._on_both(start, total)) is not None:
+                best = point
+        return best
 
-    def open(self, countries: int) -> None:
-        """Take so many of the missing countries, the largest markets first, into the problem."""
-        self.floor = np.where(
-            self.served, np.minimum(self.counts, 1), 0
-        )  # outlets without a market have to go
-        self.floor[self._missing()[:countries]] = 1
-        self.active = np.flatnonzero(self.floor)
+    def _on_both(self, start: Integers, total: float) -> Integers | None:
+        """A straight way, and one that first moves the countries whose shares are farthest from those wanted."""
+        best: Integers | None = None
+        goal = total * self.wanted
+        served = np.flatnonzero(self.wanted)
+        here = np.where(self.floor, start, 0).astype(np.float64)
+        widest = float(np.abs(np.log(np.maximum(here[served], 1.0) / goal[served])).max(initial=0.0))
 
-    def _missing(self) -> list[int]:
-        order = np.argsort(-self.prior, kind="stable").tolist()
-        return [c for c in order if self.served[c] and not self.counts[c]]
+        def straight(part: float) -> Floats:
+            return here + part * (goal - here)
 
-    def failures(self, counts: Integers) -> tuple[str, ...]:
-        """Names of the rows that counts decide and that fail, judged exactly."""
-        metrics = country_metrics(counts, self.eligible)
-        failing: list[str] = []
-        for name, gate in self.gates.hard_gates.items():
-            value = self.southern(counts) if name == "southern_hemisphere_share" else None
-            value = metrics[name].value if name in metrics else value
-            if name == "nn_p99_p50_ratio":
-                continue
-            held = value is not None and (
-                value <= self.limit[name] if gate.op == "<=" else value >= self.limit[name]
-            )
-            failing += [] if held else [name]
-        shares = region_shares(counts, self.macro_region)
-        for region, floor in self.gates.region_floors.items():
-            value = shares[region].value if region in shares else 0.0
-            failing += [] if value is not None and value >= floor else [f"region_floor.{region}"]
-        bands = self.gates.counter_metrics
-        low = metrics["country_gini"].value
-        judged: tuple[tuple[CounterMetric, float | None], ...] = (
-            ("prior_kl", prior_kl(counts, self.prior).value),
-            ("country_gini_lower_bound", low),
-            ("market_slope", market_slope(counts, self.market).value),
-        )
-        for counter, value in judged:
-            failing += [] if holds(bands[counter], value) else [counter]
-        return tuple(failing)
+        def clipped(part: float) -> Floats:
+            factor = math.exp((1.0 - part) * widest)
+            return np.clip(here, goal / factor, goal * factor)
 
-    def southern(self, counts: Integers) -> float | None:
-        """Expected southern share."""
-        total = int(counts.sum())
-        return math.fsum((counts * self.south).tolist()) / total if total else None
+        for way in (straight, clipped):
+            if (point := self._first(way)) is not None:
+                best = point
+        return best
 
-    def solve(self, slack: float) -> tuple[Floats, dict[str, float]] | None:
-        """Real counts (C,) and prices, or None where no counts of these countries will do."""
-        from scipy.optimize import linprog  # slow to import, and only few catalogues are asked about
-        from scipy.sparse import lil_matrix
+    def _first(self, way: Callable[[float], Floats]) -> Integers | None:
+        """The first point of a way that passes, if it costs less than any before."""
+        best: Integers | None = None
+        before, part = 0.0, 1.0
+        for step in range(1, _STEPS + 1):
+            part = step / _STEPS
+            if (best := self._passing(way(part))) is not None:
+                break
+            before = part
+        if best is None:
+            return None
+        for _ in range(_HALVINGS):
+            middle = 0.5 * (before + part)
+            if (point := self._passing(way(middle))) is not None:
+                best, part = point, middle
+            else:
+                before = middle
+        return best
 
-        n = len(self.active)
-        start = self.counts[self.active].astype(np.float64)
-        cost = np.ones(2 * n)
-        cost[:n] += 1e-6 * (1.0 - self.prior[self.active])  # of equal additions, the larger market's
-        can_grow = self.eligible[self.active] & (self.prior[self.active] > 0.0)
-        least = self.floor[self.active].astype(np.float64)
-        bounds = [
-            *((max(0.0, low - now), None if grows else max(0.0, low - now))
-              for low, now, grows in zip(least, start, can_grow, strict=True)),
-            *((0.0, max(0.0, now - low)) for low, now in zip(least, start, strict=True)),
-        ]  # fmt: skip
-        cuts = self.linear_cuts(slack)
-        prior, kl_max = self.prior[self.active], self.gates.counter_metrics["prior_kl"].max
-        kl_limit = math.inf if kl_max is None else kl_max * (1.0 - slack)
-        tangents = [(i, ratio) for i in range(n) for ratio in _RATIOS] if kl_max is not None else []
-        total_row = np.concatenate((-np.ones(n), np.ones(n), np.zeros(n), [1.0]))[None, :]
-        width = 3 * n + 1
-        cost = np.concatenate((cost, np.zeros(n + 1)))
-        bounds += [(None, None)] * n + [(0.0, None)]
-        for _ in range(_ROUNDS):
-            rows = len(cuts) + 1
-            matrix = lil_matrix((rows + len(tangents), width))
-            right = np.zeros(rows + len(tangents))
-            for row, cut in enumerate(cuts):
-                matrix[row, : 2 * n] = np.concatenate((cut.weights, -cut.weights))
-                right[row] = -float(cut.weights @ start)
-            if kl_max is not None:
-                matrix[rows - 1, 2 * n : 3 * n] = 1.0
-                matrix[rows - 1, 3 * n] = -kl_limit
-            for row, (i, ratio) in enumerate(tangents, start=rows):
-                # x log(x / (p X)) lies above its tangent planes; this is the one at x = ratio p X
-                slope = math.log(ratio) + 1.0
-                matrix[row, i], matrix[row, n + i], matrix[row, 2 * n + i] = slope, -slope, -1.0
-                matrix[row, 3 * n] = -float(prior[i]) * ratio
-                right[row] = -slope * float(start[i])
-            inequalities: Any = matrix.tocsr()  # the stubs know dense matrices only
-            result = linprog(
-                cost, A_ub=inequalities, b_ub=right, A_eq=total_row, b_eq=[float(start.sum())], bounds=bounds,
-                method="highs",
-            )  # fmt: skip
-            if result.status != 0:
-                return None
-            moves = np.asarray(result.x, np.float64)
-            solution = start + moves[:n] - moves[n : 2 * n]
-            fresh, share = self.violated(solution, slack), solution / float(solution.sum())
-            divergence = float((share * np.log(share / prior)).sum()) if kl_max is not None else -math.inf
-            if not fresh and divergence <= kl_limit * (1.0 + 0.5 * slack):
-                prices: dict[str, float] = {}
-                named = [*(cut.gate for cut in cuts), "prior_kl"]
-                for gate, price in zip(named, -result.ineqlin.marginals[:rows], strict=True):
-                    if price > 1e-9:
-                        worth = 0.01 * float(price) * float(solution.sum())
-                        prices[gate] = prices.get(gate, 0.0) + worth
-                whole = np.zeros(len(self.counts))
-                whole[self.active] = solution
-                return whole, dict(sorted(prices.items(), key=lambda item: -item[1]))
-            cuts += fresh
-            if divergence > kl_limit:
-                tangents += [(i, float(share[i] / prior[i])) for i in range(n)]
-        return None
-
-    def linear_cuts(self, slack: float) -> list[_Cut]:
-        """Southern share and region floors: linear from the start."""
-        active = self.active
-        southern = self.limit["southern_hemisphere_share"]
-        rows: list[tuple[str, Floats, float]] = [
-            ("southern_hemisphere_share", self.south[active].astype(np.float64), southern)
-        ]
-        rows += [
-            (f"region_floor.{name}", (self.region[active] == name).astype(np.float64), floor)
-            for name, floor in self.gates.region_floors.items()
-        ]
-        return [_Cut(name, floor * (1.0 + slack) - inside) for name, inside, floor in rows]
-
-    def violated(self, counts: Floats, slack: float) -> list[_Cut]:
-        """The tightest linear bound of every convex gate that these counts (of active countries) break."""
-        n, total = len(counts), float(counts.sum())
-        descending = np.argsort(-counts, kind="stable")
-        cuts = []
-        for percent in (1, 5, 10):
-            inside = np.zeros(n)
-            inside[descending[: top_count(n, percent)]] = 1.0
-            cuts.append(
-                _Cut(f"top{percent}_share", inside - self.limit[f"top{percent}_share"] * (1.0 - slack))
-            )
-        weights = np.empty(n)
-        weights[descending] = (n + 1 - 2 * np.arange(1, n + 1)) / n
-        cuts.append(_Cut("country_gini", weights - self.limit["country_gini"] * (1.0 - slack)))
-        # thresholds are tightened by `slack`, so half of it may be missed: far fewer rounds
-        allowed = {cut.gate: 0.5 * slack * self.limit[cut.gate] for cut in cuts}
-        return [cut for cut in cuts if float(cut.weights @ counts) > allowed[cut.gate] * total]
+    def _passing(self, counts: Floats) -> Integers | None:
+        """The counts rounded, if they cost less than any before and pass."""
+        rounded = np.maximum(np.rint(counts), self.floor).astype(np.int64)
+        cost = int(np.abs(rounded - self.counts).sum())
+        if cost >= self.below or self.rules.failures(rounded):
+            return None
+        self.below = cost
+        return rounded

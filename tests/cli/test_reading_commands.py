@@ -228,6 +228,26 @@ def test_screen_ranks_and_says_what_is_lacking(command: Command, tmp_path: Path)
     assert "cannot reach B" in command("screen", hopeless).stdout
 
 
+def test_screen_says_that_no_change_was_found_and_never_that_there_is_none(
+    command: Command, tmp_path: Path
+) -> None:
+    """Gates that nothing can meet; a distance that cannot be computed is a dash, and null."""
+    alone = tmp_path / "alone.csv"
+    alone.write_text("merchant_id,country,n_sites\n1,FR,3\n")
+    gates = tmp_path / "config"
+    gates.mkdir()
+    text = (defaults_directory() / "gates.yaml").read_text()
+    assert "b: 0.10, b_plus: 0.08}" in text
+    (gates / "gates.yaml").write_text(text.replace("b: 0.10, b_plus: 0.08}", "b: 0.001, b_plus: 0.001}"))
+    outcome = command("screen", alone, "--config", gates, "--least-change")
+    assert "no change of counts that reaches B was found" in outcome.stdout
+    assert " - " in outcome.stdout
+    told = command("screen", alone, "--config", gates, "--least-change", "--json").json()["candidates"][0]
+    assert told["distance_to_b"] is None
+    assert [repair["found"] for repair in told["least_change"]] == [False, False]
+    assert "top1_share" in told["least_change"][0]["unmet"]
+
+
 # -- world, config, version
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,19 +14,21 @@ import pytest
 from seg1b.catalogue.outlets import OutletCatalogue, from_pairs
 from seg1b.errors import InputError
 from seg1b.lanes import country_facts as country_facts_module
-from seg1b.lanes.repair import repairs_of
+from seg1b.lanes.repair import repairs_of, target_shares
 from seg1b.lanes.screen import (
+    UNPROVEN,
     Candidate,
     CountryFacts,
     country_facts,
     load_candidate,
+    load_candidates,
     only_countries,
     policy_candidate,
     screen,
     screen_one,
 )
 from seg1b.lanes.world_stage import WorldStage
-from seg1b.policy.load import Policies, default_policies, set_values
+from seg1b.policy.load import Policies, default_policies, defaults_directory, set_values
 from seg1b.world.content import World
 
 
@@ -173,8 +179,78 @@ def test_many_policies_are_judged_by_quotas_and_the_shortlist_by_its_catalogues(
     assert sorted(row.name for row in rows if row.judged_by == "catalogue") == sorted(made)
     assert [row.judged_by for row in rows if row.shortlisted] == ["catalogue", "catalogue"]
     for row in rows:
-        if not row.shortlisted and row.reachable != "below_B":
-            assert "at most 2 candidates" in row.facts()["reasons"][-1]
+        told = row.facts()
+        assert told["proven"] == (row.judged_by == "catalogue")
+        assert (UNPROVEN in told["reasons"]) == (row.judged_by == "quotas")
+        if not row.shortlisted:
+            assert f"rank {row.rank} of 5, and a wave has at most 2 candidates" in told["reasons"][-1]
+            assert f"inside B+, and that of {rows[1].name} is" in told["reasons"][-1]
+
+
+def test_equals_are_ranked_by_their_tightest_rows(real_world: World, facts: CountryFacts) -> None:
+    """All reach B+: the names would have put the one with the least room first; copies say whose copies they are."""
+    policies = default_policies()
+    roomy = policy_candidate("x", policies, real_world, None, 42).whole()
+    narrow = set_values(policies, {"s2s.prior.tempering": 0.56})
+    tight = policy_candidate("x", narrow, real_world, None, 42).whole()
+    named = [("a", tight), ("d", roomy), ("c", roomy), ("b", roomy)]
+    rows = screen([Candidate(name, "counts", made) for name, made in named], policies, facts)
+    assert [row.reachable for row in rows] == ["B+"] * 4
+    assert [row.name for row in rows] == ["b", "c", "d", "a"]
+    assert [row.shortlisted for row in rows] == [True, True, False, False]
+    assert "same counts as b, which comes first by name" in rows[2].why_not
+    both = zip(rows[3].margins, rows[1].margins, strict=True)
+    margin, gate = next(mine for mine, other in both if mine[0] != other[0])
+    assert f"is {gate}, {margin:.4%} inside B+, and that of c is" in rows[3].why_not
+    assert gate == "bootstrap_upper.country_gini"
+    told = rows[3].facts()
+    assert (told["rank"], told["tightest_margin"], told["tightest_gate"]) == (4, *rows[3].margins[0])
+
+
+OWN: list[tuple[dict[str, Any], str]] = [
+    ({"s3.denylist_country_iso": ["AU", "NZ", "PG", "FJ"]}, "below_B"),
+    ({"s2s.prior.tempering": 0.9}, "below_B"),
+    ({"gates.hard_gates.top1_share.b_plus": 0.05}, "B"),
+]
+
+
+@pytest.mark.parametrize(("knobs", "grade"), OWN, ids=[next(iter(knobs)) for knobs, _ in OWN])
+def test_policies_are_judged_by_their_own_policies(
+    real_world: World, facts: CountryFacts, knobs: dict[str, Any], grade: str
+) -> None:
+    """Their verdict is that of their catalogue in a session of theirs, by quotas as by the catalogue."""
+    session, own = default_policies(), set_values(default_policies(), knobs)
+    one = policy_candidate("own", own, real_world, None, 42)
+    alone = Candidate("own", "bundle", one.whole())
+    theirs = screen_one(alone, own, country_facts(real_world, own))
+    ours = screen_one(one, session, facts)
+    assert (ours.feasibility, ours.reachable) == (theirs.feasibility, grade)
+    assert screen_one(alone, session, facts).reachable == "B+"
+    others = [policy_candidate(name, session, real_world, None, 42) for name in ("x", "y")]
+    by_quotas = next(row for row in screen([*others, one], session, facts) if row.name == "own")
+    assert (by_quotas.judged_by, by_quotas.reachable) == ("quotas", grade)
+
+
+def test_a_folder_and_a_file_bring_their_own_policies(real_world: World, tmp_path: Path) -> None:
+    """Gates that differ are those of the candidate, and the same country shares are projected once."""
+    folder = tmp_path / "own"
+    shutil.copytree(defaults_directory(), folder)
+    gates = (folder / "gates.yaml").read_text()
+    assert 'top1_share: {op: "<=", b: 0.10, b_plus: 0.08}' in gates
+    (folder / "gates.yaml").write_text(gates.replace("b: 0.10, b_plus: 0.08", "b: 0.10, b_plus: 0.05"))
+    found = load_candidates([folder, folder / "gates.yaml"], default_policies(), real_world, seed=42)
+    for one in found:
+        assert one.policies is not None
+        assert one.policies.gates.hard_gates["top1_share"].b_plus == 0.05
+    assert found[0].shares is found[1].shares
+
+
+def test_a_distance_that_cannot_be_computed_is_null(real_world: World, facts: CountryFacts) -> None:
+    """Outlets of one country have no slope, so they are infinitely far; a number would be a lie."""
+    row = screen_one(candidate(real_world, "far", [(1, "MC", 50)]), default_policies(), facts)
+    told = row.facts()
+    assert (told["distance_to_b"], told["distance_to_b_plus"]) == (None, None)
+    json.dumps(told, allow_nan=False)
 
 
 def test_the_least_change_of_a_real_catalogue_reaches_its_grade(
@@ -198,3 +274,65 @@ def test_the_least_change_of_a_real_catalogue_reaches_its_grade(
         }
         assert regions == {"South America"}
         assert "region_floor.South America" in repair.prices
+
+
+def test_a_change_for_b_plus_is_one_for_b(real_world: World, facts: CountryFacts) -> None:
+    """Equal counts fail what is not convex: both grades are found, B's is no dearer, and screening agrees."""
+    policies = default_policies()
+    served = np.flatnonzero(facts.prior > 0.0).tolist()
+    iso = real_world.countries.iso
+    rows = [(number, iso[served[number % len(served)]], 10) for number in range(1, 12 * len(served) + 1)]
+    shares = target_shares(policies, real_world, None)
+    b, b_plus = repairs_of(candidate(real_world, "equal", rows), policies, facts, shares)
+    assert b.found
+    assert b_plus.found
+    assert 0 < b.moved <= b_plus.moved
+    assert not {"market_slope", "country_gini_lower_bound", "prior_kl"} & {*b.unmet, *b_plus.unmet}
+
+
+def test_the_promised_grade_is_reached(real_world: World, facts: CountryFacts) -> None:
+    """Three times the outlets in the United States and twice in China; the change is made here, and screened."""
+    policies = default_policies()
+    whole = policy_candidate("x", policies, real_world, None, 42).whole()
+    index = real_world.countries.index_of
+    factor = np.ones(len(whole.iso), np.int64)
+    factor[[index["US"], index["CN"]]] = 3, 2
+    sites = whole.n_sites.astype(np.int64) * factor[whole.country]
+    spoilt = Candidate("spoilt", "counts", with_sites(whole, sites))
+    assert screen_one(spoilt, policies, facts).reachable == "below_B"
+    for repair in repairs_of(spoilt, policies, facts, target_shares(policies, real_world, None)):
+        assert repair.found
+        assert repair.unmet == ()
+        assert repair.moved < 8_000
+        changed = sites.copy()
+        for code, count in (*repair.add, *((code, -count) for code, count in repair.remove)):
+            inside = np.flatnonzero(whole.country == index[code])
+            held = sites[inside].cumsum()
+            after = held * (int(held[-1]) + count) // held[-1]  # proportional, rounded down on the way
+            changed[inside] = np.diff(after, prepend=0)
+        reached = screen_one(Candidate("changed", "counts", with_sites(whole, changed)), policies, facts)
+        assert reached.reachable in (repair.grade, "B+")
+
+
+def test_what_counts_cannot_mend_is_named(real_world: World, facts: CountryFacts) -> None:
+    """One merchant owns half of France: no change of counts reaches anything, and that is said for either grade."""
+    policies = default_policies()
+    whole = policy_candidate("x", policies, real_world, None, 42).whole()
+    sites = whole.n_sites.astype(np.int64)
+    inside = np.flatnonzero(whole.country == real_world.countries.index_of["FR"])
+    moved = sites[inside[1:]] // 2
+    sites[inside[1:]] -= moved
+    sites[inside[0]] += moved.sum()
+    kept = sites > 0
+    owner = Candidate("owner", "counts", with_sites(whole, sites))
+    assert kept[inside[0]]
+    assert screen_one(owner, policies, facts).reachable == "below_B"
+    assert {repair.unmet for repair in repairs_of(owner, policies, facts)} == {("largest_merchant_share",)}
+
+
+def with_sites(whole: OutletCatalogue, sites: np.ndarray) -> OutletCatalogue:
+    """A catalogue with other outlets; pairs without any are left out."""
+    kept = np.flatnonzero(sites > 0)
+    merchant, country = whole.merchant_id[kept], whole.country[kept]
+    home = country[np.searchsorted(merchant, merchant)]
+    return from_pairs(whole.iso, merchant, country, sites[kept].astype(np.int32), home)

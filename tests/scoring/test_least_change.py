@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seg1b.policy.load import default_policies, set_values
-from seg1b.scoring.country_metrics import country_metrics
+from seg1b.scoring.changed_pairs import changed_pairs
+from seg1b.scoring.country_metrics import country_metrics, market_slope
 from seg1b.scoring.least_change import Grade, least_change
 
 REGIONS = ("Africa", "Asia", "Europe", "North America", "South America", "Oceania")
@@ -29,8 +31,14 @@ OPEN: dict[str, Any] = {
 """Every gate wide open; a test shuts the ones it is about."""
 
 
-def solve(counts: list[int], grade: Grade = "B", south: list[float] | None = None, **shut: float) -> Any:
-    """Of a small world: all countries eligible, equal priors, regions in turn."""
+def solve(
+    counts: list[int],
+    grade: Grade = "B",
+    south: list[float] | None = None,
+    more: dict[str, Any] | None = None,
+    **shut: float,
+) -> Any:
+    """Of a small world: all countries eligible, equal priors, regions in turn. `more`: of what `least_change` takes."""
     n = len(counts)
     names = {f"gates.{name.replace('__', '.')}": value for name, value in shut.items()}
     names |= {f"{name}_plus": value for name, value in names.items() if name.endswith(".b")}
@@ -44,6 +52,7 @@ def solve(counts: list[int], grade: Grade = "B", south: list[float] | None = Non
         market=np.arange(1.0, n + 1.0),
         gates=gates,
         grade=grade,
+        **(more or {}),
     )
 
 
@@ -80,6 +89,60 @@ def test_missing_countries_are_opened_with_an_outlet_each() -> None:
     assert found.change is not None
     assert ((np.array([50, 50, *[0] * 8]) + found.change) > 0).sum() == 9
     assert found.moved == 7
+
+
+def test_counts_that_are_too_even_are_moved_towards_a_shape_that_is_not() -> None:
+    """The lower bound of the Gini is not convex and not in the programme: the way to the target passes it."""
+    counts, target = [100] * 10, np.arange(1.0, 11.0) / 55.0
+    assert solve(counts, counter_metrics__country_gini_lower_bound__min=0.2).change is None
+    found = solve(counts, more={"target": target}, counter_metrics__country_gini_lower_bound__min=0.2)
+    after = np.array(counts) + found.change
+    gini = country_metrics(after, np.ones(10, np.bool_))["country_gini"].value
+    assert gini is not None
+    assert 0.2 <= gini < 0.21
+    assert found.unmet == ()
+    assert found.moved < int(np.abs(np.rint(1000 * target) - 100).sum())
+
+
+def test_a_slope_is_reached_on_the_way_to_a_target() -> None:
+    """Markets are 1 to 10; the target follows them."""
+    target = np.arange(1.0, 11.0) / 55.0
+    found = solve([100] * 10, more={"target": target}, counter_metrics__market_slope__min=0.4)
+    after = np.array([100] * 10) + found.change
+    slope = market_slope(after, np.arange(1.0, 11.0)).value
+    assert slope is not None
+    assert 0.4 <= slope < 0.42
+
+
+def test_intervals_are_left_the_room_they_take() -> None:
+    """As by hand above, with a width of .05: at most .2 of the outlets, 22.5 beside the other 90."""
+    found = solve([100, *[10] * 9], more={"widths": {"top1_share": 0.05}}, hard_gates__top1_share__b=0.25)
+    assert found.change is not None
+    assert found.change[0] == pytest.approx(-77.5, abs=1)
+
+
+def test_a_closed_country_gets_nothing_and_stays_in_the_prior() -> None:
+    """Without it the others diverge from the prior by -log(9/10): a bound below that cannot be met."""
+    closed = np.arange(10) == 9
+    counts = [50, *[40] * 8, 0]
+    bound = -math.log(0.9)
+    assert solve(counts, more={"closed": closed}, counter_metrics__prior_kl__max=0.99 * bound).change is None
+    found = solve(counts, more={"closed": closed}, counter_metrics__prior_kl__max=1.01 * bound)
+    assert found.change is not None
+    assert found.change[9] == 0
+
+
+def test_merchants_grow_and_shrink_in_proportion() -> None:
+    """Two merchants of 6 and 3 give up a third; a country that had none gets new ones; one is closed."""
+    merchant, country, sites = changed_pairs(
+        np.array([2, 7, 7], np.uint64),
+        np.array([0, 0, 2], np.int16),
+        np.array([6, 3, 4]),
+        np.array([-3, 9, -4]),
+    )
+    assert merchant.tolist() == [2, 7, 1, 3, 4, 5, 6, 8, 9, 10, 11]
+    assert country.tolist() == [0, 0, *[1] * 9]
+    assert sites.tolist() == [4, 2, *[1] * 9]
 
 
 def test_what_no_counts_can_meet_is_said() -> None:

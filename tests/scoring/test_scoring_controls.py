@@ -30,8 +30,8 @@ from seg1b.scoring.evidence import (
     old_placement_tests,
     soft_diagnostics,
 )
-from seg1b.scoring.feasibility import feasibility, southern_share
-from seg1b.scoring.gates import STRUCTURAL_CHECKS
+from seg1b.scoring.feasibility import Feasibility, feasibility, southern_share
+from seg1b.scoring.gates import STRUCTURAL_CHECKS, CounterRow, GateRow
 from seg1b.scoring.measure import Measurement, Points, measure, tally
 from seg1b.scoring.score import Score, score_seed
 from seg1b.scoring.sentinel import collapse_sentinel, sample_positions, shape_of, unwrapped
@@ -287,6 +287,20 @@ def test_feasibility_agrees_with_the_score_after_placement() -> None:
     assert all(row.observed == counters[row.name] for row in before.counters)
     assert before.reach == "below_B"
     assert before.distance_to("B+") > before.distance_to("B") > 0.0
+
+
+def test_distance_counts_counter_metrics_and_what_cannot_be_computed() -> None:
+    """A divergence 50 % over its band is half a unit away; a row without a value is infinitely far."""
+    gate = GateRow("top1_share", 0.075, "<=", 0.1, 0.08, True, True, 0.025, 0.005)
+    row = CounterRow("prior_kl", None, 0.09, None, 0.06, passed=False)
+    far = Feasibility((gate,), (row,), None)
+    assert (far.reach, far.distance_to("B"), far.distance_to("B+")) == ("below_B", 0.5, 0.5)
+    lost = Feasibility((gate,), (row, CounterRow("market_slope", None, None, 0.4, None, passed=False)), None)
+    assert lost.distance_to("B") == math.inf
+    assert lost.shortfall("B") == (1, 0.5)
+    near = Feasibility((gate,), (CounterRow("prior_kl", None, 0.045, None, 0.06, passed=True),), None)
+    assert near.distance_to("B+") == 0.0
+    assert near.margins("B+") == ((0.0625, "top1_share"), (0.25, "prior_kl"))
 
 
 def test_southern_share_is_exact_up_to_the_countries_on_the_equator() -> None:
