@@ -479,7 +479,12 @@ def edited_catalogue(
         )
         other = rows[n_sites[rows] != n_sites[rows[0]]][0]
         n_sites[[rows[0], other]] = n_sites[[other, rows[0]]]
-        return dataclasses.replace(synthesis, catalogue=dataclasses.replace(catalogue, n_sites=n_sites))
+        candidates, counts = synthesis.candidates, np.array(synthesis.member_sites)
+        for row in (rows[0], other):  # the evidence follows, or the guard would not let the catalogue in
+            own = candidates.merchant_id == catalogue.merchant_id[row]
+            counts[own & (candidates.country == catalogue.country[row])] = n_sites[row]
+        catalogue = dataclasses.replace(catalogue, n_sites=n_sites)
+        return dataclasses.replace(synthesis, catalogue=catalogue, member_sites=counts)
 
     patch = pytest.MonkeyPatch()
     patch.setattr(seed_tasks, "synthesise", edited)
