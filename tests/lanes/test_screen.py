@@ -304,14 +304,18 @@ def test_the_promised_grade_is_reached(real_world: World, facts: CountryFacts) -
         assert repair.found
         assert repair.unmet == ()
         assert repair.moved < 8_000
-        changed = sites.copy()
+        changed, in_turn = sites.copy(), sites.copy()
         for code, count in (*repair.add, *((code, -count) for code, count in repair.remove)):
             inside = np.flatnonzero(whole.country == index[code])
+            assert count < 0
             held = sites[inside].cumsum()
             after = held * (int(held[-1]) + count) // held[-1]  # proportional, rounded down on the way
             changed[inside] = np.diff(after, prepend=0)
-        reached = screen_one(Candidate("changed", "counts", with_sites(whole, changed)), policies, facts)
-        assert reached.reachable in (repair.grade, "B+")
+            in_turn[inside] = one_by_one(sites[inside].tolist(), -count)
+        for made in (changed, in_turn):
+            reached = screen_one(Candidate("changed", "counts", with_sites(whole, made)), policies, facts)
+            assert reached.sites == sites.sum() - repair.removed
+            assert reached.reachable in (repair.grade, "B+")
 
 
 def test_what_counts_cannot_mend_is_named(real_world: World, facts: CountryFacts) -> None:
@@ -328,6 +332,16 @@ def test_what_counts_cannot_mend_is_named(real_world: World, facts: CountryFacts
     assert kept[inside[0]]
     assert screen_one(owner, policies, facts).reachable == "below_B"
     assert {repair.unmet for repair in repairs_of(owner, policies, facts)} == {("largest_merchant_share",)}
+
+
+def one_by_one(sizes: list[int], less: int) -> list[int]:
+    """An outlet of each merchant in turn, the larger first, until `less` are gone."""
+    while less:
+        for place in sorted(range(len(sizes)), key=lambda at: -sizes[at]):
+            if less and sizes[place]:
+                sizes[place] -= 1
+                less -= 1
+    return sizes
 
 
 def with_sites(whole: OutletCatalogue, sites: np.ndarray) -> OutletCatalogue:
