@@ -14,6 +14,7 @@ import pytest
 from seg1b.catalogue.outlets import OutletCatalogue, from_pairs
 from seg1b.errors import InputError
 from seg1b.lanes import country_facts as country_facts_module
+from seg1b.lanes import repair as repair_module
 from seg1b.lanes.repair import repairs_of, target_shares
 from seg1b.lanes.screen import (
     UNPROVEN,
@@ -316,6 +317,24 @@ def test_the_promised_grade_is_reached(real_world: World, facts: CountryFacts) -
             reached = screen_one(Candidate("changed", "counts", with_sites(whole, made)), policies, facts)
             assert reached.sites == sites.sum() - repair.removed
             assert reached.reachable in (repair.grade, "B+")
+
+
+def test_what_was_found_for_b_plus_will_do_for_b(
+    real_world: World, facts: CountryFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that finds nothing for B: the change for B+ is then B's, too."""
+    found = repair_module.possible_changes
+    monkeypatch.setattr(
+        repair_module,
+        "possible_changes",
+        lambda counts, rules, target: [] if rules.grade == "B" else found(counts, rules, target),
+    )
+    whole = policy_candidate("x", default_policies(), real_world, None, 42).whole()
+    australia = whole.country == real_world.countries.index_of["AU"]
+    fewer = np.where(australia, whole.n_sites // 5, whole.n_sites)
+    b, b_plus = repairs_of(Candidate("fewer", "counts", with_sites(whole, fewer)), default_policies(), facts)
+    assert b_plus.moved > 0
+    assert (b.found, b.add, b.remove, b.unmet) == (True, b_plus.add, b_plus.remove, ())
 
 
 def test_what_counts_cannot_mend_is_named(real_world: World, facts: CountryFacts) -> None:
