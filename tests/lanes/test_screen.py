@@ -30,6 +30,7 @@ from seg1b.lanes.screen import (
 )
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, default_policies, defaults_directory, set_values
+from seg1b.scoring import least_change
 from seg1b.world.content import World
 
 
@@ -323,7 +324,7 @@ def test_what_was_found_for_b_plus_will_do_for_b(
     real_world: World, facts: CountryFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search that finds nothing for B: the change for B+ is then B's, too."""
-    found = repair_module.possible_changes
+    found = least_change.possible_changes
     monkeypatch.setattr(
         repair_module,
         "possible_changes",
