@@ -32,9 +32,10 @@ only for those that reach the shortlist. A grade by quotas alone is not proven (
 merchant's share are not known, and margins compare what quotas decide.
 
 `--least-change` looks for how few outlets would have to be added or removed, and in which countries, to reach B and
-B+, and says which gates cost them (outlets saved if that threshold were .01 milder). The changed catalogue is screened
-with merchants grown and shrunk in proportion, and what still fails is named. A smaller change may exist, and that none
-was found does not prove that there is none. It takes some seconds, up to a minute for a catalogue far from any market.
+B+, and says which gates cost them (outlets saved if that threshold were .01 milder). The change is made to merchants in
+proportion, and evenly (an outlet from each in turn; new merchants where outlets are added); both results are screened,
+and what still fails is named. A smaller change may exist, and that none was found does not prove that there is none. It
+takes some seconds, up to a minute for a catalogue far from any market.
 
 Examples:
 
@@ -178,5 +179,5 @@ def show_repairs(session: Session, name: str, repairs: Sequence[Repair]) -> None
             session.item(f"and still to be met in another way: {', '.join(repair.unmet)}")
         elif repair.moved:
             session.item(
-                "screened with merchants grown and shrunk in proportion: every gate that counts decide holds"
+                "made to merchants in proportion, and evenly, and screened: every gate that counts decide holds"
             )

@@ -1,8 +1,8 @@
 """What would have to change in a catalogue's counts per country for it to reach B, and B+.
 
 Counts are changed until the gates that they decide hold with the room that the catalogue's intervals take. Then the
-change is made to its merchants, in proportion, and the result is screened: what still fails is named. Intervals change
-with the catalogue, so this is done again with the room that they took then.
+change is made to its merchants, in proportion and evenly, and the results are screened: what still fails in either is
+named. Intervals change with the catalogue, so this is done again with the room that they took then.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ are not changed in just one way, and an end of an interval of 2,000 replicates i
 class Repair:
     """The least change found for one grade; `add` and `remove`: (country, outlets), the most first.
 
-    `unmet`: rows that fail after the change, if merchants grow and shrink in proportion; without a change found, the
-    rows that fail now. An empty one means that the changed catalogue was screened and reaches the grade.
+    `unmet`: rows that fail after the change, made to merchants in proportion or evenly; without a change found, the
+    rows that fail now. An empty one means that the changed catalogue was screened either way and reaches the grade.
     """
 
     grade: str
@@ -87,11 +87,13 @@ class Repair:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A change, the catalogue's rows after it, those that fail for the grade, and whether intervals hold only just."""
+    """A change, the catalogue's rows after it was made in each way, those that fail for the grade in any, and whether
+    intervals hold only just.
+    """
 
     change: NDArray[np.int64]
     prices: dict[str, float]
-    after: Feasibility
+    after: tuple[Feasibility, ...]
     unmet: tuple[str, ...]
     scarce: bool
 
@@ -146,25 +148,22 @@ class _Search:
         self.counts = pairs.sites_per_country(len(facts.countries)).astype(np.int64)
         self.closed = np.zeros(len(self.counts), np.bool_)
         self.closed[denied_countries(facts.countries, policies.requirements)] = True
-        self.now = self._screened(np.zeros_like(self.counts))
+        self.now = (feasible(pairs.merchant_id, pairs.country, pairs.n_sites, policies, facts),)
 
     def best(self, grade: Grade, others: Iterable[_Tried]) -> _Tried | None:
         """The change that leaves the fewest rows unmet, and the cheapest of those; `others` were found for more."""
         tried: list[_Tried] = []
-        widths = interval_widths(self.now, self.policies.gates)
+        widths = self._widths(self.now)
         for _ in range(_TRIES):
             latest = self._tried(grade, widths)
             tried += latest
-            if not latest and not any(widths.values()):
-                break
-            if (
-                not latest
-            ):  # no counts were found that leave so much room: ask for none, and name what then fails
-                widths = {}
+            if not latest:
+                if not any(widths.values()):
+                    break
+                widths = {}  # no counts were found that leave so much room: ask for none, and name what then fails
                 continue
             cheapest = latest[0]
-            taken = interval_widths(cheapest.after, self.policies.gates)
-            room = {name: _ASKED * width for name, width in taken.items()}
+            room = {name: _ASKED * width for name, width in self._widths(cheapest.after).items()}
             settled = not (cheapest.blocked or cheapest.scarce)
             if settled and _saved_at_most(cheapest, widths, room) <= _WORTH * cheapest.moved:
                 break
@@ -185,10 +184,14 @@ class _Search:
         return tried
 
     def _judged(
-        self, grade: Grade, change: NDArray[np.int64], prices: dict[str, float], after: Feasibility
+        self,
+        grade: Grade,
+        change: NDArray[np.int64],
+        prices: dict[str, float],
+        after: tuple[Feasibility, ...],
     ) -> _Tried:
         """A change that leads to the rows `after`. None at all is never scarce: nothing about it is expected."""
-        rooms = interval_room(after, self.policies.gates, grade).values()
+        rooms = [pair for one in after for pair in interval_room(one, self.policies.gates, grade).values()]
         scarce = bool(change.any()) and any(_KEPT * width > room for width, room in rooms)
         return _Tried(change, prices, after, _failing(after, grade), scarce)
 
@@ -217,10 +220,19 @@ class _Search:
             widths,
         )
 
-    def _screened(self, change: NDArray[np.int64]) -> Feasibility:
-        """The rows of the catalogue after a change."""
+    def _screened(self, change: NDArray[np.int64]) -> tuple[Feasibility, ...]:
+        """The rows of the catalogue after a change, made in either way."""
         pairs = self.pairs.merchant_id, self.pairs.country, self.pairs.n_sites
-        return feasible(*changed_pairs(*pairs, change), self.policies, self.facts)
+        made = [changed_pairs(*pairs, change, evenly=evenly) for evenly in (False, True)]
+        return tuple(feasible(*changed, self.policies, self.facts) for changed in made)
+
+    def _widths(self, found: tuple[Feasibility, ...]) -> dict[str, float]:
+        """The widest interval of every metric that has one."""
+        widths: dict[str, float] = {}
+        for one in found:
+            for name, width in interval_widths(one, self.policies.gates).items():
+                widths[name] = max(width, widths.get(name, 0.0))
+        return widths
 
 
 def _saved_at_most(tried: _Tried, widths: Mapping[str, float], room: Mapping[str, float]) -> float:
@@ -234,7 +246,10 @@ def _saved_at_most(tried: _Tried, widths: Mapping[str, float], room: Mapping[str
     )
 
 
-def _failing(found: Feasibility, grade: Grade) -> tuple[str, ...]:
-    """Names of the rows that fail for a grade."""
-    gates = [row.name for row in found.gates if not (row.pass_b if grade == "B" else row.pass_b_plus)]
-    return (*gates, *(row.name for row in found.counters if not row.passed))
+def _failing(found: tuple[Feasibility, ...], grade: Grade) -> tuple[str, ...]:
+    """Names of the rows that fail for a grade in any of them."""
+    names: list[str] = []
+    for one in found:
+        names += [row.name for row in one.gates if not (row.pass_b if grade == "B" else row.pass_b_plus)]
+        names += [row.name for row in one.counters if not row.passed]
+    return tuple(dict.fromkeys(names))

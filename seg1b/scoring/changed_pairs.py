@@ -1,7 +1,9 @@
 """A change of outlets per country, made to a catalogue's merchants: what its intervals would then be can be computed.
 
-Merchants grow and shrink in proportion. A country that had no outlets gets new merchants of the catalogue's usual
-size. Whoever makes the change is free to do it otherwise; this is the way of which verdicts speak.
+In proportion: merchants grow and shrink, and only a country that had no outlets gets new merchants, of the catalogue's
+usual size. Evenly: every merchant loses an outlet in turn, so that the small ones close and the large ones, which widen
+intervals, remain; and what is added is new merchants. Whoever makes the change is free to do it otherwise; these are
+the ways of which verdicts speak.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ def changed_pairs(
     country: npt.NDArray[np.int16],
     sites: npt.NDArray[np.integer[Any]],
     change: Integers,
+    *,
+    evenly: bool = False,
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int16], Integers]:
     """Pairs (merchant, country, outlets), one row per pair, after adding `change` int64[C] outlets per country.
 
-    The outlets of a country are apportioned to its merchants by largest remainders, ties to the earlier row. Rows
-    without outlets are left out; new merchants have the smallest unused numbers. `change` takes away no more outlets
-    than there are.
+    In proportion, by largest remainders with ties to the earlier row, or `evenly`, the larger rows first. Rows without
+    outlets are left out; new merchants have the smallest unused numbers. `change` takes away no more outlets than there
+    are.
     """
     held = np.asarray(sites, np.int64).copy()
     counts = np.zeros(len(change), np.int64)
@@ -36,13 +40,14 @@ def changed_pairs(
     new_country: list[int] = []
     new_sites: list[int] = []
     for place in np.flatnonzero(change).tolist():
-        wanted = int(counts[place] + change[place])
-        if counts[place]:
-            rows = np.flatnonzero(country == place)
-            held[rows] = _apportioned(held[rows].tolist(), wanted)
+        more, rows = int(change[place]), np.flatnonzero(country == place)
+        if counts[place] and not evenly:
+            held[rows] = _apportioned(held[rows].tolist(), int(counts[place]) + more)
+        elif more < 0:
+            held[rows] = _evenly_less(held[rows], -more)
         else:
-            size = max(1, min(usual, wanted // _NEW_MERCHANTS_MIN))
-            parts = [size] * (wanted // size) + ([wanted % size] if wanted % size else [])
+            size = max(1, min(usual, more // _NEW_MERCHANTS_MIN))
+            parts = [size] * (more // size) + ([more % size] if more % size else [])
             new_sites += parts
             new_country += [place] * len(parts)
     kept = np.flatnonzero(held)
@@ -61,6 +66,18 @@ def _apportioned(weights: list[int], total: int) -> list[int]:
     for row in order[: total - sum(parts)]:
         parts[row] += 1
     return parts
+
+
+def _evenly_less(sizes: Integers, less: int) -> Integers:
+    """Sizes after taking away `less` in all, one from each in turn for as long as it has any, the larger first."""
+    low, high = 0, int(sizes.max())
+    while low < high:  # the most whole rounds that take no more than that
+        rounds = (low + high + 1) // 2
+        low, high = (rounds, high) if int(np.minimum(sizes, rounds).sum()) <= less else (low, rounds - 1)
+    left = sizes - np.minimum(sizes, low)
+    order = np.argsort(-sizes, kind="stable")
+    left[order[: less - int((sizes - left).sum())]] -= 1
+    return left
 
 
 def _unused(merchant_id: npt.NDArray[np.uint64], wanted: int) -> npt.NDArray[np.uint64]:

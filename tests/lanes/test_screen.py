@@ -14,6 +14,7 @@ import pytest
 from seg1b.catalogue.outlets import OutletCatalogue, from_pairs
 from seg1b.errors import InputError
 from seg1b.lanes import country_facts as country_facts_module
+from seg1b.lanes import repair as repair_module
 from seg1b.lanes.repair import repairs_of, target_shares
 from seg1b.lanes.screen import (
     UNPROVEN,
@@ -29,6 +30,7 @@ from seg1b.lanes.screen import (
 )
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, default_policies, defaults_directory, set_values
+from seg1b.scoring import least_change
 from seg1b.world.content import World
 
 
@@ -304,14 +306,36 @@ def test_the_promised_grade_is_reached(real_world: World, facts: CountryFacts) -
         assert repair.found
         assert repair.unmet == ()
         assert repair.moved < 8_000
-        changed = sites.copy()
+        changed, in_turn = sites.copy(), sites.copy()
         for code, count in (*repair.add, *((code, -count) for code, count in repair.remove)):
             inside = np.flatnonzero(whole.country == index[code])
+            assert count < 0
             held = sites[inside].cumsum()
             after = held * (int(held[-1]) + count) // held[-1]  # proportional, rounded down on the way
             changed[inside] = np.diff(after, prepend=0)
-        reached = screen_one(Candidate("changed", "counts", with_sites(whole, changed)), policies, facts)
-        assert reached.reachable in (repair.grade, "B+")
+            in_turn[inside] = one_by_one(sites[inside].tolist(), -count)
+        for made in (changed, in_turn):
+            reached = screen_one(Candidate("changed", "counts", with_sites(whole, made)), policies, facts)
+            assert reached.sites == sites.sum() - repair.removed
+            assert reached.reachable in (repair.grade, "B+")
+
+
+def test_what_was_found_for_b_plus_will_do_for_b(
+    real_world: World, facts: CountryFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that finds nothing for B: the change for B+ is then B's, too."""
+    found = least_change.possible_changes
+    monkeypatch.setattr(
+        repair_module,
+        "possible_changes",
+        lambda counts, rules, target: [] if rules.grade == "B" else found(counts, rules, target),
+    )
+    whole = policy_candidate("x", default_policies(), real_world, None, 42).whole()
+    australia = whole.country == real_world.countries.index_of["AU"]
+    fewer = np.where(australia, whole.n_sites // 5, whole.n_sites)
+    b, b_plus = repairs_of(Candidate("fewer", "counts", with_sites(whole, fewer)), default_policies(), facts)
+    assert b_plus.moved > 0
+    assert (b.found, b.add, b.remove, b.unmet) == (True, b_plus.add, b_plus.remove, ())
 
 
 def test_what_counts_cannot_mend_is_named(real_world: World, facts: CountryFacts) -> None:
@@ -328,6 +352,16 @@ def test_what_counts_cannot_mend_is_named(real_world: World, facts: CountryFacts
     assert kept[inside[0]]
     assert screen_one(owner, policies, facts).reachable == "below_B"
     assert {repair.unmet for repair in repairs_of(owner, policies, facts)} == {("largest_merchant_share",)}
+
+
+def one_by_one(sizes: list[int], less: int) -> list[int]:
+    """An outlet of each merchant in turn, the larger first, until `less` are gone."""
+    while less:
+        for place in sorted(range(len(sizes)), key=lambda at: -sizes[at]):
+            if less and sizes[place]:
+                sizes[place] -= 1
+                less -= 1
+    return sizes
 
 
 def with_sites(whole: OutletCatalogue, sites: np.ndarray) -> OutletCatalogue:

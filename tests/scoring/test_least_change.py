@@ -145,6 +145,20 @@ def test_merchants_grow_and_shrink_in_proportion() -> None:
     assert sites.tolist() == [4, 2, *[1] * 9]
 
 
+def test_merchants_shrink_evenly_and_new_ones_come() -> None:
+    """One from each in turn closes the smallest; the odd outlet is the largest's; the other country gets a newcomer."""
+    merchant, country, sites = changed_pairs(
+        np.array([2, 3, 4, 2], np.uint64),
+        np.array([0, 0, 0, 1], np.int16),
+        np.array([6, 3, 1, 5]),
+        np.array([-6, 2]),
+        evenly=True,
+    )
+    assert merchant.tolist() == [2, 3, 2, 1, 5]
+    assert country.tolist() == [0, 0, 1, 1, 1]
+    assert sites.tolist() == [3, 1, 5, 1, 1]
+
+
 def test_what_no_counts_can_meet_is_said() -> None:
     """A region without any country cannot have a floor of outlets."""
     found = solve([10, 10], region_floors__Oceania=0.1)
