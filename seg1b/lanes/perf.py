@@ -194,9 +194,25 @@ def _judged(store: Store, policies: Policies, timings: Timings, waive: Mapping[s
 
 
 def open_stages(store: Store) -> dict[str, dict[str, str]]:
-    """What checks found and nobody settled: by stage, `why` (`RED` or `slower`), `run_id` and `budgets` (digest)."""
+    """What checks found and nobody settled: by stage, `why` (`RED` or `slower`), `run_id` and `budgets` (digest).
+
+    Raises StoreError E_STORE_DAMAGED.
+    """
     record = store.performance.find(CHECK)
-    return {} if record is None else {str(stage): dict(entry) for stage, entry in record["open"].items()}
+    if record is None:
+        return {}
+    try:
+        fields = ("why", "run_id", "budgets")
+        return {
+            str(stage): {field: str(entry[field]) for field in fields}
+            for stage, entry in record["open"].items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            "E_STORE_DAMAGED", f"the last performance check is not consistent ({type(error).__name__}: {error})",
+            where=str(store.layout.performance / f"{CHECK}.json"),
+            next_step="move it away and judge the run again: `seg1b perf check RUN`",
+        ) from error  # fmt: skip
 
 
 def _keep(store: Store, policies: Policies, found: Check) -> None:

@@ -246,6 +246,17 @@ def test_times_that_are_missing_are_an_error(store: Store) -> None:
         perf.pin_baseline(store, POLICIES, OTHER)
 
 
+@pytest.mark.parametrize(
+    "record", [{"red": ["S4"]}, {"open": ["S4"]}, {"open": {"S4": "RED"}}, {"open": {"S4": {}}}]
+)
+def test_a_damaged_check_is_an_error_and_no_free_pass(store: Store, record: dict[str, Any]) -> None:
+    """What was found is not known, so it is not known to be settled."""
+    store.performance.write(perf.CHECK, record)
+    with pytest.raises(StoreError, match="E_STORE_DAMAGED") as error:
+        perf.require_not_red(store)
+    assert "perf check" in str(error.value.next_step)
+
+
 def test_a_damaged_baseline_is_an_error_and_no_free_pass(store: Store) -> None:
     """Rather than no comparison."""
     publish(store, RUN)

@@ -108,7 +108,8 @@ def test_the_ledger_says_the_effect_on_every_gate_that_moved(root: Path, real_wo
 def test_a_state_that_is_red_forbids_candidates_unless_it_is_waived(root: Path, real_world: World) -> None:
     """The reason goes to the ledger, which is read whichever lane wrote it."""
     with opened(root) as store:
-        store.performance.write(perf.CHECK, {"run_id": "ab" * 16, "red": ["S4"], "slower": []})
+        found_red = {"S4": {"why": perf.RED, "run_id": "ab" * 16, "budgets": "cd" * 32}}
+        store.performance.write(perf.CHECK, {"run_id": "ab" * 16, "open": found_red})
     before = contents(root)
     with pytest.raises(InputError, match=r"E_PERF_RED: S4"):
         candidate(root, real_world, MILD)
