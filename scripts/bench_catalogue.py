@@ -87,8 +87,15 @@ def step(name: str, root: Path, bundle: Path, arguments: argparse.Namespace) -> 
 
 def write_placement(store: Any, iso: tuple[str, ...], pairs: Any) -> None:
     """S5 and S6 with the keys of the required sites, all in one tile."""
-    from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE
-    from seg1b.states.tables import ASSIGNMENT_SCHEMA, COUNTRY, SITE_KEY, Pairs, assignment_to_arrow
+    from seg1b.states.tables import (
+        ASSIGNMENT_SCHEMA,
+        ASSIGNMENT_TABLE,
+        COUNTRY,
+        JITTER_TABLE,
+        SITE_KEY,
+        Pairs,
+        assignment_to_arrow,
+    )
 
     for state, table in (("S5", ASSIGNMENT_TABLE), ("S6", JITTER_TABLE)):
         with (

@@ -55,8 +55,8 @@ STATES = {
 
 def run_chain(runs: Path, bundle: Path, arguments: argparse.Namespace) -> Figures:
     """The chain itself, in a process of its own so that its peak memory is its own."""
-    from seg1b.lanes.certificate import seed_hashes
     from seg1b.lanes.executor import ThreadExecutor
+    from seg1b.lanes.identity import seed_hashes
     from seg1b.lanes.seed_tasks import STAGE, finish_seed, prepare_seed
     from seg1b.lanes.shards import plan_shards
     from seg1b.lanes.warm_up import placing, validating

@@ -143,7 +143,7 @@ WORK: dict[str, Callable[[Seed], None]] = {
 
 def measure_state(state: str, runs: Path, bundle: Path, arguments: argparse.Namespace) -> Figures:
     """One state, in a process of its own; its output must be the one that was taken away."""
-    from seg1b.lanes.certificate import seed_hashes
+    from seg1b.lanes.identity import seed_hashes
     from seg1b.lanes.seed_tasks import STAGE, prepare_seed
     from seg1b.lanes.warm_up import placing, validating
     from seg1b.lanes.world_stage import run_world

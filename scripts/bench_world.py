@@ -84,6 +84,7 @@ def child(case: str, resolution: int, world_folder: Path | None, raster: Path | 
     if case == "start":
         return started
     from seg1b.lanes import world_stage as lane
+    from seg1b.lanes.identity import world_keys
     from seg1b.policy.load import default_policies, set_values
     from seg1b.states import s0_gate, s1_tile_index, s2_weights
     from seg1b.states.shard import StageTimes
@@ -93,7 +94,7 @@ def child(case: str, resolution: int, world_folder: Path | None, raster: Path | 
 
     world = load_world(world_folder)
     policies = set_values(default_policies(), {"s1.resolution_arcsec": resolution})
-    keys = lane.world_keys(policies, world)
+    keys = world_keys(policies, world)
     countries = len(world.countries)
     with Store.open(scratch / "runs") as full, tempfile.TemporaryDirectory(dir=scratch) as folder:
         new = Store.open(Path(folder))
@@ -221,7 +222,8 @@ def prepare(
     cases: tuple[str, ...], arguments: argparse.Namespace, world: Path | None, scratch: Path
 ) -> list[str]:
     """Fill the store that cases read and the JIT cache; the cases to measure."""
-    from seg1b.lanes.world_stage import run_world, world_keys
+    from seg1b.lanes.identity import world_keys
+    from seg1b.lanes.world_stage import run_world
     from seg1b.policy.load import default_policies, set_values
     from seg1b.states import s1_tile_index
     from seg1b.store.store import Store

@@ -82,7 +82,7 @@ MAY_IMPORT = {
     "kernels": set(),
 }
 """The architecture card's arrows. Beyond it, lanes pass worlds on, and the command line opens what it shows."""
-S9_SCORES = {("s9_validation", "scoring"), ("seed_tables", "scoring")}
+S9_SCORES = {("s9_validation", "scoring"), ("s9_findings", "scoring"), ("seed_tables", "scoring")}
 
 
 def rooms_imported(path: Path) -> set[str]:

@@ -21,14 +21,19 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from numba.core import cpu, event
+from numba.core.runtime import rtsys
 
 
-def _load_registries_without_blas(context: Any) -> None:
-    """What numba does before its first kernel, but for its search for a BLAS.
+def _load_registries_when_compiling(context: Any) -> None:
+    """What numba does before its first kernel, whether that is compiled or read from the cache; here only if compiled.
 
-    It imports `scipy.linalg` to see whether `np.dot` could be compiled, which takes longer than all else that a process
-    of ours loads then. No kernel multiplies matrices; one that did would not compile.
+    It imports the implementations of all that a kernel could call, which is half of what a process with cached kernels
+    would wait for; code that is read needs the memory runtime alone. It also imports `scipy.linalg`, to see whether
+    `np.dot` could be compiled. No kernel multiplies matrices; one that did would not compile.
     """
+    if not _compilations.depth:
+        rtsys.initialize(context)
+        return
     if "scipy.linalg" in sys.modules:
         _load_registries(context)
         return
@@ -40,7 +45,7 @@ def _load_registries_without_blas(context: Any) -> None:
 
 
 _load_registries = cpu.CPUContext.load_additional_registries
-cpu.CPUContext.load_additional_registries = _load_registries_without_blas
+cpu.CPUContext.load_additional_registries = _load_registries_when_compiling
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 ArrayT = TypeVar("ArrayT", bound=npt.NDArray[np.generic])
@@ -61,28 +66,29 @@ def inline(function: FunctionT) -> FunctionT:
     return cast(FunctionT, numba.njit(**_OPTIONS, inline="always")(function))
 
 
-class _UncollectedCompilation(event.Listener):  # type: ignore[misc]
-    """Stops the garbage collector while numba compiles; compilations nest, under numba's own lock."""
+class _Compilations(event.Listener):  # type: ignore[misc]
+    """Knows how many there are (they nest, under numba's own lock), and stops the garbage collector meanwhile."""
 
     def __init__(self) -> None:
-        self._depth = 0
+        self.depth = 0
         self._was_enabled = False
 
     def on_start(self, event: object) -> None:
         """A compilation begins."""
-        if self._depth == 0:
+        if self.depth == 0:
             self._was_enabled = gc.isenabled()
             gc.disable()
-        self._depth += 1
+        self.depth += 1
 
     def on_end(self, event: object) -> None:
         """A compilation has ended, with a result or an error."""
-        self._depth -= 1
-        if self._depth == 0 and self._was_enabled:
+        self.depth -= 1
+        if self.depth == 0 and self._was_enabled:
             gc.enable()
 
 
-event.register("numba:compile", _UncollectedCompilation())
+_compilations = _Compilations()
+event.register("numba:compile", _compilations)
 
 
 def read_only(array: ArrayT) -> ArrayT:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from seg1b.lanes.identity import SeedFacts, packaged_facts
 from seg1b.lanes.seed_tasks import Finish, Preparation
 from seg1b.lanes.world_stage import WorldStage
-from seg1b.policy.load import Policies, gates_hash, parameter_hash
+from seg1b.policy.load import Policies
 from seg1b.scoring.gates import GateReport, counter_key
 from seg1b.scoring.grading import CertificationGrade, StabilityRow, certification_grade, stability
 from seg1b.scoring.results import CounterValue
@@ -74,16 +74,6 @@ def evidence_of(preparation: Preparation, finish: Finish) -> SeedEvidence:
         finish.evidence,
         finish.logical_digests,
     )
-
-
-def seed_hashes(policies: Policies, world_digest: str, facts: SeedFacts) -> dict[str, str]:
-    """The digests that a seed's validation bundle states."""
-    return {
-        "parameter_hash": parameter_hash(policies),
-        "gates_hash": gates_hash(policies),
-        "world_digest": world_digest,
-        "catalogue_digest": facts.catalogue_digest,
-    }
 
 
 def assemble(

@@ -34,7 +34,7 @@ from seg1b.lanes.seed_tasks import Preparation
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import CERTIFIED_FILES, Policies
 from seg1b.report.page import Maps, SitePoints, draw_maps, write_report
-from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
+from seg1b.states.tables import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.store.digest import canonical_json, readable_json, sha256_bytes, sha256_file
 from seg1b.store.staging import StagedFolder
 from seg1b.store.store import Store

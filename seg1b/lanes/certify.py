@@ -19,7 +19,7 @@ from seg1b.catalogue.verify import verify_bundle
 from seg1b.errors import ContractError
 from seg1b.lanes import baseline, certificate, certificate_folder
 from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
-from seg1b.lanes.identity import run_identity
+from seg1b.lanes.identity import run_identity, seed_hashes
 from seg1b.lanes.phase_locks import require_unlocked
 from seg1b.lanes.retention import anticipated_keys, claimed_keys, known_keys, leased, prune_before_run
 from seg1b.lanes.seed_tasks import (
@@ -38,7 +38,7 @@ from seg1b.lanes.world_stage import WorldStage, run_world
 from seg1b.policy.load import Policies
 from seg1b.states import s0_gate
 from seg1b.states.plan import SHARDED_STATES
-from seg1b.states.s9_replay import Replay
+from seg1b.states.replay_checks import Replay
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -215,7 +215,7 @@ class Certification:
             self.store,
             self.policies,
             preparation.identity,
-            certificate.seed_hashes(self.policies, self.world.digest, preparation.facts),
+            seed_hashes(self.policies, self.world.digest, preparation.facts),
             tuple(sorted(progress.shards)),
             tuple(progress.checks[name] for name in sorted(progress.checks)),
         )

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from seg1b.policy.load import Policies, default_policies, gates_hash, parameter_hash, policy_digests
-from seg1b.states.plan import STATES
+from seg1b.states.plan import STATES, WORLD_STATES, keys_for, world_externals
 from seg1b.store.digest import canonical_json, sha256_bytes
 from seg1b.world.bundle import load_world
+from seg1b.world.content import World, attributions
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,31 @@ def run_identity(
         "catalogue_digests": {str(facts.seed): facts.catalogue_digest for facts in seeds},
         "seeds": [facts.seed for facts in seeds],
         "state_revisions": {state.name: state.revision for state in STATES},
+    }
+
+
+def world_keys(policies: Policies, world: World) -> dict[str, str]:
+    """Keys of the world states."""
+    return keys_for(policies, externals_of(world), None, WORLD_STATES)
+
+
+def externals_of(world: World) -> dict[str, str]:
+    """What states read of a world from outside, by digest."""
+    return world_externals(world.digest, attribution_of(world))
+
+
+def attribution_of(world: World) -> str:
+    """What the world's sources ask to be said."""
+    return " ".join(attributions(world.provenance))
+
+
+def seed_hashes(policies: Policies, world_digest: str, facts: SeedFacts) -> dict[str, str]:
+    """The digests that a seed's validation bundle states."""
+    return {
+        "parameter_hash": parameter_hash(policies),
+        "gates_hash": gates_hash(policies),
+        "world_digest": world_digest,
+        "catalogue_digest": facts.catalogue_digest,
     }
 
 

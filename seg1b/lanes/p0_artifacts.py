@@ -15,7 +15,7 @@ from seg1b.lanes.stored_run import StoredRun, require_outputs
 from seg1b.policy.gates import GatesPolicy
 from seg1b.scoring.values import plain
 from seg1b.states import s2_weights, s8_egress
-from seg1b.states.shard import PLAN_TABLE
+from seg1b.states.tables import PLAN_TABLE
 from seg1b.store.digest import canonical_json, readable_json, sha256_bytes
 from seg1b.store.state_keys import state_key
 from seg1b.store.store import Store

@@ -22,7 +22,7 @@ from seg1b.lanes.perf_times import (
     require_complete,
     timings_of,
 )
-from seg1b.lanes.witness import witnesses_of
+from seg1b.lanes.stored_run import witnesses_of
 from seg1b.policy.load import Policies, digest
 from seg1b.store.roots import PERFORMANCE_BASELINE
 from seg1b.store.store import Store

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from seg1b.errors import InputError
 from seg1b.lanes.executor import RetentionAuthority
-from seg1b.lanes.world_stage import externals_of, world_keys
+from seg1b.lanes.identity import externals_of, world_keys
 from seg1b.policy.load import Policies
 from seg1b.policy.retention import RetentionPolicy
-from seg1b.states import s9_validation
+from seg1b.states import s9_findings
 from seg1b.states.plan import keys_for
 from seg1b.store.locks import Lease
 from seg1b.store.retention import Plan
@@ -39,7 +39,7 @@ def anticipated_keys(
 
 def claimed_keys(keys: Mapping[str, str], policies: Policies, seed: int) -> set[str]:
     """What a lease must name of a seed whose states have these keys: theirs, and those of what S9 will rest on."""
-    return {*keys.values(), *s9_validation.findings_keys(keys, policies.gates, seed).values()}
+    return {*keys.values(), *s9_findings.findings_keys(keys, policies.gates, seed).values()}
 
 
 def known_keys(

@@ -37,25 +37,25 @@ from seg1b.states import (
     s6_jitter,
     s7_synthesis,
     s8_egress,
+    s9_findings,
     s9_replay,
     s9_validation,
 )
-from seg1b.states.plan import BY_NAME, SHARDED_STATES, keys_for, world_externals
-from seg1b.states.s9_replay import Replay
+from seg1b.states.plan import BY_NAME, SHARDED_STATES, SeedIdentity, keys_for, world_externals
+from seg1b.states.replay_checks import Replay
 from seg1b.states.seed_tables import SiteKeys, egress_sites
 from seg1b.states.shard import (
-    ASSIGNMENT_TABLE,
     BLOCK_SITES,
-    JITTER_TABLE,
-    PLAN_TABLE,
-    SeedIdentity,
     ShardRun,
     StageTimes,
     units,
 )
 from seg1b.states.shard_tables import ShardTables
 from seg1b.states.tables import (
+    ASSIGNMENT_TABLE,
     COUNTRY,
+    JITTER_TABLE,
+    PLAN_TABLE,
     Pairs,
     assignment_to_arrow,
     column,
@@ -298,12 +298,12 @@ def finish_seed(
             sites = [read_tally(store, stage.context, stage.world.grid, keys, seed)]
         with times.of("S9.score"):  # nobody else keeps the tally, which is the largest thing in memory
             validation = s9_validation.conclude(sites.pop(), replay, stage.context, seed)
-        digests = logical_digests(store, keys)
-        if not store.has(s9_validation.STATE, keys["S9"]):
+        digests = s9_findings.logical_digests(store, keys)
+        if not store.has(s9_findings.STATE, keys["S9"]):
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
             with times.of("S9.publish"):
-                kept = s9_validation.keep_findings(store, keys, policies.gates, seed, validation)
-                s9_validation.run(store, keys["S9"], validation, facts, policies, digests, kept)
+                kept = s9_findings.keep_findings(store, keys, policies.gates, seed, validation)
+                s9_findings.run(store, keys["S9"], validation, facts, policies, digests, kept)
     return Finish(
         seed, validation.passed, validation.score, validation.checks(), validation.evidence, digests, times
     )
@@ -338,20 +338,6 @@ def _joined_diagnostics(store: Store, key: str, parts: tuple[str, ...]) -> bytes
         folder = store.layout.part("s4", key, part)
         records += json.loads((folder / "diagnostics.json").read_bytes())
     return json.dumps(sorted(records, key=lambda record: str(record["country_iso"])), sort_keys=True).encode()
-
-
-def logical_digests(store: Store, keys: Mapping[str, str]) -> dict[str, str]:
-    """Logical digest of every table of a seed, by table name."""
-    found = {}
-    for state, table in (
-        ("S3", "s3_requirements"),
-        ("S4", PLAN_TABLE),
-        ("S5", ASSIGNMENT_TABLE),
-        ("S6", JITTER_TABLE),
-        ("S8", "site_locations"),
-    ):
-        found[table] = store.manifest(state.lower(), keys[state]).tables[table].logical_digest
-    return found
 
 
 def read_tally(

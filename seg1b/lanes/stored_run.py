@@ -19,6 +19,7 @@ from seg1b.states.plan import STATES
 from seg1b.store.receipts import Receipt
 from seg1b.store.store import Store
 
+WITNESS_LANE = "witness"
 POLICIES = "policies"
 """Entry of a receipt's lineage: every knob of the run by dotted path."""
 
@@ -177,3 +178,14 @@ def require_world(run: StoredRun, world_digest: str, what: str, code: str = "E_R
             f"{what} {run.run_id[:12]} was made in another world ({run.world_digest[:12]}, not {world_digest[:12]})",
             next_step="name that world with --world, or choose a run of this one",
         )
+
+
+def witnesses_of(store: Store, run_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """(run id, lineage) of every witness of this run or of another run with the same keys, the newest first."""
+    keys = dict(store.receipts.load(run_id).keys)
+    found = []
+    for other in store.receipts.newest_first():
+        receipt = store.receipts.load(other)
+        if receipt.lineage.get("lane") == WITNESS_LANE and dict(receipt.keys) == keys and other != run_id:
+            found.append((other, dict(receipt.lineage)))
+    return found

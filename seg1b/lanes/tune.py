@@ -13,14 +13,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seg1b.catalogue.verify import verify_bundle
-from seg1b.lanes import baseline, certificate, waves
-from seg1b.lanes.certify import Certification, Observer, seed_telemetry
+from seg1b.lanes import baseline, waves
 from seg1b.lanes.comparison import GateChange, Rerun, changed_knobs, compare, lost_gates, reruns
 from seg1b.lanes.executor import Executor, ThreadExecutor
-from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
+from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity, seed_hashes
 from seg1b.lanes.perf import require_not_red
 from seg1b.lanes.phase_locks import lock_metrics, require_unlocked
 from seg1b.lanes.recovery import require_recovery
@@ -39,12 +38,14 @@ from seg1b.lanes.stored_run import (
 from seg1b.policy.knobs import Settings, settle
 from seg1b.policy.load import Policies, policy_digests, set_values
 from seg1b.states import s0_gate
-from seg1b.states.plan import STATES
-from seg1b.states.shard import SeedIdentity
+from seg1b.states.plan import STATES, SeedIdentity
 from seg1b.store.locks import Lease
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
 from seg1b.world.content import World
+
+if TYPE_CHECKING:
+    from seg1b.lanes.certify import Observer
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,14 @@ class _Lane:
         if "S9" in keys and {"S0c", *BEFORE_S9} <= set(there):
             facts = self._facts(keys)
             identity = SeedIdentity(self.seed, keys, facts.manifest_fingerprint)
-            hashes = certificate.seed_hashes(policies, self.world.digest, facts)
+            hashes = seed_hashes(policies, self.world.digest, facts)
             if judge_seed(self.store, policies, self.world, identity, hashes):
                 return self._done(keys, there, facts)
+        from seg1b.lanes.certify import (  # compiled code, which judging again needs not
+            Certification,
+            seed_telemetry,
+        )
+
         run = Certification(
             self.store, policies, self.world, self.executor, (self.seed,), self.bundle, self.observer, fast=True
         )  # fmt: skip

@@ -20,8 +20,7 @@ from seg1b.lanes import certificate
 from seg1b.lanes.verify_report import VerifyReport
 from seg1b.policy.load import CERTIFIED_FILES
 from seg1b.states.s8_egress import TABLE
-from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
-from seg1b.states.tables import COUNTRY
+from seg1b.states.tables import ASSIGNMENT_TABLE, COUNTRY, JITTER_TABLE, PLAN_TABLE
 from seg1b.store.digest import readable_json, sha256_bytes, sha256_file
 
 _NOT_LISTED = {certificate.FILES, certificate.FLAG, certificate.TELEMETRY}

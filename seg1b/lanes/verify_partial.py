@@ -21,8 +21,8 @@ from seg1b.scoring.measure import NamedSurface
 from seg1b.scoring.results import CounterValue
 from seg1b.scoring.score import Score
 from seg1b.scoring.values import NOT_COMPUTABLE, Metric, unknown
-from seg1b.states.s9_replay import Check, Replay
-from seg1b.states.s9_validation import Validation
+from seg1b.states.replay_checks import Check, Replay
+from seg1b.states.s9_findings import Validation
 from seg1b.states.seed_tables import SeedTables
 
 BUNDLED = "bundled"

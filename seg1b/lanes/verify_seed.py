@@ -12,7 +12,7 @@ from seg1b.catalogue.guard import guard_bundle
 from seg1b.catalogue.synthesise import synthesise
 from seg1b.catalogue.verify import BundleReceipt, catalogue_of, read_runs, verify_bundle, verify_files
 from seg1b.lanes import certificate, verify_partial
-from seg1b.lanes.identity import SeedFacts, manifest_fingerprint
+from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, seed_hashes
 from seg1b.lanes.verify_files import check_catalogue_files
 from seg1b.lanes.verify_report import VerifyReport
 from seg1b.lanes.verify_tables import read_seed
@@ -20,7 +20,7 @@ from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies
 from seg1b.scoring.score import Score
 from seg1b.scoring.values import plain
-from seg1b.states import s9_validation
+from seg1b.states import s9_findings, s9_validation
 from seg1b.states.required_pairs import required_pairs
 from seg1b.states.seed_tables import SeedTables
 from seg1b.world.content import World
@@ -116,7 +116,7 @@ def _compare_synthesis(
 
 def _compare_validation(
     folder: Path,
-    validation: s9_validation.Validation[Score],
+    validation: s9_findings.Validation[Score],
     policies: Policies,
     world: World,
     facts: SeedFacts,
@@ -124,9 +124,9 @@ def _compare_validation(
     report: VerifyReport,
 ) -> None:
     """Compare the seed's validation bundle with the one that follows from what was recomputed."""
-    hashes = certificate.seed_hashes(policies, world.digest, facts)
+    hashes = seed_hashes(policies, world.digest, facts)
     identity = {"seed": facts.seed, "manifest_fingerprint": facts.manifest_fingerprint, **hashes}
-    documents = s9_validation.bundle_documents(validation, identity, policies, digests)
+    documents = s9_findings.bundle_documents(validation, identity, policies, digests)
     _compare_bundle(folder / "validation", documents, facts.seed, report)
 
 

@@ -15,12 +15,14 @@ from seg1b.policy.load import Policies
 from seg1b.states.required_pairs import required_pairs
 from seg1b.states.s8_egress import DERIVED, TABLE, egress_schema
 from seg1b.states.seed_tables import SeedTables, SiteTables, join_egress
-from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.states.tables import (
     ASSIGNMENT_SCHEMA,
+    ASSIGNMENT_TABLE,
     COUNTRY,
     JITTER_SCHEMA,
+    JITTER_TABLE,
     PLAN_SCHEMA,
+    PLAN_TABLE,
     pairs_to_arrow,
 )
 from seg1b.store.digest import PartitionKey

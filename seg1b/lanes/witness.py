@@ -12,22 +12,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from seg1b.errors import InputError
 from seg1b.lanes.certify import Certification, Observer
 from seg1b.lanes.executor import Executor, SerialExecutor
+from seg1b.lanes.identity import externals_of
 from seg1b.lanes.retention import anticipated_keys, leased
 from seg1b.lanes.seed_tasks import Finish, Preparation
-from seg1b.lanes.world_stage import WorldStage, externals_of
+from seg1b.lanes.stored_run import WITNESS_LANE
+from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, parse_value, policy_digests, set_values
 from seg1b.states.plan import STATES, keys_for
 from seg1b.store.filesystem import FileSystem
 from seg1b.store.receipts import Receipt, new_run_id
 from seg1b.store.store import Store
 from seg1b.world.content import World
-
-LANE = "witness"
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def witness(
     keys = required_keys(policies, world, receipt)
     seed, chosen, made = int(receipt.identity["seed"]), executor or SerialExecutor(), new_run_id()
     bundle = _sealed_bundle(store, receipt, keys)
-    with leased(store, LANE, set(keys.values())) as lease:
+    with leased(store, WITNESS_LANE, set(keys.values())) as lease:
         lease.hold(run_ids=[run_id, made])
         _require_there(store, run_id, keys)
         scratch = Path(tempfile.mkdtemp(prefix="seg1b-witness-"))
@@ -91,7 +90,7 @@ def witness(
         differences = compare(published, again)
         wall_s = time.perf_counter() - started
         lineage = {
-            "lane": LANE,
+            "lane": WITNESS_LANE,
             "of": run_id,
             "same": not differences,
             "compared": len(published),
@@ -178,7 +177,7 @@ def _again(
     observer: Observer,
 ) -> tuple[WorldStage, Preparation, Finish]:
     """The whole chain of one seed in an empty store."""
-    with leased(store, LANE, anticipated_keys(store, policies, world, (seed,), None)) as lease:
+    with leased(store, WITNESS_LANE, anticipated_keys(store, policies, world, (seed,), None)) as lease:
         run = Certification(store, policies, world, executor, (seed,), bundle, observer)
         run.hold, run.lease_id = lambda keys: lease.hold(keys=keys), lease.record.lease_id
         stage, progress = run.run()
@@ -215,14 +214,3 @@ def compare(
         for state, name in names
         if published.get((state, name)) != again.get((state, name))
     )
-
-
-def witnesses_of(store: Store, run_id: str) -> list[tuple[str, dict[str, Any]]]:
-    """(run id, lineage) of every witness of this run or of another run with the same keys, the newest first."""
-    keys = dict(store.receipts.load(run_id).keys)
-    found = []
-    for other in store.receipts.newest_first():
-        receipt = store.receipts.load(other)
-        if receipt.lineage.get("lane") == LANE and dict(receipt.keys) == keys and other != run_id:
-            found.append((other, dict(receipt.lineage)))
-    return found

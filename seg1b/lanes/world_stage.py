@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from seg1b.catalogue.shares import CountryShares
+from seg1b.lanes.identity import attribution_of, world_keys
 from seg1b.later import Later
 from seg1b.policy.load import Policies
 from seg1b.scoring.measure import ScoringContext, make_context
 from seg1b.states import s0_gate, s1_tile_index, s2_weights
-from seg1b.states.plan import WORLD_STATES, keys_for, world_externals
+from seg1b.states.plan import WORLD_STATES
 from seg1b.states.shard import StageTimes
 from seg1b.states.world_model import Landmarks, WorldModel, assemble, frozen, landmarks
 from seg1b.store.store import Store
-from seg1b.world.content import World, attributions
+from seg1b.world.content import World
 from seg1b.world.dense_surface import Surface
 from seg1b.world.grid import Grid
 from seg1b.world.surface import build_surface
@@ -44,21 +45,6 @@ class WorldStage:
     def context(self) -> ScoringContext:
         """What scoring needs to know of the world, waited for if need be."""
         return self.context_later.result()
-
-
-def world_keys(policies: Policies, world: World) -> dict[str, str]:
-    """Keys of the world states."""
-    return keys_for(policies, externals_of(world), None, WORLD_STATES)
-
-
-def externals_of(world: World) -> dict[str, str]:
-    """What states read of a world from outside, by digest."""
-    return world_externals(world.digest, attribution_of(world))
-
-
-def attribution_of(world: World) -> str:
-    """What the world's sources ask to be said."""
-    return " ".join(attributions(world.provenance))
 
 
 def run_world(store: Store, policies: Policies, world: World) -> WorldStage:

@@ -43,6 +43,15 @@ class State:
         return self.name.lower()
 
 
+@dataclass(frozen=True)
+class SeedIdentity:
+    """What names a seed's outputs: the seed, the keys of all its states, and its manifest fingerprint."""
+
+    seed: int
+    keys: dict[str, str]
+    manifest_fingerprint: str
+
+
 PARAMETERS = "parameter_hash"
 """S9's bundle states the hash of all generation policies, of which a user's catalogue leaves one without a state."""
 

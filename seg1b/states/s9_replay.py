@@ -11,7 +11,6 @@ state reported about itself is believed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from seg1b.kernels import (
 from seg1b.kernels.jitter import inverse_normal_table
 from seg1b.policy.load import Policies
 from seg1b.states import s4_allocation
+from seg1b.states.replay_checks import Check, Replay
 from seg1b.states.required_pairs import required_pairs
 from seg1b.states.seed_tables import Numbering, SeedTables, SiteKeys, SiteTables
 from seg1b.states.tables import Pairs, Plan
@@ -37,35 +37,6 @@ BoolArray = NDArray[np.bool_]
 
 PARITY = "parity_mismatches"
 _KEY_CHECKS = ("s5_keys", "s6_keys", "s8_keys", "s4_rows")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison: how many rows differ, and where the first one is. It passes only with none."""
-
-    name: str
-    demand: str
-    differing: int
-    first: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing differs."""
-        return self.differing == 0
-
-
-@dataclass(frozen=True)
-class Replay:
-    """All checks of a seed, the structural counts that the gates judge, and the blocks that the draws used."""
-
-    checks: tuple[Check, ...]
-    violations: dict[str, int | None]
-    blocks: dict[str, int]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
 
 
 def run(

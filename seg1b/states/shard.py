@@ -19,12 +19,16 @@ import pyarrow as pa
 from seg1b.kernels.jit import cpu_s
 from seg1b.policy.load import Policies
 from seg1b.states import s4_allocation, s5_assignment, s6_jitter, s8_egress
+from seg1b.states.plan import SeedIdentity
 from seg1b.states.tables import (
     ASSIGNMENT_SCHEMA,
+    ASSIGNMENT_TABLE,
     COUNTRY,
     JITTER_SCHEMA,
+    JITTER_TABLE,
     PLAN_KEY,
     PLAN_SCHEMA,
+    PLAN_TABLE,
     SITE_KEY,
     Pairs,
     Plan,
@@ -38,23 +42,11 @@ from seg1b.states.world_model import WorldModel
 from seg1b.store.store import Store
 from seg1b.store.table_reader import TableReader
 
-PLAN_TABLE = "s4_alloc_plan"
-ASSIGNMENT_TABLE = "s5_site_tile_assignment"
-JITTER_TABLE = "s6_site_jitter"
 BLOCK_SITES = 1 << 20
 _TABLES = {"S4": PLAN_TABLE, "S5": ASSIGNMENT_TABLE, "S6": JITTER_TABLE, "S8": s8_egress.TABLE}
 _SCHEMAS = {"S4": PLAN_SCHEMA, "S5": ASSIGNMENT_SCHEMA, "S6": JITTER_SCHEMA}
 _KEYS = {"S4": PLAN_KEY, "S5": SITE_KEY, "S6": SITE_KEY}
 _PLACED_COLUMNS = ("tile_id", "lon_deg", "lat_deg", "attempts", "component")
-
-
-@dataclass(frozen=True)
-class SeedIdentity:
-    """What names a seed's outputs: the seed, the keys of all its states, and its manifest fingerprint."""
-
-    seed: int
-    keys: dict[str, str]
-    manifest_fingerprint: str
 
 
 @dataclass

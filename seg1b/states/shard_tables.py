@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from seg1b.states import s8_egress
 from seg1b.states.seed_tables import Numbering, SiteTables, join_egress
-from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE, Unit, shard_reader
-from seg1b.states.tables import Pairs, column
+from seg1b.states.shard import Unit, shard_reader
+from seg1b.states.tables import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE, Pairs, column
 from seg1b.store.store import Store
 from seg1b.store.table_reader import TableReader
 

@@ -21,6 +21,9 @@ from seg1b.store.digest import numbers_of
 IntArray = NDArray[np.int64]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 COUNTRY = "legal_country_iso"
+PLAN_TABLE = "s4_alloc_plan"
+ASSIGNMENT_TABLE = "s5_site_tile_assignment"
+JITTER_TABLE = "s6_site_jitter"
 
 
 def country_slices(country: NDArray[np.int16]) -> Iterator[tuple[int, slice]]:

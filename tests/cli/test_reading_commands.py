@@ -46,6 +46,16 @@ def test_help_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
+def test_the_lane_that_judges_again_loads_no_compiled_code() -> None:
+    """Under other thresholds nothing is computed, and to load kernels would take longer than all the rest."""
+    code = (
+        "import sys, seg1b.lanes.tune, seg1b.lanes.rejudge, seg1b.cli.tune_command;"
+        "heavy = {'numba', 'llvmlite', 'scipy', 'ray', 'polars', 'matplotlib'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
 def test_screening_loads_no_compiled_code(tmp_path: Path) -> None:
     """A catalogue is screened in the time that loading kernels would take, compiled already or not."""
     catalogue = tmp_path / "pairs.csv"

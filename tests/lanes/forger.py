@@ -21,17 +21,19 @@ import pyarrow.parquet as pq
 from seg1b.catalogue.guard import guard_bundle
 from seg1b.catalogue.verify import read_catalogue, read_runs, verify_bundle
 from seg1b.lanes import certificate
-from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity
+from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity, seed_hashes
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import CERTIFIED_FILES, Policies
 from seg1b.report.page import SitePoints, draw_maps, write_report
 from seg1b.scoring.values import plain
-from seg1b.states import s8_egress, s9_validation
+from seg1b.states import s8_egress, s9_findings, s9_validation
 from seg1b.states.required_pairs import required_pairs
 from seg1b.states.seed_tables import SeedTables, SiteKeys, join_egress
-from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.states.tables import (
+    ASSIGNMENT_TABLE,
     COUNTRY,
+    JITTER_TABLE,
+    PLAN_TABLE,
     assignment_to_arrow,
     column,
     jitter_to_arrow,
@@ -196,12 +198,12 @@ class Forger:
         replay = dataclasses.replace(found.replay, checks=checks, violations=dict(violations))
         claim = dataclasses.replace(found, replay=replay)
         facts = SeedFacts(seed, catalogue, fingerprint)
-        hashes = certificate.seed_hashes(policies, self.stage.world.digest, facts)
+        hashes = seed_hashes(policies, self.stage.world.digest, facts)
         identity = {"seed": seed, "manifest_fingerprint": fingerprint, **hashes}
         validation = self.folder / "seeds" / str(seed) / "validation"
         shutil.rmtree(validation)
         validation.mkdir()
-        for name, data in s9_validation.bundle_documents(claim, identity, policies, digests).items():
+        for name, data in s9_findings.bundle_documents(claim, identity, policies, digests).items():
             (validation / name).write_bytes(data)
         _, denied = required_pairs(tables.catalogue, self.stage.world.countries, policies.requirements)
         return certificate.SeedEvidence(

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from seg1b.lanes.certificate import seed_hashes
 from seg1b.lanes.executor import Executor, SerialExecutor, Task, ThreadExecutor
+from seg1b.lanes.identity import seed_hashes
 from seg1b.lanes.seed_tasks import STAGE, check_shard, finish_seed, place_shard, prepare_seed
 from seg1b.lanes.shards import plan_shards
 from seg1b.lanes.world_stage import WorldStage, run_world

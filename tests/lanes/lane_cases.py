@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from seg1b.lanes.certify import CertifyResult, certify
-from seg1b.lanes.world_stage import WorldStage, attribution_of, world_keys
+from seg1b.lanes.identity import attribution_of, world_keys
+from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, default_policies, digest, set_values
 from seg1b.store.filesystem import FileSystem
 from seg1b.store.store import Store
@@ -112,7 +113,7 @@ def fast_world(cache: WorldCache) -> Iterator[None]:
     patch.setattr("seg1b.lanes.certify.run_world", cache.run)
     patch.setattr("seg1b.lanes.verify.compute_world", cache.compute)
     patch.setattr("seg1b.lanes.lock_phase.compute_world", cache.compute)
-    patch.setattr("seg1b.lanes.rejudge.load_context", lambda _, *given: cache.compute(*given).context)
+    patch.setattr("seg1b.lanes.world_stage.load_context", lambda _, *given: cache.compute(*given).context)
     try:
         yield
     finally:

@@ -18,11 +18,20 @@ from seg1b.lanes.shards import Shard
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import default_policies
 from seg1b.states import s8_egress, s9_replay, shard
+from seg1b.states.plan import SeedIdentity
+from seg1b.states.replay_checks import Check, Replay
 from seg1b.states.required_pairs import required_pairs
-from seg1b.states.s9_replay import Check, Replay
-from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE, SeedIdentity, units
+from seg1b.states.shard import units
 from seg1b.states.shard_tables import ShardTables
-from seg1b.states.tables import COUNTRY, PAIR_KEY, Pairs, pairs_to_arrow
+from seg1b.states.tables import (
+    ASSIGNMENT_TABLE,
+    COUNTRY,
+    JITTER_TABLE,
+    PAIR_KEY,
+    PLAN_TABLE,
+    Pairs,
+    pairs_to_arrow,
+)
 from seg1b.store.store import Store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "states"))

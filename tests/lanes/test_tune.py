@@ -16,7 +16,7 @@ from lane_cases import one_seed
 from tune_cases import AMBER, LOSING, candidate, contents, opened, tried
 
 from seg1b.errors import InputError
-from seg1b.lanes import rejudge
+from seg1b.lanes import seed_tasks
 from seg1b.lanes.certify import Certification
 from seg1b.lanes.comparison import compare
 from seg1b.lanes.stored_run import load_run
@@ -146,7 +146,7 @@ def test_gates_alone_replay_nothing_and_the_bundle_is_the_same_whichever_way(
     with monkeypatch.context() as patch:
         patch.setattr(Certification, "run", lambda _: pytest.fail("a gate ran the chain"))
         if overrides in THRESHOLDS:
-            patch.setattr(rejudge, "read_tally", lambda *_: pytest.fail("a threshold measured sites"))
+            patch.setattr(seed_tasks, "read_tally", lambda *_: pytest.fail("a threshold measured sites"))
         quick = tried(root, real_world, overrides)
     assert quick.reran == ("S9",)
     if overrides in DEFINITIONS:

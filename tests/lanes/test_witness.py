@@ -10,7 +10,8 @@ from lane_cases import Certified, copied, linked
 
 from seg1b.errors import InputError
 from seg1b.lanes import perf
-from seg1b.lanes.witness import witness, witnesses_of
+from seg1b.lanes.stored_run import witnesses_of
+from seg1b.lanes.witness import witness
 from seg1b.policy.load import default_policies, set_values
 from seg1b.states.plan import BY_NAME
 from seg1b.store.store import Store

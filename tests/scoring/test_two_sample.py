@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
-from seg1b.scoring.two_sample import kolmogorov_smirnov, mann_whitney
+from seg1b.scoring.two_sample import kolmogorov_smirnov, kolmogorov_survival, mann_whitney
 
 samples = st.lists(st.integers(0, 12), min_size=2, max_size=40).map(lambda values: np.array(values, float))
 
@@ -25,6 +25,12 @@ def test_statistics_and_the_normal_limit_are_scipys(a: np.ndarray, b: np.ndarray
         assert p == pytest.approx(expected.pvalue, rel=1e-10)
     else:
         assert p == 1.0
+
+
+def test_kolmogorovs_limit_is_scipys() -> None:
+    """Both series, where they meet (at 0.75), and far into the tail."""
+    for x in np.concatenate((np.linspace(0.0, 3.0, 3001), np.linspace(3.0, 19.0, 200), [0.75, 27.0])):
+        assert kolmogorov_survival(float(x)) == pytest.approx(float(special.kolmogorov(x)), rel=3e-14)
 
 
 def test_large_samples_have_kolmogorovs_limit() -> None:

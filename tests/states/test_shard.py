@@ -17,17 +17,18 @@ from seed_cases import FINGERPRINT, catalogue
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, default_policies, set_values
 from seg1b.states import s4_allocation, s6_jitter, shard
+from seg1b.states.plan import SeedIdentity
 from seg1b.states.required_pairs import required_pairs
-from seg1b.states.shard import SeedIdentity, ShardRun, units
-from seg1b.states.tables import Pairs
+from seg1b.states.shard import ShardRun, units
+from seg1b.states.tables import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE, Pairs
 from seg1b.store.store import Store
 
 DEFAULTS = default_policies()
 KEYS = {state: digit * 64 for state, digit in (("S4", "4"), ("S5", "5"), ("S6", "6"), ("S8", "8"))}
 TABLES = {
-    "S4": shard.PLAN_TABLE,
-    "S5": shard.ASSIGNMENT_TABLE,
-    "S6": shard.JITTER_TABLE,
+    "S4": PLAN_TABLE,
+    "S5": ASSIGNMENT_TABLE,
+    "S6": JITTER_TABLE,
     "S8": "site_locations",
 }
 PART = "part-00000"

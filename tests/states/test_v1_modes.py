@@ -13,9 +13,16 @@ from seg1b.kernels.replay_jitter_v1 import MixtureRule
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, default_policies, set_values
 from seg1b.states import s9_replay
+from seg1b.states.plan import SeedIdentity
 from seg1b.states.required_pairs import required_pairs
-from seg1b.states.shard import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE, SeedIdentity, ShardRun
-from seg1b.states.tables import placement_from_arrow, plan_from_arrow
+from seg1b.states.shard import ShardRun
+from seg1b.states.tables import (
+    ASSIGNMENT_TABLE,
+    JITTER_TABLE,
+    PLAN_TABLE,
+    placement_from_arrow,
+    plan_from_arrow,
+)
 from seg1b.store.store import Store
 
 ISOS = ("FJ", "FR", "NA")
