@@ -88,4 +88,4 @@ def prune_before_run(authority: RetentionAuthority, policy: RetentionPolicy, roo
             next_step="`seg1b runs du` shows who holds how much; let go of some, delete packs (`certifications/ID` in "
             "the store) or logs that you do not need, or raise the cap in retention.yaml (--config)",
         )
-    return authority.prune(dry_run=False, keep_newest_runs=newest)
+    return authority.prune(dry_run=False, keep_newest_runs=newest) if plan.collectable else plan

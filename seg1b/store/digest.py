@@ -21,6 +21,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -238,11 +239,16 @@ def _hash_arrow(hasher: Any, values: pa.Array | pa.ChunkedArray, name: str) -> N
             _hash_variable_width(hasher, chunk)
 
 
+@lru_cache(maxsize=256)
+def _column_header(name: str, kind: str) -> bytes:
+    return frame(name) + frame(kind)
+
+
 def _joined(columns: Iterable[tuple[str, str, int, bytes]]) -> str:
     """Digest of a partition from (name, type, rows, digest) of its columns."""
     hasher = hashlib.sha256(b"seg1b/partition/1")
     for name, kind, rows, digest in columns:
-        hasher.update(frame(name) + frame(kind) + struct.pack("<Q", rows) + digest)
+        hasher.update(_column_header(name, kind) + struct.pack("<Q", rows) + digest)
     return hasher.hexdigest()
 
 

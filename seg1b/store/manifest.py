@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,11 +45,8 @@ class Manifest:
     @property
     def digests(self) -> dict[str, str]:
         """Digest of each thing that must be equal for two publications to be the same."""
-        found = {f"table {name}": entry.logical_digest for name, entry in self.tables.items()}
-        found.update({f"document {name}": sha256 for name, sha256 in self.documents.items()})
-        found["facts"] = sha256_bytes(canonical_json(dict(self.facts)))
-        found["inputs"] = sha256_bytes(canonical_json(dict(self.inputs)))
-        return found
+        tables = {name: entry.logical_digest for name, entry in self.tables.items()}
+        return content_digests(tables, self.documents, self.facts, self.inputs)
 
     @property
     def logical_digest(self) -> str:
@@ -93,9 +91,22 @@ class Manifest:
             dict(value["facts"]),
             dict(value["inputs"]),
         )
-        if value["format"] != MANIFEST_FORMAT or manifest.logical_digest != value["logical_digest"]:
-            raise ValueError("its digest does not follow from its content")
+        _require_digest(value, manifest.logical_digest)
         return manifest
+
+
+def content_digests(
+    tables: Mapping[str, str],
+    documents: Mapping[str, str],
+    facts: Mapping[str, Any],
+    inputs: Mapping[str, str],
+) -> dict[str, str]:
+    """Digest of each thing that a manifest speaks of; `tables` and `documents`: digest by name."""
+    found = {f"table {name}": digest for name, digest in tables.items()}
+    found.update({f"document {name}": digest for name, digest in documents.items()})
+    found["facts"] = sha256_bytes(canonical_json(dict(facts)))
+    found["inputs"] = sha256_bytes(canonical_json(dict(inputs)))
+    return found
 
 
 def read_json(path: Path) -> Any:
@@ -119,15 +130,45 @@ def read_manifest(path: Path, state: str, key: str) -> Manifest:
 
     Raises StoreError E_STORE_DAMAGED if not.
     """
+    with _consistent(path) as data:
+        manifest = _parsed(data)
+        _require_speaks_of(state, key, manifest.state, manifest.key)
+    return manifest
+
+
+def read_inputs(path: Path, state: str, key: str) -> dict[str, str]:
+    """The inputs in a manifest whose digest holds; whether its tables' digests follow from their parts is not asked.
+
+    Raises StoreError E_STORE_DAMAGED.
+    """
+    with _consistent(path) as data:
+        value = json.loads(data)
+        tables = {name: table["logical_digest"] for name, table in value["tables"].items()}
+        digests = content_digests(tables, value["documents"], value["facts"], value["inputs"])
+        _require_digest(value, sha256_bytes(canonical_json(digests)))
+        _require_speaks_of(state, key, value["state"], value["key"])
+        return dict(value["inputs"])
+
+
+@contextmanager
+def _consistent(path: Path) -> Iterator[bytes]:
+    """The bytes of a manifest; what is wrong with them is told as damage."""
     with storage_errors("reading a record", path):
         data = path.read_bytes()
     try:
-        manifest = _parsed(data)
+        yield data
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path, f"the manifest is not consistent ({error})") from error
-    if (manifest.state, manifest.key) != (state, key):
-        raise damaged(path, f"it speaks of {manifest.state} {manifest.key}")
-    return manifest
+
+
+def _require_digest(value: Mapping[str, Any], digest: str) -> None:
+    if value["format"] != MANIFEST_FORMAT or digest != value["logical_digest"]:
+        raise ValueError("its digest does not follow from its content")
+
+
+def _require_speaks_of(state: str, key: str, found_state: str, found_key: str) -> None:
+    if (found_state, found_key) != (state, key):
+        raise ValueError(f"it speaks of {found_state} {found_key}")
 
 
 def require_same(published: Manifest, offered: Manifest, where: Path) -> None:

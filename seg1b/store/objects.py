@@ -24,6 +24,7 @@ from seg1b.store.manifest import (
     FileEntry,
     Manifest,
     conflict,
+    read_inputs,
     read_json,
     read_manifest,
     require_same,
@@ -48,6 +49,9 @@ class ObjectStore:
 
     def manifest(self, state: str, key: str) -> Manifest:
         """The output's manifest. Raises StoreError E_STORE_MISSING or E_STORE_DAMAGED."""
+        return read_manifest(self._published(state, key), state, key)
+
+    def _published(self, state: str, key: str) -> Path:
         path = self._layout.object(state, key) / MANIFEST
         if not path.is_file():
             raise StoreError(
@@ -56,7 +60,14 @@ class ObjectStore:
                 where=str(path.parent),
                 next_step="run the state again; it may have been pruned",
             )
-        return read_manifest(path, state, key)
+        return path
+
+    def inputs(self, state: str, key: str) -> Mapping[str, str]:
+        """Keys, by state, that the output names as what it was made from. Raises as `manifest` does.
+
+        The manifest's digest is checked, but not that of every partition of every table.
+        """
+        return read_inputs(self._published(state, key), state, key)
 
     def open_table(self, state: str, key: str, table: str) -> TableReader:
         """A reader of one table of an output, in partition order whatever the shards."""

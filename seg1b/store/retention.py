@@ -247,7 +247,7 @@ class _Outputs:
             named: set[str] = set()
             for path in self._folders.get(key, ()):
                 if self._objects.has(path.parent.name, key):
-                    named |= set(self._objects.manifest(path.parent.name, key).inputs.values())
+                    named |= set(self._objects.inputs(path.parent.name, key).values())
             self._inputs[key] = frozenset(named)
         return self._inputs[key]
 
@@ -266,13 +266,17 @@ class _Outputs:
         )
 
 
-def tree_bytes(path: Path) -> int:
+def tree_bytes(path: Path | str) -> int:
     """Bytes of a file or of all files below a folder; what goes meanwhile counts nothing."""
-    files = [path] if path.is_file() else (Path(at, name) for at, _, names in os.walk(path) for name in names)
     total = 0
-    for file in files:
-        with suppress(FileNotFoundError):
-            total += file.lstat().st_size
+    with suppress(NotADirectoryError, FileNotFoundError), os.scandir(path) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                below = entry.is_dir(follow_symlinks=False)
+                total += tree_bytes(entry.path) if below else entry.stat(follow_symlinks=False).st_size
+        return total
+    with suppress(FileNotFoundError):
+        total = os.lstat(path).st_size
     return total
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -271,6 +272,17 @@ def test_an_unreadable_holder_stops_pruning(store: Store) -> None:
     store.layout.waves.mkdir(exist_ok=True)
     (store.layout.waves / "w.json").write_text("{")
     with pytest.raises(StoreError, match="E_STORE_DAMAGED"):
+        store.retention.prune(dry_run=False)
+    assert len(store.receipts.run_ids()) == 3
+
+
+def test_an_output_whose_inputs_were_altered_stops_pruning(store: Store) -> None:
+    """It may have been made from something else than it names now."""
+    path = store.layout.object("s4", key("o0")) / "manifest.json"
+    told = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**told, "inputs": {"s3": key("another")}}))
+    store.pointers.set("last_good", _run_id(0))
+    with pytest.raises(StoreError, match=r"E_STORE_DAMAGED.*its digest does not follow"):
         store.retention.prune(dry_run=False)
     assert len(store.receipts.run_ids()) == 3
 
