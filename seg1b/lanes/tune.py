@@ -218,6 +218,7 @@ def tune(
                     lane, policies, named, against or ("integrated" if recover else ""), lease
                 )
                 keys, facts = lane.make(changed, lease)
+                lease.heartbeat()  # it is still there, so what was found is, too
             finally:
                 lane.executor.close()
             return _conclude(

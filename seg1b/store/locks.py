@@ -199,12 +199,12 @@ class Lease:
     """A driver's claim on runs and keys, kept alive by a heartbeat. Use it as a context manager.
 
     Others may widen the claim on the driver's behalf (`Store.widen_lease`), so `write` joins what it is given with what
-    is on disk and returns that.
+    is on disk and returns that; where it is told to renew a lease and there is none any more, it raises.
     """
 
     def __init__(
         self,
-        write: Callable[[LeaseRecord], LeaseRecord],
+        write: Callable[[LeaseRecord, bool], LeaseRecord],
         remove: Callable[[str], None],
         purpose: str,
         ttl_s: float,
@@ -215,7 +215,7 @@ class Lease:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         owner = owner_information(purpose)
-        self.record = self._write(LeaseRecord(secrets.token_hex(16), owner, (), (), clock(), ttl_s))
+        self.record = self._write(LeaseRecord(secrets.token_hex(16), owner, (), (), clock(), ttl_s), False)
 
     def hold(self, *, run_ids: Iterable[str] = (), keys: Iterable[str] = ()) -> None:
         """Add runs and state keys; also a heartbeat."""
@@ -230,8 +230,8 @@ class Lease:
 
     def _renew(self, run_ids: tuple[str, ...], keys: tuple[str, ...]) -> None:
         old = self.record
-        self.record = LeaseRecord(old.lease_id, old.owner, run_ids, keys, self._clock(), old.ttl_s)
-        self.record = self._write(self.record)
+        renewed = LeaseRecord(old.lease_id, old.owner, run_ids, keys, self._clock(), old.ttl_s)
+        self.record = self._write(renewed, True)
 
     def start_heartbeat(self) -> None:
         """Beat in a background thread, four times per time to live, until `release`."""
@@ -240,7 +240,9 @@ class Lease:
             while not self._stop.wait(self.record.ttl_s / 4):
                 try:
                     self.heartbeat()
-                except StoreError:  # a full disk must not kill the driver; the next beat may succeed
+                except (
+                    StoreError
+                ):  # a full disk may have room at the next beat; a lost lease, the driver hears of
                     continue
 
         if self._thread is None:

@@ -90,11 +90,23 @@ class Store(ObjectStore):
         return sole_driver(self._layout.driver_file, purpose)
 
     def lease(self, purpose: str, ttl_s: float = 120.0) -> Lease:
-        """A claim that pruning respects. Register all keys of a run before relying on `has`."""
+        """A claim that pruning respects. Register all keys of a run before relying on `has`.
 
-        def write(record: LeaseRecord) -> LeaseRecord:
+        Renewing it raises StoreError E_STORE_LEASE_LOST if it is gone.
+        """
+
+        def write(record: LeaseRecord, renewed: bool) -> LeaseRecord:
             with self._lock.hold("renewing a lease"):
-                joined = record.joined(self._find_lease(record.lease_id))
+                known = self._find_lease(record.lease_id)
+                if renewed and known is None:
+                    raise StoreError(
+                        "E_STORE_LEASE_LOST",
+                        f"nothing was heard of this command for more than {record.ttl_s:.0f} s (was the machine "
+                        "suspended?), and somebody pruned meanwhile: what it relied on may be gone",
+                        where=str(self._layout.leases / f"{record.lease_id}.json"),
+                        next_step="run it again: what is still there is not made twice",
+                    )
+                joined = record.joined(known)
                 self._write_lease(joined)
             return joined
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_cases import key, open_store
 
-from seg1b.errors import ContractError
+from seg1b.errors import ContractError, StoreError
 from seg1b.store.locks import Lease
 from seg1b.store.store import Store
 
@@ -86,6 +86,23 @@ def test_no_pruning_comes_between_a_task_and_its_driver(steps: list[Step]) -> No
 def test_a_heartbeat_keeps_what_a_task_has_claimed(tmp_path: Path) -> None:
     """The driver writes its lease from memory, and the claim of a task that it has not heard of stays."""
     play(tmp_path / "runs", [("beat", 0, 0), ("task", 0, 1), ("beat", 0, 0), ("prune", 1, 0)])
+
+
+def test_a_driver_that_slept_longer_than_its_lease_hears_of_it(tmp_path: Path) -> None:
+    """If somebody pruned meanwhile. What it relied on may be gone, and it must not go on as if nothing was."""
+    now = [1000.0]
+    sleeper, other = (Store.open(tmp_path / "runs", clock=lambda: now[0]) for _ in range(2))
+    with sleeper.lease("certify", ttl_s=100.0) as lease:
+        lease.hold(keys=[key("o1")])
+        publish(sleeper, 1)
+        now[0] += 101.0
+        lease.heartbeat()  # late, but nobody pruned
+        now[0] += 101.0
+        assert {item.name for item in other.retention.prune(dry_run=False).collectable} >= {key("o1")}
+        for renew in (lease.heartbeat, lambda: lease.hold(keys=[key("o2")])):
+            with pytest.raises(StoreError, match="E_STORE_LEASE_LOST"):
+                renew()
+    assert list(sleeper.layout.leases.iterdir()) == []
 
 
 def test_a_lease_that_is_gone_is_not_brought_back(tmp_path: Path) -> None:
