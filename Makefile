@@ -7,12 +7,13 @@ DEVELOPMENT := $(VENV)/.development
 RUN := $(VENV)/bin
 INSTALL = $(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
+WORKERS ?= 2
 
 .PHONY: help setup certify test lint types layers unit bench world clean
 
 help:
 	@echo "make certify   certify seeds 42, 7, 101 and 202 on Ray (ARGS='--executor serial' and so on)"
-	@echo "make test      lint, types, layers and all tests, as CI runs them"
+	@echo "make test      lint, types, layers and all tests, as CI runs them (WORKERS=2 processes of up to 5 GB)"
 	@echo "make setup     only the virtual environment, with what seg1b needs to run"
 	@echo "make world     rebuild the embedded world bundle from its sources"
 	@echo "make bench     measure the chain, state by state, at 100,000 and 1,000,000 sites"
@@ -47,7 +48,7 @@ layers: $(DEVELOPMENT)
 	$(RUN)/lint-imports
 
 unit: $(DEVELOPMENT)
-	$(RUN)/python -m pytest $(ARGS)
+	$(RUN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 bench: $(RUNTIME)
 	$(RUN)/python scripts/bench_chain.py --sites 100000 1000000 $(ARGS)
