@@ -2,22 +2,27 @@
 
 The same replicates as `bootstrap.replicate_statistics`, bit for bit, of samples whose distances are not known: all is
 counted in integers. Loading compiled kernels takes longer than this takes for ten thousand merchants, and where they
-have yet to be compiled, much longer: `screen` is to answer in a second either way. No threads: what arrays do between
-two looks at Python's lock is too short for them.
+have yet to be compiled, much longer: `screen` is to answer in a second either way. No threads, but copies of the
+process: what arrays do between two looks at Python's lock is too short for threads.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.kernels.bootstrap_statistics import FloatArray, MerchantSample, country_statistics
+from seg1b.cpus import usable_cpus
+from seg1b.forks import share_out
+from seg1b.kernels.bootstrap_statistics import FloatArray, IntArray, MerchantSample, country_statistics
 from seg1b.kernels.philox_arrays import blocks
 
 Times = npt.NDArray[np.int32]
 
 _WORD, _SHIFT = np.array(0xFFFFFFFF, np.uint64), np.array(32, np.uint64)
 _BLOCKS_AT_ONCE = 1 << 14  # they stay in a CPU's cache
+_DRAWS_OF_A_COPY = 4_000_000  # fewer take no longer than to copy the process
 
 
 class Multiplicities:
@@ -59,6 +64,18 @@ def replicate_statistics(sample: MerchantSample, replicates: int, key: int, coun
 
     `sample`: without distances, M >= 1 merchants.
     """
+    copies = max(1, min(usable_cpus(), replicates * sample.merchants // _DRAWS_OF_A_COPY))
+    bounds = [replicates * copy // copies for copy in range(copies + 1)]
+    counted = share_out(lambda share: _count(sample, key, counter_hi, *share), list(pairwise(bounds)))
+    counts, southern = (np.concatenate(parts) for parts in zip(*counted, strict=True))
+    return country_statistics(counts, southern, sample)
+
+
+def _count(
+    sample: MerchantSample, key: int, counter_hi: int, first: int, stop: int
+) -> tuple[IntArray, IntArray]:
+    """Of the replicates first..stop-1: sites per country int64[B, C], and southern sites int64[B]."""
+    replicates = stop - first
     owner = np.repeat(np.arange(sample.merchants), np.diff(sample.pair_start))
     order = np.argsort(sample.pair_country, kind="stable")
     largest = sample.merchants * int(sample.pair_sites.max(initial=0))
@@ -74,10 +91,10 @@ def replicate_statistics(sample: MerchantSample, replicates: int, key: int, coun
     for low in range(0, replicates, multiplicities.at_once):
         rows = slice(low, min(low + multiplicities.at_once, replicates))
         here = rows.stop - low
-        times = multiplicities(low, here)
+        times = multiplicities(first + low, here)
         if sample.southern.any():
             southern[rows] = times @ sample.southern
         np.take(times, owner, axis=1, out=of_pairs[:here], mode="clip")  # unbuffered
         np.multiply(of_pairs[:here], sites, held[:here])
         counts[rows, country[start]] = np.add.reduceat(held[:here], start, axis=1, dtype=integer)
-    return country_statistics(counts, southern, sample)
+    return counts, southern

@@ -54,7 +54,9 @@ def test_the_ranking_that_is_brought_along_changes_nothing(seed: int, n: int) ->
     """Shares are the same bit for bit, ties included, and the ranking ends in their order, ties by place."""
     rng = np.random.default_rng(seed)
     log_prior = np.log(rng.integers(1, 4, n).astype(np.float64))  # most are tied with some other
-    limits = Limits.of(n, [LinearLimit("first", (np.arange(n) < 2) * 1.0, 0.5)], [gini_limit("gini", n, 0.3)])
+    limits = Limits.of(
+        n, [LinearLimit("first", (np.arange(n) < 2).astype(np.float64), 0.5)], [gini_limit("gini", n, 0.3)]
+    )
     price = rng.random(2)
     found = []
     for ranking in (np.arange(n), np.arange(n)[::-1].copy(), rng.permutation(n)):
