@@ -64,13 +64,13 @@ def load_candidates(
     paths: Sequence[Path], policies: Policies, world: World, store: Store | None = None, *, seed: int
 ) -> list[Candidate]:
     """As `load_candidate`, each; policies with the same country shares have them projected once."""
-    own = [_policies_at(path, policies) for path in paths]
-    known = _projected([one for one in own if one is not None], world, store)
+    own = {path: found for path in paths if (found := _policies_at(path, policies)) is not None}
+    shares = dict(zip(own, _projected(list(own.values()), world, store), strict=True))
     return [
-        _catalogue_candidate(path, world)
-        if one is None
-        else policy_candidate(str(path), one, world, store, seed, known)
-        for path, one in zip(paths, own, strict=True)
+        policy_candidate(str(path), own[path], world, store, seed, shares[path])
+        if path in own
+        else _catalogue_candidate(path, world)
+        for path in paths
     ]
 
 
@@ -117,15 +117,18 @@ def _catalogue_candidate(path: Path, world: World) -> Candidate:
     return Candidate(str(path), loaded.layout, loaded.catalogue)
 
 
-def _projected(candidates: Sequence[Policies], world: World, store: Store | None) -> dict[str, CountryShares]:
-    """Country shares of these policies by the key of S2s."""
-    by_key = {shares_key(policies, world): policies for policies in candidates}
-    keys = list(by_key)
-    first = [
-        shares_of(by_key[key], world, store) for key in keys[:1]
-    ]  # loads what copies of the process need
-    rest = share_out(lambda key: shares_of(by_key[key], world, store), keys[1:])
-    return dict(zip(keys, [*first, *rest], strict=True))
+def _projected(candidates: Sequence[Policies], world: World, store: Store | None) -> list[CountryShares]:
+    """Country shares of each of these policies."""
+    keys = [shares_key(policies, world) for policies in candidates]
+    by_key = dict(zip(keys, candidates, strict=True))
+
+    def project(key: str) -> CountryShares:
+        return shares_of(by_key[key], world, store)
+
+    distinct = list(by_key)
+    first = [project(key) for key in distinct[:1]]  # loads what copies of the process need
+    known = dict(zip(distinct, [*first, *share_out(project, distinct[1:])], strict=True))
+    return [known[key] for key in keys]
 
 
 def _with_file(policies: Policies, path: Path) -> Policies:
@@ -150,15 +153,15 @@ def policy_candidate(
     world: World,
     store: Store | None,
     seed: int,
-    known: dict[str, CountryShares] | None = None,
+    shares: CountryShares | None = None,
 ) -> Candidate:
     """What `seed` would synthesise under `policies`: the quotas now, the catalogue when it is asked for.
 
-    `known`: country shares by the key of S2s, with those of these policies; else they are looked up or projected.
+    `shares`: theirs, if they are known.
     """
     from seg1b.catalogue.synthesise import planned_quotas, synthesise
 
-    shares = shares_of(policies, world, store) if known is None else known[shares_key(policies, world)]
+    shares = shares or shares_of(policies, world, store)
     quotas, merchants = planned_quotas(shares, policies.synthesis, seed)
     return Candidate(
         name,
