@@ -26,6 +26,7 @@ $(RUNTIME): pyproject.toml constraints.txt
 		echo "$(PYTHON) cannot make a virtual environment: install its venv package (Debian, Ubuntu:" \
 			"apt install python3-venv), then run make again." >&2; exit 1; }
 	$(INSTALL) --editable .
+	$(RUN)/python -m compileall -q seg1b cluster
 	touch $@
 
 $(DEVELOPMENT): $(RUNTIME)

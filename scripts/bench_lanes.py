@@ -4,8 +4,8 @@
 
 A store is warmed with one candidate, then every case runs `--repeat` times; a candidate has another value of its knob
 each time, so that nothing of it is there yet. `start` is `seg1b --help`, which computes nothing: on a machine that
-others use too, compare the rest with it. Printed are minimum, median and maximum of wall seconds, and the median of CPU
-seconds.
+others use too, compare the rest with it. Bytecode is written and read as users have it, whatever this process's
+environment says of it. Printed are minimum, median and maximum of wall seconds, and the median of CPU seconds.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ class Bench:
     def seg1b(self, *arguments: object, stored: bool = True) -> None:
         """Run a command with `--json` and keep its times. Raises SystemExit with what it said if it fails."""
         command = [sys.executable, "-m", "seg1b", *map(str, arguments), *(("--json",) if stored else ())]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        done = subprocess.run(command, cwd=self.scratch, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.scratch, env=environment, capture_output=True, text=True, check=False
+        )
         self.wall_s, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")

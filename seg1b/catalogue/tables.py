@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from seg1b.catalogue.outlets import OutletCatalogue
+from seg1b.store.digest import arrow_of
 
 if TYPE_CHECKING:
     from seg1b.catalogue.synthesise import Synthesis
@@ -131,7 +132,7 @@ class Lineage:
 def _texts(values: Sequence[str], index: npt.NDArray[Any]) -> pa.Array:
     """`values[index]` as a string array, by dictionary."""
     return pa.DictionaryArray.from_arrays(
-        pa.array(index.astype(np.int32)), pa.array(values, pa.string())
+        arrow_of(index.astype(np.int32)), pa.array(values, pa.string())
     ).cast(pa.string())
 
 
@@ -149,11 +150,11 @@ def pair_tables(catalogue: OutletCatalogue, rows: int = ROWS_PER_SLICE) -> Itera
         part = slice(first, first + rows)
         yield pa.table(
             {
-                "merchant_id": catalogue.merchant_id[part],
+                "merchant_id": arrow_of(catalogue.merchant_id[part]),
                 "legal_country_iso": _texts(catalogue.iso, catalogue.country[part]),
                 "home_country_iso": _texts(catalogue.iso, catalogue.home_country[part]),
-                "n_sites": catalogue.n_sites[part],
-                "raw_nb_outlet_draw": catalogue.raw_outlet_draw[part],
+                "n_sites": arrow_of(catalogue.n_sites[part]),
+                "raw_nb_outlet_draw": arrow_of(catalogue.raw_outlet_draw[part]),
             },
             schema=PAIR_SCHEMA,
         )

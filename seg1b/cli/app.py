@@ -70,7 +70,9 @@ def application(command: str | None = None) -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; ends the process with the command's exit code."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    gc.freeze()  # as it ends, Python would look through all that is left, more than once
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -11,14 +11,13 @@ import json
 import logging
 import os
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -69,6 +68,9 @@ class Session:
     def note(self, topic: str, text: str) -> None:
         """Say on stderr, and in the log, what was chosen and why."""
         logging.getLogger("seg1b.cli").info("%s: %s", topic, text)
+        if self._err is None and not _may_be_terminal(sys.stderr):
+            print(f"{topic:<9}", text, file=sys.stderr)  # noqa: T201 - what a console would write, which is slow to load
+            return
         _hanging(self.err, f"{topic:<10}", text, "bold")
 
     def emit(self, document: Any) -> None:
@@ -155,6 +157,8 @@ class Session:
         """An error that nobody foresaw: the traceback goes to the log, its path to the terminal."""
         text = "".join(traceback.format_exception(error))
         if self.log_path is None:
+            import tempfile
+
             name = f"seg1b-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
             self.log_path = Path(tempfile.gettempdir()) / name
         with suppress(OSError), self.log_path.open("a", encoding="utf-8") as log:
@@ -194,6 +198,11 @@ class _Keeper(logging.Handler):
         """Keep it, within bounds."""
         if len(self._records) < 1000:
             self._records.append(record)
+
+
+def _may_be_terminal(stream: TextIO) -> bool:
+    """Whether a console on this stream could take it for a terminal: it is one, or the environment says so."""
+    return stream.isatty() or any(name in os.environ for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
 
 
 def _console(*, stderr: bool) -> Console:

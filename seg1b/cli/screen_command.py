@@ -108,9 +108,11 @@ def screen(
 
 def existing_store(runs: Path) -> Store | None:
     """The store, if there is one already; a command that only reads never makes one."""
+    if not (runs / "FORMAT").is_file():
+        return None
     from seg1b.store.store import Store
 
-    return Store.open(runs, create=False) if (runs / "FORMAT").is_file() else None
+    return Store.open(runs, create=False)
 
 
 def show(session: Session, rows: Sequence[Screened]) -> None:

@@ -2,19 +2,27 @@
 
 The same replicates as `bootstrap.replicate_statistics`, bit for bit, of samples whose distances are not known: all is
 counted in integers. Loading compiled kernels takes longer than this takes for ten thousand merchants, and where they
-have yet to be compiled, much longer: `screen` is to answer in a second either way. No threads: what arrays do between
-two looks at Python's lock is too short for them.
+have yet to be compiled, much longer: `screen` is to answer in a second either way. No threads, but copies of the
+process: what arrays do between two looks at Python's lock is too short for threads.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
+
+from seg1b.cpus import usable_cpus
+from seg1b.forks import share_out
 from seg1b.kernels.bootstrap_statistics import FloatArray, IntArray, MerchantSample, country_statistics
 from seg1b.kernels.philox_arrays import blocks
 
-_WORD, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
-_BLOCKS_AT_ONCE = 1 << 15  # they stay in a CPU's cache
+Times = npt.NDArray[np.int32]
+
+_WORD, _SHIFT = np.array(0xFFFFFFFF, np.uint64), np.array(32, np.uint64)
+_BLOCKS_AT_ONCE = 1 << 14  # they stay in a CPU's cache
+_DRAWS_OF_A_COPY = 4_000_000  # fewer take no longer than to copy the process
 
 
 class Multiplicities:
@@ -29,24 +37,25 @@ class Multiplicities:
         self._per_replicate = -(-merchants // 4)
         self.at_once = max(1, _BLOCKS_AT_ONCE // self._per_replicate)
         self._work = np.empty((6, self.at_once * self._per_replicate), np.uint64)
-        self._words = np.empty((self.at_once, self._per_replicate, 4), np.uint64)
-        self._times = np.empty((self.at_once, merchants), np.int64)
+        self._words = np.empty((self.at_once, 4, self._per_replicate), np.uint64)
+        self._times = np.empty((self.at_once, merchants), np.int32)
 
-    def __call__(self, first: int, replicates: int) -> IntArray:
-        """Of replicates first, first + 1, ..., int64[replicates, M]; at most `at_once`. The next call overwrites it."""
+    def __call__(self, first: int, replicates: int) -> Times:
+        """Of replicates first, first + 1, ..., int32[replicates, M]; at most `at_once`. The next call overwrites it."""
         shape = replicates, self._per_replicate
         numbers = np.arange(first, first + replicates, dtype=np.uint64)[:, None] << _SHIFT
         counter = (numbers | np.arange(self._per_replicate, dtype=np.uint64)).ravel()
         halves = blocks(counter, self._counter_hi, self._key, self._work[:, : counter.size])
         words = self._words[:replicates]
         for place, half in enumerate(halves):
-            np.bitwise_and(half.reshape(shape), _WORD, out=words[:, :, 2 * place])
-            np.right_shift(half.reshape(shape), _SHIFT, out=words[:, :, 2 * place + 1])
-        np.multiply(words, np.uint64(self._merchants), out=words)
-        np.right_shift(words, _SHIFT, out=words)
-        drawn = words.reshape(replicates, -1)[:, : self._merchants].view(np.int64)
-        for place, row in enumerate(drawn):
-            self._times[place] = np.bincount(row, minlength=self._merchants)
+            np.bitwise_and(half.reshape(shape), _WORD, words[:, 2 * place])
+            np.right_shift(half.reshape(shape), _SHIFT, words[:, 2 * place + 1])
+        np.multiply(words, np.uint64(self._merchants), words)
+        np.right_shift(words, _SHIFT, words)
+        words[:, self._merchants - 4 * (self._per_replicate - 1) :, -1] = self._merchants  # draws of nobody
+        drawn = words.reshape(replicates, -1).view(np.int64)
+        for times, row in zip(self._times, drawn, strict=False):
+            times[:] = np.bincount(row, minlength=self._merchants + 1)[: self._merchants]
         return self._times[:replicates]
 
 
@@ -55,20 +64,37 @@ def replicate_statistics(sample: MerchantSample, replicates: int, key: int, coun
 
     `sample`: without distances, M >= 1 merchants.
     """
+    copies = max(1, min(usable_cpus(), replicates * sample.merchants // _DRAWS_OF_A_COPY))
+    bounds = [replicates * copy // copies for copy in range(copies + 1)]
+    counted = share_out(lambda share: _count(sample, key, counter_hi, *share), list(pairwise(bounds)))
+    counts, southern = (np.concatenate(parts) for parts in zip(*counted, strict=True))
+    return country_statistics(counts, southern, sample)
+
+
+def _count(
+    sample: MerchantSample, key: int, counter_hi: int, first: int, stop: int
+) -> tuple[IntArray, IntArray]:
+    """Of the replicates first..stop-1: sites per country int64[B, C], and southern sites int64[B]."""
+    replicates = stop - first
     owner = np.repeat(np.arange(sample.merchants), np.diff(sample.pair_start))
     order = np.argsort(sample.pair_country, kind="stable")
-    owner, country, sites = owner[order], sample.pair_country[order], sample.pair_sites[order]
+    largest = sample.merchants * int(sample.pair_sites.max(initial=0))
+    integer = np.int32 if largest <= np.iinfo(np.int32).max else np.int64
+    owner, country, sites = owner[order], sample.pair_country[order], sample.pair_sites[order].astype(integer)
     start = np.flatnonzero(np.diff(country, prepend=-1))
     counts = np.zeros((replicates, len(sample.eligible)), np.int64)
-    southern = np.empty(replicates, np.int64)
+    southern = np.zeros(replicates, np.int64)
 
     multiplicities = Multiplicities(sample.merchants, key, counter_hi)
-    of_pairs = np.empty((multiplicities.at_once, len(owner)), np.int64)
+    of_pairs = np.empty((multiplicities.at_once, len(owner)), np.int32)
+    held = np.empty(of_pairs.shape, integer)
     for low in range(0, replicates, multiplicities.at_once):
-        high = min(low + multiplicities.at_once, replicates)
-        weight = multiplicities(low, high - low)
-        southern[low:high] = weight @ sample.southern
-        held = np.take(weight, owner, axis=1, out=of_pairs[: high - low], mode="clip")  # unbuffered
-        np.multiply(held, sites, out=held)
-        counts[low:high, country[start]] = np.add.reduceat(held, start, axis=1)
-    return country_statistics(counts, southern, sample)
+        rows = slice(low, min(low + multiplicities.at_once, replicates))
+        here = rows.stop - low
+        times = multiplicities(first + low, here)
+        if sample.southern.any():
+            southern[rows] = times @ sample.southern
+        np.take(times, owner, axis=1, out=of_pairs[:here], mode="clip")  # unbuffered
+        np.multiply(of_pairs[:here], sites, held[:here])
+        counts[rows, country[start]] = np.add.reduceat(held[:here], start, axis=1, dtype=integer)
+    return counts, southern

@@ -129,18 +129,21 @@ def country_statistics(counts: IntArray, southern: IntArray, sample: MerchantSam
     """
     statistics = np.full((len(counts), len(STATISTICS) + sample.regions), np.nan)
     some = counts.any(axis=1)
-    counts, southern = counts[some], southern[some]
+    if not some.all():
+        counts, southern = counts[some], southern[some]
+    countries = counts.shape[1]
+    has_sites = counts > 0
+    active = np.count_nonzero(has_sites, axis=1)
+    held = np.cumsum(np.sort(counts, axis=1)[:, ::-1], axis=1)
     total = counts.sum(axis=1)
-    active = np.count_nonzero(counts, axis=1)
-    descending = np.sort(counts, axis=1)[:, ::-1]
-    held = np.cumsum(descending, axis=1)
-    place = active[:, None] + 1 - 2 * np.arange(1, counts.shape[1] + 1)
-    statistics[some, 0] = (place * descending).sum(axis=1) / (active * total)
+    # with d_k the k-th largest of C: sum of (active + 1 - 2k) d_k, and sum of held = sum of (C + 1 - k) d_k
+    differences = 2 * held.sum(axis=1) + (active - 2 * countries - 1) * total
+    statistics[some, 0] = differences / (active * total)
     for column, percent in enumerate(TOP_PERCENTS, start=1):
         top = np.maximum(1, -(-percent * active // 100))
         statistics[some, column] = held[np.arange(len(held)), top - 1] / total
     if eligible := np.count_nonzero(sample.eligible):
-        statistics[some, 4] = np.count_nonzero(counts[:, sample.eligible], axis=1) / eligible
+        statistics[some, 4] = np.count_nonzero(has_sites & sample.eligible, axis=1) / eligible
     statistics[some, 5] = southern / total
     for region in range(sample.regions):
         statistics[some, len(STATISTICS) + region] = counts[:, sample.region == region].sum(axis=1) / total

@@ -14,9 +14,16 @@ Words: TypeAlias = npt.NDArray[np.uint64]
 
 _ROUNDS = 10
 _MULTIPLIER, _KEY_INCREMENT = 0xD2B74407B1CE6E93, 0x9E3779B97F4A7C15
-_LOW, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
-_FACTOR = np.uint64(_MULTIPLIER)
-_FACTOR_LOW, _FACTOR_HIGH = np.uint64(_MULTIPLIER & 0xFFFFFFFF), np.uint64(_MULTIPLIER >> 32)
+
+
+def _operand(value: int) -> Words:
+    """A word as an array without dimensions: numpy takes longer to look at a scalar than at an array."""
+    return np.array(value, np.uint64)
+
+
+_LOW, _SHIFT = _operand(0xFFFFFFFF), _operand(32)
+_FACTOR = _operand(_MULTIPLIER)
+_FACTOR_LOW, _FACTOR_HIGH = _operand(_MULTIPLIER & 0xFFFFFFFF), _operand(_MULTIPLIER >> 32)
 
 
 def blocks(counter_lo: Words, counter_hi: int, key: int, work: Words | None = None) -> tuple[Words, Words]:
@@ -26,25 +33,28 @@ def blocks(counter_lo: Words, counter_hi: int, key: int, work: Words | None = No
     again costs more than the arithmetic.
     """
     lo, hi, a, b, c, d = np.empty((6, len(counter_lo)), np.uint64) if work is None else work
-    lo[:], hi[:] = counter_lo, counter_hi
+    lo[:] = counter_lo
     for number in range(_ROUNDS):
-        round_key = np.uint64((key + number * _KEY_INCREMENT) % (1 << 64))
-        np.bitwise_and(lo, _LOW, out=a)
-        np.right_shift(lo, _SHIFT, out=b)
-        np.multiply(a, _FACTOR_LOW, out=c)
-        np.right_shift(c, _SHIFT, out=c)
-        np.multiply(b, _FACTOR_LOW, out=d)
-        np.add(c, d, out=c)  # below 2^64: (2^32 - 1)^2 + 2^32 - 1
-        np.multiply(a, _FACTOR_HIGH, out=a)
-        np.bitwise_and(c, _LOW, out=d)
-        np.add(a, d, out=a)
-        np.right_shift(a, _SHIFT, out=a)
-        np.right_shift(c, _SHIFT, out=c)
-        np.multiply(b, _FACTOR_HIGH, out=b)
-        np.add(b, c, out=b)
-        np.add(b, a, out=b)  # upper half of lo * MULTIPLIER
-        np.bitwise_xor(b, hi, out=b)
-        np.bitwise_xor(b, round_key, out=b)
-        np.multiply(lo, _FACTOR, out=lo)
+        round_key = (key + number * _KEY_INCREMENT) % (1 << 64)
+        np.bitwise_and(lo, _LOW, a)
+        np.right_shift(lo, _SHIFT, b)
+        np.multiply(a, _FACTOR_LOW, c)
+        np.right_shift(c, _SHIFT, c)
+        np.multiply(b, _FACTOR_LOW, d)
+        np.add(c, d, c)  # below 2^64: (2^32 - 1)^2 + 2^32 - 1
+        np.multiply(a, _FACTOR_HIGH, a)
+        np.bitwise_and(c, _LOW, d)
+        np.add(a, d, a)
+        np.right_shift(a, _SHIFT, a)
+        np.right_shift(c, _SHIFT, c)
+        np.multiply(b, _FACTOR_HIGH, b)
+        np.add(b, c, b)
+        np.add(b, a, b)  # upper half of lo * MULTIPLIER
+        if number == 0:  # the upper word of every counter is the same
+            np.bitwise_xor(b, _operand(round_key ^ counter_hi), b)
+        else:
+            np.bitwise_xor(b, hi, b)
+            np.bitwise_xor(b, _operand(round_key), b)
+        np.multiply(lo, _FACTOR, lo)
         lo, hi, b = b, lo, hi
     return lo, hi

@@ -17,14 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from seg1b.errors import ContractError, InputError
 from seg1b.kernels.inequality import top_count
-from seg1b.kernels.jit import njit
+from seg1b.kernels.projection_dual import Dual, Limits, Unbounded
+from seg1b.kernels.projection_dual import LinearLimit as LinearLimit
+from seg1b.kernels.projection_dual import OrderLimit as OrderLimit
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -34,30 +36,8 @@ COUNTRY_MINIMA = "country minima"
 
 _BOUND_ROUNDS = 300
 _BOUND_TOLERANCE = 1e-13
-_MAXIMUM_TOLERANCE = 1e-12
-_NEWTON_STEPS = 12
-_NEWTON_DIFFERENCE = 1e-6
 _LARGEST_BOUND_PRICE = 500.0
 _VIOLATION_TOLERANCE = 1e-7
-_DUAL_OPTIONS = {"maxiter": 3000, "maxfun": 20000, "ftol": 1e-16, "gtol": 1e-10, "maxcor": 30}
-
-
-@dataclass(frozen=True)
-class LinearLimit:
-    """`sum(coefficients * shares) >= minimum`; coefficients f64[n]."""
-
-    name: str
-    coefficients: Floats
-    minimum: float
-
-
-@dataclass(frozen=True)
-class OrderLimit:
-    """`sum(weights * shares sorted descending) <= maximum`; weights f64[n], non-increasing."""
-
-    name: str
-    weights: Floats
-    maximum: float
 
 
 @dataclass(frozen=True)
@@ -91,192 +71,6 @@ def gini_limit(name: str, n: int, maximum: float) -> OrderLimit:
     return OrderLimit(name, (n + 1 - 2 * np.arange(1, n + 1)) / n, maximum)
 
 
-@njit
-def pool_decreasing(values: Floats) -> Floats:
-    """Closest non-increasing sequence in least squares: pool adjacent violators, unit weights."""
-    n = values.shape[0]
-    level = np.empty(n)
-    size = np.empty(n, np.int64)
-    pools = 0
-    for i in range(n):
-        level[pools] = values[i]
-        size[pools] = 1
-        pools += 1
-        while pools > 1 and level[pools - 2] < level[pools - 1]:
-            joint = size[pools - 2] + size[pools - 1]
-            level[pools - 2] += (level[pools - 1] - level[pools - 2]) * size[pools - 1] / joint
-            size[pools - 2] = joint
-            pools -= 1
-    pooled = np.empty(n)
-    position = 0
-    for pool in range(pools):
-        for _ in range(size[pool]):
-            pooled[position] = level[pool]
-            position += 1
-    return pooled
-
-
-@njit
-def _minimiser(price: Floats, log_prior: Floats, linear: Floats, order: Floats) -> tuple[Floats, Integers]:
-    """Shares that minimise the Lagrangian at these prices, and their descending order."""
-    n = log_prior.shape[0]
-    rows = linear.shape[0]
-    score = log_prior.copy()
-    for row in range(rows):
-        if price[row] != 0.0:
-            for i in range(n):
-                score[i] += price[row] * linear[row, i]
-    ranking = np.empty(n, np.int64)
-    for i in range(n):  # insertion sort, descending and stable: a few hundred countries at most
-        k = i
-        while k > 0 and score[ranking[k - 1]] < score[i]:
-            ranking[k] = ranking[k - 1]
-            k -= 1
-        ranking[k] = i
-    level = score[ranking]
-    for row in range(order.shape[0]):
-        for k in range(n):
-            level[k] -= price[rows + row] * order[row, k]
-    level = pool_decreasing(level)
-    total = 0.0
-    for k in range(n):
-        total += np.exp(level[k] - level[0])
-    shares = np.empty(n)
-    for k in range(n):
-        shares[ranking[k]] = np.exp(level[k] - level[0]) / total
-    return shares, ranking
-
-
-@njit
-def _negative_dual(
-    price: Floats, log_prior: Floats, linear: Floats, minimum: Floats, order: Floats, maximum: Floats
-) -> tuple[float, Floats]:
-    """Minus the dual function and minus its gradient (the gradient is the violation of each limit)."""
-    n = log_prior.shape[0]
-    rows = linear.shape[0]
-    shares, ranking = _minimiser(price, log_prior, linear, order)
-    value = 0.0
-    for i in range(n):
-        if shares[i] > 0.0:
-            value += shares[i] * (np.log(shares[i]) - log_prior[i])
-    gradient = np.empty(price.shape[0])
-    for row in range(rows):
-        violation = minimum[row]
-        for i in range(n):
-            violation -= linear[row, i] * shares[i]
-        value += price[row] * violation
-        gradient[row] = -violation
-    for row in range(order.shape[0]):
-        violation = -maximum[row]
-        for k in range(n):
-            violation += order[row, k] * shares[ranking[k]]
-        value += price[rows + row] * violation
-        gradient[rows + row] = -violation
-    return -value, gradient
-
-
-class _Unbounded(Exception):  # noqa: N818 - a signal out of the optimiser, not an error
-    """The dual exceeded every value that a feasible problem can have, or a bound's price diverged."""
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """The limits as matrices: linear f64[rows, n], minimum f64[rows], order f64[m, n], maximum f64[m]."""
-
-    names: tuple[str, ...]
-    linear: Floats
-    minimum: Floats
-    order: Floats
-    maximum: Floats
-
-    @staticmethod
-    def of(n: int, linear: Sequence[LinearLimit], order: Sequence[OrderLimit]) -> _Limits:
-        """Stack the limits on n shares: one row of coefficients or weights a limit."""
-        return _Limits(
-            names=(*(limit.name for limit in linear), *(limit.name for limit in order)),
-            linear=np.array([limit.coefficients for limit in linear], dtype=np.float64).reshape(-1, n),
-            minimum=np.array([limit.minimum for limit in linear], dtype=np.float64),
-            order=np.array([limit.weights for limit in order], dtype=np.float64).reshape(-1, n),
-            maximum=np.array([limit.maximum for limit in order], dtype=np.float64),
-        )
-
-    def maximise(self, log_prior: Floats, start: Floats) -> Floats:
-        """Prices at the maximum of the dual. Raises `_Unbounded` when the limits are proven infeasible.
-
-        From a start near the maximum, as the round before has it, Newton's method alone arrives there: a tenth of the
-        time of the quasi-Newton method, which is asked where it does not.
-        """
-        if start.any():
-            price = self._polished(log_prior, start)
-            if self._is_maximum(log_prior, price):
-                return price
-        largest_divergence = float(-log_prior.min()) + 1e-9
-
-        def objective(price: Floats) -> tuple[float, Floats]:
-            value, gradient = _negative_dual(
-                price, log_prior, self.linear, self.minimum, self.order, self.maximum
-            )
-            if -value > largest_divergence:
-                raise _Unbounded
-            return float(value), gradient
-
-        if start.size == 0:
-            return start
-        from scipy.optimize import minimize  # slow to import, and most processes only read a published table
-
-        bounds = [(0.0, None)] * start.size
-        options: Any = dict(_DUAL_OPTIONS)
-        result = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-        return self._polished(log_prior, np.asarray(result.x, dtype=np.float64))
-
-    def _is_maximum(self, log_prior: Floats, price: Floats) -> bool:
-        """Whether every limit with a price is met exactly, and the others are met."""
-        slack = _negative_dual(price, log_prior, self.linear, self.minimum, self.order, self.maximum)[1]
-        return bool(np.all(np.where(price > 0.0, -np.abs(slack), slack) >= -_MAXIMUM_TOLERANCE))
-
-    def _polished(self, log_prior: Floats, price: Floats) -> Floats:
-        """Newton's method on the limits that bind, while it brings their violations down.
-
-        The quasi-Newton maximum is good to 1e-8 and differs from CPU to CPU as far as that; what is read off it in
-        parts per million must not.
-        """
-
-        def gradient(at: Floats) -> Floats:
-            found: Floats = _negative_dual(
-                at, log_prior, self.linear, self.minimum, self.order, self.maximum
-            )[1]
-            return found
-
-        binding = np.flatnonzero(price > 0.0)
-        now = gradient(price)
-        inverse: Floats | None = None  # of the slope, kept for as long as it brings violations down tenfold
-        for _ in range(_NEWTON_STEPS):
-            fresh = inverse is None
-            if fresh:
-                slope = np.empty((binding.size, binding.size))
-                for column, limit in enumerate(binding):
-                    nearby = price.copy()
-                    nearby[limit] += _NEWTON_DIFFERENCE
-                    slope[:, column] = (gradient(nearby) - now)[binding] / _NEWTON_DIFFERENCE
-                if not np.isfinite(slope).all():
-                    break
-                inverse = np.asarray(np.linalg.pinv(slope), np.float64)
-            assert inverse is not None
-            better = price.copy()
-            better[binding] -= inverse @ now[binding]
-            then = gradient(better)
-            before, after = (np.abs(violation[binding]).max(initial=0.0) for violation in (now, then))
-            if not (after < before and better.min(initial=0.0) >= 0.0):
-                if fresh:
-                    break
-                inverse = None
-                continue
-            if after > 0.1 * before:
-                inverse = None
-            price, now = better, then
-        return price
-
-
 def project(
     prior: Floats,
     linear: Sequence[LinearLimit],
@@ -296,11 +90,11 @@ def project(
             "the market prior must be positive and finite for every country that is served",
             next_step="check population and GDP per head in the world's country table",
         )
-    limits = _Limits.of(n, linear, order)
+    limits = Limits.of(n, linear, order)
     log_prior = np.log(prior / prior.sum())
     try:
         shares, price, bound_price, rounds = _solve(log_prior, limits, lower, upper)
-    except _Unbounded:
+    except Unbounded:
         _raise_infeasible(n, linear, order, lower, upper)
     violation = _violations(shares, linear, order, lower, upper)
     if not all(excess <= _VIOLATION_TOLERANCE for excess in violation.values()):
@@ -318,22 +112,24 @@ def project(
 
 
 def _solve(
-    log_prior: Floats, limits: _Limits, lower: Floats, upper: Floats
+    log_prior: Floats, limits: Limits, lower: Floats, upper: Floats
 ) -> tuple[Floats, Floats, Floats, int]:
     """(shares, prices of the limits, prices of the bounds, rounds) at the fixed point of the bound prices."""
     price = np.zeros(len(limits.names))
     bound_price = np.zeros(log_prior.size)
+    ranking = np.argsort(-log_prior)
     rounds = 0
     while True:
         rounds += 1
         priced = log_prior - bound_price
         priced -= np.log(np.exp(priced).sum())
-        price = limits.maximise(priced, price)
-        shares, _ = _minimiser(price, priced, limits.linear, limits.order)
+        dual = Dual(limits, priced, ranking)
+        price = dual.maximise(price)
+        shares = dual.shares(price)
         unpriced = shares * np.exp(bound_price)
         updated = np.log(unpriced / np.clip(unpriced, lower, upper))
         if not float(np.abs(updated).max()) < _LARGEST_BOUND_PRICE:
-            raise _Unbounded
+            raise Unbounded
         if float(np.abs(updated - bound_price).max()) < _BOUND_TOLERANCE or rounds == _BOUND_ROUNDS:
             return shares, price, bound_price, rounds
         bound_price = updated
@@ -344,7 +140,7 @@ def _dual_value(
     log_prior: Floats,
     price: Floats,
     bound_price: Floats,
-    limits: _Limits,
+    limits: Limits,
     lower: Floats,
     upper: Floats,
 ) -> float:
@@ -377,9 +173,9 @@ def _violations(
 def _is_infeasible(n: int, linear: Sequence[LinearLimit], order: Sequence[OrderLimit]) -> bool:
     """True when the dual for a uniform prior rises above log n, which no feasible problem's dual can."""
     try:
-        limits = _Limits.of(n, linear, order)
-        limits.maximise(np.full(n, -np.log(n)), np.zeros(len(limits.names)))
-    except _Unbounded:
+        limits = Limits.of(n, linear, order)
+        Dual(limits, np.full(n, -np.log(n)), np.arange(n)).maximise(np.zeros(len(limits.names)))
+    except Unbounded:
         return True
     return False
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.shares import CountryShares
 from seg1b.errors import InputError
+from seg1b.forks import share_out
 from seg1b.lanes.country_facts import CountryFacts, shares_key, shares_of
 from seg1b.policy.load import POLICY_FILES, Policies, load_policies, set_values
 from seg1b.policy.yaml_reader import read_yaml
-from seg1b.store.store import Store
 from seg1b.world.content import World
+
+if TYPE_CHECKING:
+    from seg1b.store.store import Store
 
 Integers = NDArray[np.int64]
 
@@ -60,45 +64,71 @@ def load_candidates(
     paths: Sequence[Path], policies: Policies, world: World, store: Store | None = None, *, seed: int
 ) -> list[Candidate]:
     """As `load_candidate`, each; policies with the same country shares have them projected once."""
-    known: dict[str, CountryShares] = {}
-    return [load_candidate(path, policies, world, store, seed=seed, known=known) for path in paths]
+    own = {path: found for path in paths if (found := _policies_at(path, policies)) is not None}
+    shares = dict(zip(own, _projected(list(own.values()), world, store), strict=True))
+    return [
+        policy_candidate(str(path), own[path], world, store, seed, shares[path])
+        if path in own
+        else _catalogue_candidate(path, world)
+        for path in paths
+    ]
 
 
 def load_candidate(
-    path: Path,
-    policies: Policies,
-    world: World,
-    store: Store | None = None,
-    *,
-    seed: int,
-    known: dict[str, CountryShares] | None = None,
+    path: Path, policies: Policies, world: World, store: Store | None = None, *, seed: int
 ) -> Candidate:
     """A catalogue file, a 1A bundle's folder, a folder of policies, or one policy file.
 
     Policies stand for the catalogue that `seed` synthesises from them; a single policy file is taken together with
-    `policies`. `known`: country shares by the key of S2s, looked up and added to. Raises InputError of the loaders,
-    or E_SCREEN_FILE.
+    `policies`. Raises InputError of the loaders, or E_SCREEN_FILE.
     """
-    iso = world.countries.iso
-    if path.is_dir():
-        if (path / "data" / "layer1").is_dir():
-            from seg1b.catalogue.verify import read_catalogue, verify_bundle
+    return load_candidates([path], policies, world, store, seed=seed)[0]
 
-            return Candidate(str(path), "bundle", read_catalogue(verify_bundle(path), iso))
+
+def _policies_at(path: Path, policies: Policies) -> Policies | None:
+    """What a folder of policies or a policy file says; None for anything else, but a folder must be one or a bundle."""
+    if path.is_dir():
+        if _is_bundle(path):
+            return None
         if any((path / file.path).exists() for file in POLICY_FILES):
-            return policy_candidate(str(path), load_policies(path), world, store, seed, known)
+            return load_policies(path)
         raise InputError(
             "E_SCREEN_FILE",
             "this folder is neither a 1A bundle (data/layer1/1A) nor a folder of policies (policy/*.yaml)",
             where=str(path),
             next_step="name a catalogue file, a bundle's root folder or a folder of policies",
         )
-    if path.suffix in {".yaml", ".yml"}:
-        return policy_candidate(str(path), _with_file(policies, path), world, store, seed, known)
+    return _with_file(policies, path) if path.suffix in {".yaml", ".yml"} else None
+
+
+def _is_bundle(path: Path) -> bool:
+    return (path / "data" / "layer1").is_dir()
+
+
+def _catalogue_candidate(path: Path, world: World) -> Candidate:
+    iso = world.countries.iso
+    if _is_bundle(path):
+        from seg1b.catalogue.verify import read_catalogue, verify_bundle
+
+        return Candidate(str(path), "bundle", read_catalogue(verify_bundle(path), iso))
     from seg1b.catalogue.user import load_user_catalogue
 
     loaded = load_user_catalogue(path, iso)
     return Candidate(str(path), loaded.layout, loaded.catalogue)
+
+
+def _projected(candidates: Sequence[Policies], world: World, store: Store | None) -> list[CountryShares]:
+    """Country shares of each of these policies."""
+    keys = [shares_key(policies, world) for policies in candidates]
+    by_key = dict(zip(keys, candidates, strict=True))
+
+    def project(key: str) -> CountryShares:
+        return shares_of(by_key[key], world, store)
+
+    distinct = list(by_key)
+    first = [project(key) for key in distinct[:1]]  # loads what copies of the process need
+    known = dict(zip(distinct, [*first, *share_out(project, distinct[1:])], strict=True))
+    return [known[key] for key in keys]
 
 
 def _with_file(policies: Policies, path: Path) -> Policies:
@@ -123,15 +153,15 @@ def policy_candidate(
     world: World,
     store: Store | None,
     seed: int,
-    known: dict[str, CountryShares] | None = None,
+    shares: CountryShares | None = None,
 ) -> Candidate:
     """What `seed` would synthesise under `policies`: the quotas now, the catalogue when it is asked for.
 
-    `known`: as in `load_candidate`.
+    `shares`: theirs, if they are known.
     """
     from seg1b.catalogue.synthesise import planned_quotas, synthesise
 
-    shares = _known_shares(policies, world, store, {} if known is None else known)
+    shares = shares or shares_of(policies, world, store)
     quotas, merchants = planned_quotas(shares, policies.synthesis, seed)
     return Candidate(
         name,
@@ -144,12 +174,3 @@ def policy_candidate(
         CountryFacts(world.countries, shares.southern_share, shares.prior, shares.market_size),
         shares,
     )
-
-
-def _known_shares(
-    policies: Policies, world: World, store: Store | None, known: dict[str, CountryShares]
-) -> CountryShares:
-    key = shares_key(policies, world)
-    if key not in known:
-        known[key] = shares_of(policies, world, store)
-    return known[key]

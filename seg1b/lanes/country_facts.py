@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,10 @@ from seg1b.catalogue.elementary import power_each
 from seg1b.catalogue.shares import CountryShares, market_size, minimum_sites
 from seg1b.policy.load import Policies
 from seg1b.states.plan import WORLD_STATES, keys_for
-from seg1b.store.store import Store
 from seg1b.world.content import CountryTable, Polygons, World
+
+if TYPE_CHECKING:
+    from seg1b.store.store import Store
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

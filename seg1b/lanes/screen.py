@@ -219,7 +219,7 @@ def screen_one(
     return Screened(
         candidate.name,
         candidate.kind,
-        len(np.unique(pairs.merchant_id)),
+        pairs.merchants(),
         int(pairs.n_sites.sum()),
         found,
         lacks_of(found, counts, pairs, facts, sites_min),

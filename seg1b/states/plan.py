@@ -101,10 +101,10 @@ def keys_for(
     can be had before there is a catalogue.
     """
     keys: dict[str, str] = {}
-    externals = {**externals, PARAMETERS: parameter_hash(policies)}
-    for state in STATES:
-        if states is not None and state.name not in states:
-            continue
+    wanted = [state for state in STATES if states is None or state.name in states]
+    if any(PARAMETERS in state.externals for state in wanted):
+        externals = {**externals, PARAMETERS: parameter_hash(policies)}
+    for state in wanted:
         if any(name not in keys for name in state.inputs) or any(n not in externals for n in state.externals):
             continue
         if state.seeded and seed is None:

@@ -67,6 +67,11 @@ class Pairs:
             order.astype(np.int32),
         )
 
+    def merchants(self) -> int:
+        """Number of merchants that have pairs."""
+        ascending = np.sort(self.merchant_id)  # numpy's own `unique` imports its masked arrays first
+        return int(np.count_nonzero(ascending[1:] != ascending[:-1])) + min(1, len(ascending))
+
     def sites_per_country(self, countries: int) -> IntArray:
         """Number of sites of every country, (countries,)."""
         totals = np.zeros(countries, np.int64)

@@ -114,6 +114,9 @@ def test_replicates_of_counts_are_those_of_compiled_code(monkeypatch: pytest.Mon
     monkeypatch.setattr(bootstrap_statistics, "MAX_UNITS", units)
     monkeypatch.setattr(bootstrap_statistics, "GROUPS", units)
     monkeypatch.setattr(bootstrap_counts, "_BLOCKS_AT_ONCE", 64)  # many calls, the last one short
+    monkeypatch.setattr(
+        bootstrap_counts, "_DRAWS_OF_A_COPY", 500
+    )  # and shared, unless a test before left a thread
     world = World()
     sample = site_sample(
         world.merchant, world.country, world.southern, np.ones(14, np.bool_), None, np.arange(14) % 3

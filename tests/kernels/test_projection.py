@@ -18,11 +18,11 @@ from seg1b.kernels.projection import (
     Projection,
     clashing_limits,
     gini_limit,
-    pool_decreasing,
     project,
     quantise,
     top_share_limit,
 )
+from seg1b.kernels.projection_dual import Dual, Limits, pool_decreasing
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,6 +46,24 @@ def unbounded(
 def test_pooling_by_hand(values: list[float], pooled: list[float]) -> None:
     """Adjacent violators take their mean, nothing else moves."""
     np.testing.assert_allclose(pool_decreasing(np.array(values)), pooled, rtol=1e-15)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12))
+@settings(max_examples=30)
+def test_the_ranking_that_is_brought_along_changes_nothing(seed: int, n: int) -> None:
+    """Shares are the same bit for bit, ties included, and the ranking ends in their order, ties by place."""
+    rng = np.random.default_rng(seed)
+    log_prior = np.log(rng.integers(1, 4, n).astype(np.float64))  # most are tied with some other
+    limits = Limits.of(
+        n, [LinearLimit("first", (np.arange(n) < 2).astype(np.float64), 0.5)], [gini_limit("gini", n, 0.3)]
+    )
+    price = rng.random(2)
+    found = []
+    for ranking in (np.arange(n), np.arange(n)[::-1].copy(), rng.permutation(n)):
+        found.append(Dual(limits, log_prior, ranking).shares(price).tobytes())
+        score = log_prior + price[0] * limits.linear[0]
+        assert ranking.tolist() == np.argsort(-score, kind="stable").tolist()
+    assert len(set(found)) == 1
 
 
 def test_without_limits_the_prior_comes_back() -> None:

@@ -68,6 +68,8 @@ def test_sites_count_from_one_in_every_pair() -> None:
     assert list(PAIRS.countries()) == [(0, slice(0, 2)), (2, slice(2, 3))]
     assert PAIRS.only([2]).n_sites.tolist() == [3]
     assert PAIRS.only([1]).sites()[2].tolist() == []
+    assert PAIRS.merchants() == 2  # one of them in two countries
+    assert PAIRS.only([1]).merchants() == 0
 
 
 @given(st.lists(st.integers(0, 5), max_size=30).map(sorted))

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from seg1b.errors import ContractError
 from seg1b.store.digest import (
+    arrow_of,
     arrow_partition_digest,
     canonical_json,
     logical_schema,
+    numbers_of,
     partition_digest,
     table_digest,
 )
@@ -188,3 +190,13 @@ def test_a_null_among_the_words_is_refused() -> None:
     words = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), pa.array(["a", None]))
     with pytest.raises(ContractError, match="E_STORE_NULL"):
         partition_digest({"x": words})
+
+
+@pytest.mark.parametrize("kind", ["int32", "uint64", "float64"])
+def test_numbers_go_to_arrow_and_back(kind: str) -> None:
+    """Whole, cut, in steps and none at all: what Arrow's own way gives, of the same type."""
+    numbers = np.arange(9).astype(kind)
+    for part in (numbers, numbers[2:5], numbers[::-2], numbers[:0]):
+        found = arrow_of(part)
+        assert found.equals(pa.array(part))
+        assert numbers_of(found).tolist() == part.tolist()

@@ -1,0 +1,126 @@
+"""Work that copies of the process share: the same results, the same errors, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from seg1b import forks
+from seg1b.forks import share_out
+
+copies = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux alone")
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three CPUs, and, whatever the tests before left, one thread."""
+    monkeypatch.setattr(forks, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+
+
+def no_child_is_left() -> bool:
+    """Whether this process has neither children at work nor zombies."""
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def only_in_copies(action: Callable[[], object]) -> Callable[[int], int]:
+    """Work that squares its item; a copy of this process does something else first."""
+    parent = os.getpid()
+
+    def work(item: int) -> int:
+        if os.getpid() != parent:
+            action()
+        return item * item
+
+    return work
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("count", range(8))
+def test_results_come_in_the_order_of_the_items(count: int) -> None:
+    """However many items a copy has; arrays come back bit for bit."""
+    found = share_out(lambda item: np.sqrt(np.arange(item, item + 5)), range(count))
+    assert [one.tobytes() for one in found] == [np.sqrt(np.arange(i, i + 5)).tobytes() for i in range(count)]
+    assert no_child_is_left()
+
+
+@copies
+@pytest.mark.usefixtures("alone")
+def test_as_many_processes_work_as_there_are_cpus() -> None:
+    """Each takes every third item, this process the first."""
+    pids = share_out(lambda _: os.getpid(), range(7))
+    assert pids[0] == os.getpid()
+    assert len(set(pids)) == 3
+    assert pids[:3] * 2 == pids[:6]
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (3, 2)])
+def test_one_cpu_or_a_second_thread_means_no_copies(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, threads: int
+) -> None:
+    """A copy would lack the other thread, and whatever lock it holds would never be let go."""
+    monkeypatch.setattr(forks, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(threading, "active_count", lambda: threads)
+    assert set(share_out(lambda _: os.getpid(), range(4))) == {os.getpid()}
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("bad", [{0}, {1}, {2, 4}, {3, 5}])
+def test_the_error_is_that_of_the_first_item_that_fails(bad: set[int]) -> None:
+    """Whichever process met it, and whoever failed earlier by the clock."""
+
+    def work(item: int) -> int:
+        if item in bad:
+            raise ValueError(f"item {item}")
+        return item
+
+    with pytest.raises(ValueError, match=f"^item {min(bad)}$"):
+        share_out(work, range(6))
+    assert no_child_is_left()
+
+
+@copies
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    "death",
+    [
+        lambda: os._exit(0),
+        lambda: os.kill(os.getpid(), signal.SIGKILL),
+        lambda: sys.exit("not a word of this is said"),
+    ],
+)
+def test_what_a_copy_that_dies_leaves_undone_is_done_here(
+    capfd: pytest.CaptureFixture[str], death: Callable[[], object]
+) -> None:
+    """Killed, gone or failed: all results are there."""
+    assert share_out(only_in_copies(death), range(5)) == [0, 1, 4, 9, 16]
+    assert no_child_is_left()
+    assert capfd.readouterr() == ("", "")
+
+
+@copies
+@pytest.mark.usefixtures("alone")
+def test_an_interrupt_ends_the_copies() -> None:
+    """They would have slept for a minute."""
+    parent = os.getpid()
+
+    def work(item: int) -> int:
+        if os.getpid() == parent:
+            raise KeyboardInterrupt
+        signal.alarm(60)
+        signal.pause()
+        return item
+
+    with pytest.raises(KeyboardInterrupt):
+        share_out(work, range(3))
+    assert no_child_is_left()
