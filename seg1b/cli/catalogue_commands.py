@@ -26,6 +26,8 @@ Examples:
     seg1b catalogue synth --seed 42 --out bundle
 
     seg1b catalogue synth --seed 7 --config ./mine --out mine-7 --json
+
+Exit codes: 0 written · 2 bad policies or world, or DIR is not empty or cannot be written; then nothing is left.
 """
 
 CHECK_HELP = """Check a catalogue: its contract row by row, the 1A guard's 14 metrics, and what it can reach.

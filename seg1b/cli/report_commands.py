@@ -21,6 +21,8 @@ Examples:
     seg1b report 3f2a91
 
     seg1b report runs/certifications/3f2a91... --out report.html
+
+Exit codes: 0 found, or copied · 2 no such certification, no report in it, or the copy cannot be written.
 """
 
 MAP_HELP = """Draw one seed's sites of a country, with its towns, as a PNG file.
@@ -32,6 +34,8 @@ Examples:
     seg1b map 3f2a91 FR --out france.png
 
     seg1b map 3f2a91 WORLD --seed 7 --out world.png
+
+Exit codes: 0 drawn · 2 no such certification, country or seed, or the file cannot be written.
 """
 
 Cert = Annotated[

@@ -20,6 +20,8 @@ Examples:
     seg1b world info
 
     seg1b world info --world ./my-world --json
+
+Exit codes: 0 shown · 2 there is no such world, or it is not whole.
 """
 
 BUILD_HELP = """Build a world from your own polygons, your own population raster, or both.
@@ -32,6 +34,8 @@ Examples:
     seg1b world build --population ppp_2020_1km.tif --out my-world
 
     seg1b world build --polygons borders.gpkg --layer adm0 --country-column iso_a2 --out my-world
+
+Exit codes: 0 built · 2 polygons or raster cannot be used, or the folder cannot be written; then nothing is left.
 """
 
 

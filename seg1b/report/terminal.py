@@ -46,6 +46,7 @@ SHORT_NAMES = {
     "bootstrap_lower.": "lo95 ",
     "structural.": "",
     "region_floor.": "",
+    "no_regression.": "lock ",
     "eligible_country_nonzero_share": "country_coverage",
     "southern_hemisphere_share": "southern_share",
     "near_city_share_difference": "near_city_difference",

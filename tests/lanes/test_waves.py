@@ -35,6 +35,7 @@ def test_a_third_candidate_is_refused_until_the_wave_is_closed(root: Path, real_
         candidate(root, real_world, {"gates.hard_gates.top1_share.b": 0.296})
     assert one.run_id[:12] in caught.value.message
     assert two.run_id[:12] in caught.value.message
+    assert caught.value.where == str(root / "waves" / f"{two.wave['wave_id']}.json")
     assert contents(root) == before
     with opened(root) as store:
         waves.drop(store)
