@@ -117,7 +117,7 @@ def find_authority(
             raise InputError(
                 "E_GUARD_NO_AUTHORITY",
                 "there is nothing to compare with: no --authority was given and the store has none pinned",
-                where="" if store is None else str(store.layout.guards),
+                where="--authority" if store is None else str(store.layout.guards),
                 next_step='`--authority FILE`, or pin one: `seg1b guard --authority FILE --pin --approved-by "NAME"`',
             )
         return pinned, "pinned"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,18 @@ def test_a_third_candidate_is_refused_until_the_wave_is_closed(root: Path, real_
     third = tried(root, real_world, {"gates.hard_gates.top1_share.b": 0.296})
     assert third.wave is not None
     assert third.wave["wave_id"] != two.wave["wave_id"]
+
+
+def test_the_kinds_of_the_ledger_are_those_that_lanes_write() -> None:
+    """`seg1b ledger --kind` knows every one, and no other."""
+    written = set()
+    for path in Path(waves.__file__).parent.glob("*.py"):
+        text = path.read_text()
+        written |= set(re.findall(r'note\(\s*store, "(\w+)"', text)) | set(
+            re.findall(r'"event": "(\w+)"', text)
+        )
+    assert written == set(waves.KINDS)
+    assert len(waves.KINDS) == len(written)
 
 
 def test_the_same_candidate_again_counts_once(root: Path, real_world: World) -> None:
