@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seg1b.cli.options import LARGEST_SEED, Config, Json, Require, RequireGrade, Runs, WorldDirectory, reaches
-from seg1b.cli.runtime import BELOW, Session, load_policies, running
+from seg1b.cli.runtime import BELOW, Session, load_policies, running, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,8 @@ def synth(
         earth = load_world(world)
         shares = shares_of(policies, earth, existing_store(runs))
         made = synthesise(earth.countries, shares, policies.synthesis, seed)
-        write_synthesis(out, made, shares, policies.country_shares, earth.digest)
+        with writing(out):
+            write_synthesis(out, made, shares, policies.country_shares, earth.digest)
         receipt = verify_bundle(out)
         catalogue = made.catalogue
         facts: dict[str, Any] = {

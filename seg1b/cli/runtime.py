@@ -1,8 +1,9 @@
 """What every command shares: where its words go, its log file, and how an error ends it.
 
 Results go to stdout, everything else to stderr; with `--json` stdout carries one JSON document and nothing more, for
-errors too. Exit codes: 0 done (grade reached), 1 internal, 2 usage or bad input, 3 below `--require`, 4 verification
-failed, 130 interrupted. Heavy imports happen inside commands, so that `--help` answers at once.
+errors too. Exit codes: 0 done (grade reached), 1 internal or a damaged store, 2 usage, bad input or a store that cannot
+be used as it stands, 3 below `--require` or vetoed, 4 verification failed, 130 interrupted. Heavy imports happen inside
+commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from seg1b.cli.layout import listed, wrapped
-from seg1b.errors import Seg1bError
+from seg1b.errors import InputError, Seg1bError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -248,6 +249,20 @@ def running(command: str, *, as_json: bool, resumable: bool = False) -> Iterator
         raise typer.Exit(INTERNAL) from None
     finally:
         session.close()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Write what a user asked for at `path`; where that cannot be, InputError E_OUTPUT_WRITE."""
+    try:
+        yield
+    except Seg1bError:
+        raise
+    except OSError as error:
+        raise InputError(
+            "E_OUTPUT_WRITE", f"the output cannot be written: {error.strerror or error}",
+            where=str(error.filename or path), next_step="name a place that you may write to and that has room",
+        ) from error  # fmt: skip
 
 
 def load_policies(session: Session, config: Path | None) -> Policies:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seg1b.cli.options import Json, WorldDirectory
-from seg1b.cli.runtime import Session, running
+from seg1b.cli.runtime import Session, running, writing
 
 if TYPE_CHECKING:
     from seg1b.world.content import World
@@ -71,7 +71,8 @@ def build(
     with running("world build", as_json=as_json) as session:
         from seg1b.world.custom import build_user_world
 
-        world = build_user_world(polygons, population, out, country_column=country_column, layer=layer)
+        with writing(out):
+            world = build_user_world(polygons, population, out, country_column=country_column, layer=layer)
         _show(session, world, str(out))
 
 

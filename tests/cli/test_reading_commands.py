@@ -208,6 +208,23 @@ def test_report_is_found_and_copied(command: Command, published: Published, tmp_
     assert lost.error()["code"] == "E_OUTPUT_FOLDER"
 
 
+def test_an_output_that_cannot_be_written_is_no_internal_error(
+    command: Command, published: Published, tmp_path: Path
+) -> None:
+    """Exit code 2, and where."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    nowhere = tmp_path / "file" / "bundle"
+    for arguments, where in (
+        (("map", published.path, "WORLD", "--out", tmp_path / "folder.png"), tmp_path / "folder.png"),
+        (("catalogue", "synth", "--seed", 7, "--out", nowhere), nowhere),
+    ):
+        outcome = command(*arguments, "--json")
+        error = outcome.error()
+        assert (outcome.exit_code, error["code"]) == (2, "E_OUTPUT_WRITE")
+        assert error["where"].startswith(str(where))
+
+
 def test_map_draws_a_png(command: Command, published: Published, tmp_path: Path) -> None:
     """Of a country that has sites; others are errors."""
     out = tmp_path / "map.png"
