@@ -169,7 +169,7 @@ def metric_table(guard: GuardReport, held_before: Mapping[str, bool] | None = No
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     before = ["authority"] if held_before is not None else []
     for name in ("metric", "value", "B band", "B+ band", "holds for", *before):
         left = name in ("metric", "holds for", "authority")

@@ -160,7 +160,7 @@ def _show_integrated(session: Session, found: dict[str, Any]) -> None:
         f"{counters} of {len(found['counter_metrics'])} counter-metrics"
     )
     for row in found["blockers"]:
-        session.item(f"{row['name']}: {row['reason']} {row['advice']}")
+        session.item(f"{row['name']}: {row['reason']}. {row['advice']}")
     for entry in found["reopen"]:
         verb = "mend" if entry["phase"] == "code" else "reopen"
         session.line(f"{verb} {entry['phase']}: {entry['why']} ({', '.join(entry['gates'])})", "bold")

@@ -17,4 +17,7 @@ def show_certificate(session: Session, document: Mapping[str, Any], folder: Path
     for table in (gate_table(document), counter_table(document)):
         session.show(table)
         session.line()
-    session.show(summary_panel(document, folder))
+    session.show(summary_panel(document))
+    session.line(f"folder {folder}")  # outside the panel, whose frame would break what people copy
+    session.line(f"report {folder / 'report' / 'index.html'}")
+    session.line(f"check  seg1b verify {folder}", indent=7)

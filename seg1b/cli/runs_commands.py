@@ -132,7 +132,8 @@ def show(
         if as_json:
             session.emit(found)
         else:
-            session.line(json.dumps(found, indent=2, ensure_ascii=False))
+            for line in json.dumps(found, indent=2, ensure_ascii=False).splitlines():
+                session.line(line)
 
 
 def _found(store: Store, name: str) -> dict[str, Any]:

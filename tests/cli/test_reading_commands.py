@@ -23,6 +23,7 @@ from seg1b.cli.app import application
 from seg1b.errors import InputError
 from seg1b.lanes.controls import ControlRow
 from seg1b.policy.load import defaults_directory, knobs, load_policies
+from seg1b.store.store import Store
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -160,9 +161,11 @@ def test_a_certification_goes_by_name_and_pruning_collects_what_it_held(
     """First a look; a pointer that rests on it keeps it; the ledger says that it went."""
     runs, cert_id = tmp_path / "runs", published.document["cert_id"]
     shutil.copytree(published.runs, runs)
+    with Store.open(runs) as store:
+        store.pointers.set("last_good", published.document["seeds"][0]["run_id"])
     refused = command("runs", "remove", cert_id, "--yes", "--runs", runs, "--json")
     assert (refused.exit_code, refused.error()["code"]) == (2, "E_CERTIFICATION_HELD")
-    assert "pointer current_candidate" in refused.error()["message"]
+    assert "pointer last_good" in refused.error()["message"]
     shutil.rmtree(runs / "pointers")
     look = command("runs", "remove", cert_id[:8], "--runs", runs)
     assert f"seg1b runs remove {cert_id} --yes" in look.stdout
@@ -350,15 +353,18 @@ def test_version(command: Command) -> None:
 # -- tune and controls
 
 
-def test_tune_compares_and_never_certifies(command: Command, published: Published, small: Path) -> None:
+def test_tune_compares_and_never_certifies(
+    command: Command, published: Published, small: Path, tmp_path: Path
+) -> None:
     """S6's knob reruns S6 to S9 and nothing else."""
+    runs = Path(shutil.copytree(published.runs, tmp_path / "runs"))
     options = ("--config", small, "--seed", 7, "--set", "s6.cluster_v3.core_sd_tile=0.2", "--json")
-    outcome = command("tune", "--runs", published.runs, *options)
+    outcome = command("tune", "--runs", runs, *options)
     facts = outcome.json()
     assert outcome.exit_code == (3 if facts["vetoed"] else 0)
     assert facts["reran"] == ["S6", "S7", "S8", "S9"]
     assert {"name", "before", "after", "verdict"} <= set(facts["gates"][0])
-    listed = command("runs", "list", "--runs", published.runs, "--json").json()
+    listed = command("runs", "list", "--runs", runs, "--json").json()
     assert len(listed["certifications"]) == 1
 
 
