@@ -18,6 +18,11 @@ def show_certificate(session: Session, document: Mapping[str, Any], folder: Path
         session.show(table)
         session.line()
     session.show(summary_panel(document))
-    session.line(f"folder {folder}")  # outside the panel, whose frame would break what people copy
-    session.line(f"report {folder / 'report' / 'index.html'}")
-    session.line(f"check  seg1b verify {folder}", indent=7)
+    runs = folder.parent.parent
+    elsewhere = "" if runs == Path("runs") else f" --runs {runs}"
+    for title, text in (  # outside the panel, whose frame would break what people copy
+        ("folder", str(folder)),
+        ("report", str(folder / "report" / "index.html")),
+        ("check", f"seg1b verify {folder.name[:12]}{elsewhere}"),
+    ):
+        session.line(f"{title:<6} {text}", indent=7)
