@@ -67,6 +67,7 @@ def _no_package(what: str, detail: str) -> InputError:
     return InputError(
         "E_RAY_PACKAGE",
         f"a node of the Ray cluster cannot run {what}: {detail}",
+        where="the nodes of the Ray cluster",
         next_step="install the same seg1b wheel, Python and Ray on every node (see cluster/README.md)",
     )
 

@@ -63,13 +63,22 @@ class RayOptions:
         for name in ("workers", "task_cpus", "in_flight_per_cpu"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise InputError("E_RAY_OPTION", f"{name} must be at least 1, not {value}", where=f"--{name}")
+                raise InputError(
+                    "E_RAY_OPTION",
+                    f"{name} must be at least 1, not {value}",
+                    where=f"--{name}",
+                    next_step="give a whole number of 1 or more, or leave it out",
+                )
         if self.max_retries < 0:
-            raise InputError("E_RAY_OPTION", f"max_retries must not be negative ({self.max_retries})")
+            raise InputError(
+                "E_RAY_OPTION", f"max_retries must not be negative ({self.max_retries})", where="max_retries",
+                next_step="give 0 for no second try",
+            )  # fmt: skip
         if self.address is None and self.workers is not None and self.task_cpus > self.workers:
             raise InputError(
-                "E_RAY_OPTION", f"a task wants {self.task_cpus} CPUs, the session has {self.workers}"
-            )
+                "E_RAY_OPTION", f"a task wants {self.task_cpus} CPUs, the session has {self.workers}",
+                where="--workers", next_step="give a session as many CPUs as a task wants, or a task fewer",
+            )  # fmt: skip
 
 
 class RaySession:
@@ -347,5 +356,6 @@ def _not_started(reason: str) -> InputError:
     return InputError(
         "E_RAY_START",
         f"a local Ray could not be started: {reason}",
+        where="--executor ray",
         next_step="free memory and /dev/shm, try --workers 1, or run with --executor serial",
     )

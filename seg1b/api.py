@@ -188,7 +188,10 @@ def load_certificate(cert: PathLike, *, runs: PathLike = "runs") -> dict[str, An
             next_step="name a certification's folder, or copy it again",
         ) from error  # fmt: skip
     if not isinstance(document, dict):
-        raise InputError("E_CERTIFICATE_UNREADABLE", "the certificate is not a JSON object", where=str(path))
+        raise InputError(
+            "E_CERTIFICATE_UNREADABLE", "the certificate is not a JSON object", where=str(path),
+            next_step="name a certification's folder, or copy it again",
+        )  # fmt: skip
     return document
 
 
@@ -316,8 +319,9 @@ def choose_executor(
 
     if name not in ("auto", "serial", "threads", "ray"):
         raise InputError(
-            "E_EXECUTOR", f"there is no executor {name!r}", next_step="choose auto, serial, threads or ray"
-        )
+            "E_EXECUTOR", f"there is no executor {name!r}", where="executor",
+            next_step="choose auto, serial, threads or ray",
+        )  # fmt: skip
     if name in ("serial", "threads"):
         if workers not in (None, 1) or address is not None:
             option = "--address" if address is not None else "--workers"
@@ -337,6 +341,7 @@ def choose_executor(
         raise InputError(
             "E_RAY_PACKAGE",
             f"Ray cannot be imported: {error}",
+            where="--executor ray",
             next_step="install ray, or use --executor serial",
         ) from error
     executor: Executor = RayExecutor(RayOptions(address=address, workers=workers, warm_up=WARM_UP))

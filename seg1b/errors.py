@@ -3,6 +3,7 @@
 Who raises what:
 
 * `InputError` (exit code 2): something a user brought is wrong: a catalogue, a policy, polygons, an option.
+* `StoreAccessError` (exit code 2): the store cannot be used as it stands: read-only, full, or held by somebody else.
 * `ContractError` (exit code 1): a state broke its own contract. A defect in seg1b, or a damaged store.
 * `StoreError` (exit code 1): durable files could not be read or written.
 * `VetoError` (exit code 3): what was asked for is possible, but a gate, lock or baseline forbids it.
@@ -58,6 +59,12 @@ class ContractError(Seg1bError, RuntimeError):
 
 class StoreError(Seg1bError, OSError):
     """Durable files could not be read, written or trusted."""
+
+
+class StoreAccessError(StoreError):
+    """The store is sound, but read-only, full or held by somebody else: a user can mend that, and nothing is broken."""
+
+    exit_code = 2
 
 
 class VetoError(Seg1bError, PermissionError):

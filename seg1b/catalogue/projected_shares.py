@@ -139,12 +139,14 @@ def _check_inputs(
             "E_SHARES_SHAPE",
             f"southern_share {southern_share.shape} and area_km2 {area_km2.shape} need one entry for each of "
             f"{n} countries",
+            where="the population surface",
             next_step="compute both over the world's own country table",
         )
     if served.size == 0:
         raise InputError(
             "E_SHARES_NO_COUNTRY",
             "no country is eligible and populous enough to be served",
+            where="s2.country_shares.yaml: min_site_population",
             next_step="lower min_site_population in the country-shares policy or check the country table",
         )
     south, area = southern_share[served], area_km2[served]

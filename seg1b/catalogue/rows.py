@@ -108,7 +108,8 @@ class OutletRuns:
         E_CATALOGUE_HOME_INCONSISTENT or E_CATALOGUE_RANGE, with file, row and field.
         """
         if not self.rows:
-            raise InputError("E_CATALOGUE_EMPTY", "the outlet catalogue has no rows", next_step=RESTORE)
+            where = ", ".join(name for _, name in self.files) or "the outlet catalogue"
+            raise InputError("E_CATALOGUE_EMPTY", "it has no rows", where=where, next_step=RESTORE)
         positions = np.arange(len(self.codes), dtype=np.int16) if iso is None else self._positions(iso)
         if self.numbering is not None:
             raise self.numbering.error("E314_SITE_ORDER_INTEGRITY")

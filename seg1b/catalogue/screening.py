@@ -67,6 +67,7 @@ def screen(
         raise InputError(
             "E_SCREEN_COUNTRIES",
             "catalogue, country table and shares do not list the same countries",
+            where=f"catalogue of {len(catalogue.iso)} countries, world of {len(countries.iso)}",
             next_step="load the catalogue against the same world",
         )
     return screen_counts(

@@ -67,6 +67,7 @@ def synthesise(
         raise InputError(
             "E_CATALOGUE_ONE_COUNTRY",
             "no country is served",
+            where="s2.country_shares.yaml",
             next_step="check the country-shares policy and the world's country table",
         )
     draws = Draws(seed)

@@ -22,8 +22,8 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 """The models of policies use none, and looking for them reads the metadata of every installed package."""
 
 EPILOG = (
-    "Exit codes: 0 done, grade reached · 1 internal · 2 usage or bad input · 3 below the required grade · "
-    "4 verification failed · 130 interrupted."
+    "Exit codes: 0 done, grade reached · 1 internal, or a damaged store · 2 usage, bad input, or a store that is "
+    "read-only, full or in use · 3 below the required grade, or vetoed · 4 verification failed · 130 interrupted."
 )
 COMMANDS = {
     "certify_command": ("certify",),

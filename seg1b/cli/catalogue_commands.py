@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seg1b.cli.options import LARGEST_SEED, Config, Json, Require, RequireGrade, Runs, WorldDirectory, reaches
-from seg1b.cli.runtime import BELOW, Session, load_policies, running
+from seg1b.cli.runtime import BELOW, Session, load_policies, running, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,8 @@ Examples:
     seg1b catalogue synth --seed 42 --out bundle
 
     seg1b catalogue synth --seed 7 --config ./mine --out mine-7 --json
+
+Exit codes: 0 written · 2 bad policies or world, or DIR is not empty or cannot be written; then nothing is left.
 """
 
 CHECK_HELP = """Check a catalogue: its contract row by row, the 1A guard's 14 metrics, and what it can reach.
@@ -79,7 +81,8 @@ def synth(
         earth = load_world(world)
         shares = shares_of(policies, earth, existing_store(runs))
         made = synthesise(earth.countries, shares, policies.synthesis, seed)
-        write_synthesis(out, made, shares, policies.country_shares, earth.digest)
+        with writing(out):
+            write_synthesis(out, made, shares, policies.country_shares, earth.digest)
         receipt = verify_bundle(out)
         catalogue = made.catalogue
         facts: dict[str, Any] = {
@@ -166,7 +169,7 @@ def metric_table(guard: GuardReport, held_before: Mapping[str, bool] | None = No
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     before = ["authority"] if held_before is not None else []
     for name in ("metric", "value", "B band", "B+ band", "holds for", *before):
         left = name in ("metric", "holds for", "authority")

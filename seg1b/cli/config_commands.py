@@ -20,6 +20,8 @@ Examples:
     seg1b config show
 
     seg1b config show --config ./mine --json
+
+Exit codes: 0 shown · 2 a policy file cannot be read or is not valid.
 """
 
 WRITE_HELP = """Write a complete folder of policies: the ones in force, or those that a run was made with.
@@ -36,7 +38,16 @@ Examples:
 Exit codes: 0 written · 2 no such run, or the folder holds policies already: nothing has changed.
 """
 
-VERSION_HELP = "The version of seg1b and of what it computes with."
+VERSION_HELP = """The version of seg1b and of what it computes with.
+
+Examples:
+
+    seg1b version
+
+    seg1b version --json
+
+Exit codes: 0 shown.
+"""
 
 
 def register(app: typer.Typer) -> None:
@@ -72,12 +83,12 @@ def show(config: Config = None, as_json: Json = False) -> None:
                 "knobs": found,
             })  # fmt: skip
             return
-        width = max(map(len, found))
         for file in POLICY_FILES:
             session.line(f"{file.path}  from {policies.sources[file.path]}", style="bold")
-            for name, knob in found.items():
-                if name.startswith(f"{file.prefix}."):
-                    session.line(f"  {name:<{width}}  {_shown(knob['value'])}")
+            names = [name for name in found if name.startswith(f"{file.prefix}.")]
+            width = max(map(len, names))
+            for name in names:
+                session.line(f"  {name:<{width}}  {_shown(found[name]['value'])}")
         session.line(f"parameter_hash {parameter_hash(policies)}\ngates_hash     {gates_hash(policies)}")
 
 

@@ -165,14 +165,16 @@ def show(session: Session, found: Check) -> None:
     from rich.table import Table
 
     title = f"run {found.run_id[:12]}, seed {found.seed}, {found.sites:,} sites: {found.status}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
+    )
     for name in ("stage", found.clocks[0], "target", "stretch", "", found.clocks[1], "baseline", "change"):
         table.add_column(name, justify="left" if name in ("stage", "") else "right", no_wrap=True)
     colours = {"GREEN": "green", "AMBER": "yellow", "RED": "bold red", None: "dim"}
     for row in found.stages:
         sub = "." in row.stage
         change = "" if row.change is None else f"{row.change:+.0%}" + (" slower" if row.slower else "")
-        word: Any = row.colour or ("not made" if row.seconds is None else "")
+        word: Any = row.colour or ("not made" if row.compared_s is None else "")
         table.add_row(
             f"  {row.stage.partition('.')[2]}" if sub else row.stage, _seconds(row.seconds), _seconds(row.target_s),
             _seconds(row.stretch_s), word, _seconds(row.compared_s), _seconds(row.before_s), change,

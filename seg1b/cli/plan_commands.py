@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from seg1b.cli.layout import settings_of
 from seg1b.cli.options import Config, Json, Runs, WorldDirectory
 from seg1b.cli.runtime import BELOW, Session, load_policies, running
 
@@ -86,11 +87,15 @@ def status(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
 def _show_status(session: Session, found: dict[str, Any]) -> None:
     session.line("phases", "bold")
+    width = max(len(phase["status"]) for phase in found["phases"])
     for phase in found["phases"]:
-        run = f"  run {phase['run_id'][:12]}, {phase['at']}" if phase["run_id"] else ""
+        run = f"  {phase['run_id'][:12]}  {phase['at']}" if phase["run_id"] else ""
         integrated = phase.get("integrated")
-        state = phase["status"] + (f" ({integrated})" if integrated and integrated != phase["status"] else "")
-        session.line(f"  {phase['phase']}  {phase['title']:<24} {state}{run}")
+        judged = f"  (integrated {integrated})" if integrated not in (None, phase["status"]) else ""
+        session.line(
+            f"  {phase['phase']}  {phase['title']:<23}  {phase['status']:<{width}}{run}{judged}".rstrip(),
+            indent=31,
+        )
     session.line("pointers", "bold")
     for name, pointer in found["pointers"].items():
         told = "not set"
@@ -104,10 +109,11 @@ def _show_status(session: Session, found: dict[str, Any]) -> None:
     session.line("wave", "bold")
     session.line(f"  {wave['wave_id']} since {wave['opened']}" if wave else "  none is open")
     for candidate in wave["candidates"] if wave else ():
-        verdict = (
-            f"VETOED ({', '.join(candidate['lost'])})" if candidate["vetoed"] else candidate["status_after"]
+        verdict = "VETOED" if candidate["vetoed"] else candidate["status_after"]
+        lost = [f"lost {', '.join(candidate['lost'])}"] if candidate["vetoed"] else []
+        session.listed(
+            f"    {candidate['run_id'][:12]}  {verdict}", [*settings_of(candidate["settings"]), *lost]
         )
-        session.line(f"    {candidate['run_id'][:12]}  {candidate['settings']}  {verdict}")
     certification = found["certification"]
     session.line("certification", "bold")
     if certification is None:
@@ -154,7 +160,7 @@ def _show_integrated(session: Session, found: dict[str, Any]) -> None:
         f"{counters} of {len(found['counter_metrics'])} counter-metrics"
     )
     for row in found["blockers"]:
-        session.item(f"{row['name']}: {row['reason']} {row['advice']}")
+        session.item(f"{row['name']}: {row['reason']}. {row['advice']}")
     for entry in found["reopen"]:
         verb = "mend" if entry["phase"] == "code" else "reopen"
         session.line(f"{verb} {entry['phase']}: {entry['why']} ({', '.join(entry['gates'])})", "bold")
@@ -190,7 +196,7 @@ def lock(
             session.emit(record)
             return
         session.line(f"{chosen.name} ({chosen.title}) is locked with run {record['run_id'][:12]}", "bold")
-        session.line(f"frozen: {', '.join(record['policy_digests'])}")
+        session.line(f"frozen: {', '.join(record['policy_digests'])}", indent=8)
         session.line(f"witness: {len(record['witness'])} tables made again, all the same")
 
 

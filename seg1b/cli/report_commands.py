@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from seg1b.cli.options import Json, Runs
-from seg1b.cli.runtime import running
+from seg1b.cli.runtime import running, writing
 from seg1b.errors import InputError
 
 REPORT_HELP = """Where a certification's HTML report is; with `--out`, a copy of it elsewhere.
@@ -21,6 +21,8 @@ Examples:
     seg1b report 3f2a91
 
     seg1b report runs/certifications/3f2a91... --out report.html
+
+Exit codes: 0 found, or copied · 2 no such certification, no report in it, or the copy cannot be written.
 """
 
 MAP_HELP = """Draw one seed's sites of a country, with its towns, as a PNG file.
@@ -32,6 +34,8 @@ Examples:
     seg1b map 3f2a91 FR --out france.png
 
     seg1b map 3f2a91 WORLD --seed 7 --out world.png
+
+Exit codes: 0 drawn · 2 no such certification, country or seed, or the file cannot be written.
 """
 
 Cert = Annotated[
@@ -65,7 +69,8 @@ def report(
         if out is not None:
             target = out / "index.html" if out.is_dir() else out
             _require_folder(target)
-            shutil.copyfile(page, target)
+            with writing(target):
+                shutil.copyfile(page, target)
             page = target
         if as_json:
             session.emit({"report": str(page), "certification": str(folder)})
@@ -113,9 +118,9 @@ def draw_map(
         country = np.array([index[name] for name in codes], np.int16)
         points = SitePoints(country, columns["lon_deg"], columns["lat_deg"])
         whole = code == "WORLD"
-        out.write_bytes(
-            world_map_png(points, earth, width) if whole else country_map_png(code, points, earth, width)
-        )
+        image = world_map_png(points, earth, width) if whole else country_map_png(code, points, earth, width)
+        with writing(out):
+            out.write_bytes(image)
         if as_json:
             session.emit({"map": str(out), "country": code, "seed": chosen, "sites": len(points)})
         else:

@@ -17,4 +17,12 @@ def show_certificate(session: Session, document: Mapping[str, Any], folder: Path
     for table in (gate_table(document), counter_table(document)):
         session.show(table)
         session.line()
-    session.show(summary_panel(document, folder))
+    session.show(summary_panel(document))
+    runs = folder.parent.parent
+    elsewhere = "" if runs == Path("runs") else f" --runs {runs}"
+    for title, text in (  # outside the panel, whose frame would break what people copy
+        ("folder", str(folder)),
+        ("report", str(folder / "report" / "index.html")),
+        ("check", f"seg1b verify {folder.name[:12]}{elsewhere}"),
+    ):
+        session.line(f"{title:<6} {text}", indent=7)

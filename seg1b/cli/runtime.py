@@ -1,19 +1,21 @@
 """What every command shares: where its words go, its log file, and how an error ends it.
 
 Results go to stdout, everything else to stderr; with `--json` stdout carries one JSON document and nothing more, for
-errors too. Exit codes: 0 done (grade reached), 1 internal, 2 usage or bad input, 3 below `--require`, 4 verification
-failed, 130 interrupted. Heavy imports happen inside commands, so that `--help` answers at once.
+errors too. Exit codes: 0 done (grade reached), 1 internal or a damaged store, 2 usage, bad input or a store that cannot
+be used as it stands, 3 below `--require` or vetoed, 4 verification failed, 130 interrupted. Heavy imports happen inside
+commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from seg1b.errors import Seg1bError
+from seg1b.cli.layout import listed, wrapped
+from seg1b.errors import InputError, Seg1bError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +74,7 @@ class Session:
         if self._err is None and not _may_be_terminal(sys.stderr):
             print(f"{topic:<9}", text, file=sys.stderr)  # noqa: T201 - what a console would write, which is slow to load
             return
-        _hanging(self.err, f"{topic:<10}", text, "bold")
+        _put(self.err, f"{topic:<9} {text}", 10, "bold", len(topic))
 
     def emit(self, document: Any) -> None:
         """The JSON result."""
@@ -80,15 +83,19 @@ class Session:
         )
         sys.stdout.flush()
 
-    def line(self, text: str = "", style: str = "") -> None:
-        """A line of the readable result."""
-        self.out.print(
-            text, style=style or None, markup=False, highlight=False, soft_wrap=not self.out.is_terminal
-        )
+    def line(self, text: str = "", style: str = "", indent: int | None = None) -> None:
+        """A line of the readable result; what does not fit goes on below, at `indent`."""
+        own = len(text) - len(text.lstrip())
+        _put(self.out, text, own + 2 if indent is None else indent, style)
 
     def item(self, text: str) -> None:
         """An item of a list in the readable result."""
-        _hanging(self.out, "  -", text, "")
+        _put(self.out, f"  - {text}", 4)
+
+    def listed(self, head: str, parts: Sequence[str]) -> None:
+        """`head  part; part`; what does not fit stands in lines of its own, below the head."""
+        indent = len(head) - len(head.lstrip()) + 4
+        _put(self.out, listed(head, parts, _width(self.out), indent), indent)
 
     def show(self, renderable: Any) -> None:
         """A table or panel of the readable result."""
@@ -177,14 +184,10 @@ class Session:
         if self.json:
             self.emit({**self.beside_error, "error": dict(facts)})
             return
-        from rich.text import Text
-
-        text = Text.assemble(("error  ", "bold red"), (str(facts["code"]), "bold"), f"  {facts['message']}")
+        _put(self.err, f"error  {facts['code']}  {facts['message']}", 7, "bold red", 5)
         for title, key in (("where", "where"), ("next", "next_step")):
             if facts[key]:
-                text.append(f"\n{title:<7}", "bold")
-                text.append(str(facts[key]))
-        self.err.print(text, soft_wrap=not self.err.is_terminal)
+                _put(self.err, f"{title:<6} {facts[key]}", 7, "bold", len(title))
 
 
 class _Keeper(logging.Handler):
@@ -211,19 +214,18 @@ def _console(*, stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False)
 
 
-def _hanging(console: Console, head: str, text: str, style: str) -> None:
-    """`head text`; in a terminal the lines that follow are indented below the text."""
-    from rich.table import Table
+def _width(console: Console) -> float:
+    """Columns that lines have to fit: a terminal's, or those asked for with COLUMNS; no limit for a file or a pipe."""
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else math.inf
+
+
+def _put(console: Console, text: str, indent: int, style: str = "", styled: int | None = None) -> None:
+    """Print words that fit the console, what goes on below at `indent`; `styled`: so many characters have the style."""
     from rich.text import Text
 
-    if not console.is_terminal:
-        console.print(Text.assemble((head, style), " " if head[-1] != " " else "", text), soft_wrap=True)
-        return
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(min_width=len(head) - 1 if head[-1] == " " else None)
-    grid.add_column()
-    grid.add_row(Text(head.rstrip(), style=style), Text(text, overflow="fold"))
-    console.print(grid)
+    shown = Text(wrapped(text, _width(console), indent))
+    shown.stylize(style, 0, styled)
+    console.print(shown, soft_wrap=True)
 
 
 @contextmanager
@@ -256,6 +258,20 @@ def running(command: str, *, as_json: bool, resumable: bool = False) -> Iterator
         raise typer.Exit(INTERNAL) from None
     finally:
         session.close()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Write what a user asked for at `path`; where that cannot be, InputError E_OUTPUT_WRITE."""
+    try:
+        yield
+    except Seg1bError:
+        raise
+    except OSError as error:
+        raise InputError(
+            "E_OUTPUT_WRITE", f"the output cannot be written: {error.strerror or error}",
+            where=str(error.filename or path), next_step="name a place that you may write to and that has room",
+        ) from error  # fmt: skip
 
 
 def load_policies(session: Session, config: Path | None) -> Policies:

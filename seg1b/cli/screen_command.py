@@ -120,7 +120,12 @@ def show(session: Session, rows: Sequence[Screened]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title="reachable grade, from counts alone", title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title="reachable grade, from counts alone",
+        title_justify="left",
+    )
     for name in ("candidate", "reachable", "to B", "to B+", "merchants", "outlets", "shortlist"):
         left = name in ("candidate", "reachable", "shortlist")
         table.add_column(name, justify="left" if left else "right", overflow="fold")

@@ -103,7 +103,7 @@ def tune(
         if as_json:
             session.emit(facts(result))
         else:
-            show(session, result)
+            show(session, result, policies.lanes.wave_candidates_max)
         if result.vetoed:
             raise typer.Exit(BELOW)
 
@@ -115,14 +115,16 @@ def parse_overrides(knobs: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in knobs:
         name, equals, value = text.partition("=")
-        if not equals or not name.strip() or name.strip() in found:
-            problem = "is set twice" if name.strip() in found else "is not of the form KNOB=VALUE"
+        if not equals or not name.strip():
             raise InputError(
-                "E_OPTION_SET",
-                f"{text!r} {problem}",
-                where="--set",
-                next_step="--set s4.two_stage.sites_per_area=6",
-            )
+                "E_OPTION_SET", f"{text!r} is not of the form KNOB=VALUE", where=f"--set {text}",
+                next_step="write for example `--set s4.two_stage.sites_per_area=6`",
+            )  # fmt: skip
+        if name.strip() in found:
+            raise InputError(
+                "E_OPTION_SET", f"{name.strip()} is set twice", where=f"--set {text}",
+                next_step="give each knob one value; to try two values, tune twice: a wave takes two candidates",
+            )  # fmt: skip
         found[name.strip()] = parse_value(value)
     return found
 
@@ -171,12 +173,14 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def show(session: Session, result: TuneResult) -> None:
-    """What ran and why, then every gate, then what to do with the candidate."""
+def show(session: Session, result: TuneResult, at_most: int) -> None:
+    """What ran and why, then every gate, then what to do with the candidate, one of `at_most` in its wave."""
+    from seg1b.report.wording import counted
+
     for reason in result.reasons:
         there = "  (it was there already)" if reason.state in result.found else ""
         keys = f"{reason.key_before[:8] or '-':>8} -> {reason.key_after[:8]}"
-        session.line(f"{reason.state:<4} {reason.title:<20} {keys}  {'; '.join(reason.because)}{there}")
+        session.listed(f"{reason.state:<4} {reason.title:<20} {keys}{there}", reason.because)
     session.line(
         f"reused {', '.join(result.reused)}" if result.reasons else "nothing changed: every key is the same"
     )
@@ -195,7 +199,7 @@ def show(session: Session, result: TuneResult) -> None:
     if result.wave is not None:
         kept = "" if result.vetoed else f"`seg1b wave keep {result.run_id[:12]}` keeps it, "
         session.line(
-            f"{result.wave['wave_id']} has {len(result.wave['candidates'])} of its candidates: "
+            f"{result.wave['wave_id']} has {len(result.wave['candidates'])} of {counted(at_most, 'candidate')}: "
             f"{kept}`seg1b wave drop` drops all"
         )
 
@@ -205,10 +209,16 @@ def _table(result: TuneResult) -> Any:
     from rich.table import Table
 
     from seg1b.report.terminal import short_name
+    from seg1b.report.wording import grade_text
 
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("gate", "before", "after", "B+ (B)", "room", "verdict"):
-        table.add_column(name, justify="left" if name in ("gate", "verdict") else "right", no_wrap=True)
+        table.add_column(
+            name,
+            justify="left" if name in ("gate", "verdict") else "right",
+            no_wrap=name != "gate",
+            overflow="fold",
+        )
     styles = {"better": "green", "worse": "yellow", "veto": "bold red", "same": "dim"}
     sound = [
         row for row in result.gates if row.name.startswith("structural.") and row.before == row.after == 0
@@ -222,7 +232,7 @@ def _table(result: TuneResult) -> Any:
         margin = "-" if row.margin is None else f"{row.margin:+.2g}"
         verdict = row.verdict.upper() if row.lost else row.verdict
         if row.reach_before not in ("", row.reach) and not row.lost:
-            verdict += f" {row.reach_before} > {row.reach}"
+            verdict += f", now {grade_text(row.reach)}"
         cells = (
             name.removesuffix("@placement"),
             _short(row.before),
@@ -239,4 +249,4 @@ def _short(value: float | None) -> str:
     if value is None:
         return "-"
     text = f"{value:.4g}"
-    return f"{value:.2g}" if "e" in text else text
+    return f"{value:.2g}" if "e" in text or len(text) > len("0.001234") else text

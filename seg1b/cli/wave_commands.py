@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from seg1b.cli.layout import settings_of
 from seg1b.cli.options import Json, Runs
 from seg1b.cli.runtime import Session, running
 
@@ -56,7 +57,7 @@ Examples:
 
     seg1b ledger --kind reopened
 
-Exit codes: 0 shown (an empty ledger too) · 2 there is no store.
+Exit codes: 0 shown (an empty ledger too) · 2 there is no store, or no such kind of entry.
 """
 
 
@@ -94,22 +95,23 @@ def show(
 
 
 def show_candidate(session: Session, candidate: Mapping[str, Any]) -> None:
-    """One candidate in three lines."""
+    """One candidate: what it is, its knobs, and what they did."""
     against = candidate["against"]
     who = against["name"] + (f" {against['run_id'][:12]}" if against["run_id"] else "")
-    session.line(f"  {candidate['run_id'][:12]}  seed {candidate['seed']}  {candidate['settings']}")
     status = f"{candidate['status_before']} -> {candidate['status_after']}"
-    session.line(f"      against {who}: {status}{effect(candidate)}")
+    session.line(f"  {candidate['run_id'][:12]}  seed {candidate['seed']}  against {who}: {status}")
+    for text in (*settings_of(candidate["settings"]), *effect(candidate)):
+        session.line(f"      {text}")
 
 
-def effect(candidate: Mapping[str, Any]) -> str:
+def effect(candidate: Mapping[str, Any]) -> list[str]:
     """What a candidate did, in words."""
-    words = "".join(
-        f"; {verdict}: {', '.join(names)}"
+    words = [
+        f"{verdict}: {', '.join(names)}"
         for verdict in ("better", "worse")
         if (names := [name for name, row in candidate["gates"].items() if row[2] == verdict])
-    )
-    return words + (f"; VETOED, lost {', '.join(candidate['lost'])}" if candidate["vetoed"] else "")
+    ]
+    return [*words, *([f"VETOED, lost {', '.join(candidate['lost'])}"] if candidate["vetoed"] else [])]
 
 
 def public(wave: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,17 +139,18 @@ def keep(
             return
         kept = next(one for one in wave["candidates"] if one["run_id"] == wave["kept"])
         session.line(f"{wave['wave_id']} is closed; {kept['run_id'][:12]} is the current candidate")
-        session.line(f"its knobs: {kept['settings']}")
-        session.line(
+        session.listed("its knobs:", settings_of(kept["settings"]))
+        session.item(
             "`seg1b config write DIR --run candidate` writes its policies into a folder to go on from"
         )
-        session.line("`seg1b promote` makes it the last good run, `seg1b integrate` judges it as a whole")
+        session.item("`seg1b promote` makes it the last good run, `seg1b integrate` judges it as a whole")
 
 
 def drop(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """See DROP_HELP."""
     with running("wave drop", as_json=as_json) as session:
         from seg1b.lanes import waves
+        from seg1b.report.wording import counted
         from seg1b.store.store import Store
 
         with Store.open(runs, create=False) as store:
@@ -156,7 +159,7 @@ def drop(runs: Runs = Path("runs"), as_json: Json = False) -> None:
             session.emit(public(wave))
         else:
             session.line(
-                f"{wave['wave_id']} is closed; its {len(wave['candidates'])} candidates may be pruned"
+                f"{wave['wave_id']} is closed; {counted(len(wave['candidates']), 'candidate')} may be pruned"
             )
 
 
@@ -168,42 +171,53 @@ def ledger(
 ) -> None:
     """See LEDGER_HELP."""
     with running("ledger", as_json=as_json) as session:
-        from seg1b.lanes.waves import history
+        from seg1b.lanes.waves import history, of_kind
         from seg1b.store.store import Store
 
         with Store.open(runs, create=False) as store:
-            entries = [entry for entry in history(store) if kind in (None, entry["kind"])]
+            entries = history(store) if kind is None else of_kind(store, kind)
         entries = entries[-last:] if last else entries
         if as_json:
             session.emit({"entries": entries})
             return
+        width = max((len(entry["kind"]) for entry in entries), default=0)
         for entry in entries:
-            session.line(f"{entry['at']:<20}  {entry['kind']:<16} {told(entry)}")
+            head, parts = told(entry)
+            session.listed(f"{entry['at']:<20}  {entry['kind']:<{width}}  {head}".rstrip(), parts)
         if not entries:
             session.line(
                 "the ledger is empty" if kind is None else f"the ledger has no entry of kind {kind!r}"
             )
 
 
-def told(entry: Mapping[str, Any]) -> str:
-    """A ledger entry in a line."""
+def told(entry: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """A ledger entry in words: what it is about, and what there is to say of it."""
     run = str(entry.get("run_id") or "")[:12]
     kind = entry["kind"]
     if kind == "candidate":
-        return f"{run}  {entry['wave']}  {entry['settings']}{effect(entry)}"
+        return f"{run}  {entry['wave']}", [*settings_of(entry["settings"]), *effect(entry)]
     if kind == "wave_closed":
-        return f"{entry['wave']}  " + (f"kept {entry['kept'][:12]}" if entry["kept"] else "dropped")
+        return f"{entry['wave']}  " + (f"kept {entry['kept'][:12]}" if entry["kept"] else "dropped"), []
     if kind == "locked":
-        return f"{run}  {entry['phase']}"
+        return f"{run}  {entry['phase']}", []
     if kind == "reopened":
         proof = ", ".join(f"{name} {value[:40]}" for name, value in entry["evidence"].items())
-        return f"{entry['phase']}  approved by {entry['approved_by']}; evidence: {proof}"
+        return f"{entry['phase']}", [f"approved by {entry['approved_by']}", f"evidence: {proof}"]
     if kind == "integrated":
-        return f"{run}  {entry['status']}" + (
-            f": {', '.join(entry['blockers'])}" if entry["blockers"] else ""
-        )
-    if kind not in ("baseline_pinned", "promoted"):  # another lane's
-        rest = {name: value for name, value in entry.items() if name not in ("at", "kind", "event")}
-        return ", ".join(f"{name} {value}" for name, value in rest.items())
-    before = entry.get("instead_of")
-    return run + (f"  instead of {before[:12]}" if before else "")
+        return f"{run}  {entry['status']}", [f"blocked by {name}" for name in entry["blockers"]]
+    if kind in ("baseline_pinned", "promoted"):
+        before = entry.get("instead_of")
+        return run, [f"instead of {before[:12]}"] if before else []
+    rest = {name: value for name, value in entry.items() if name not in ("at", "kind", "event", "run_id")}
+    return run, [
+        f"{name.replace('_', ' ')} {_plain(value)}" for name, value in rest.items()
+    ]  # another lane's
+
+
+def _plain(value: Any) -> str:
+    """A value of a ledger entry as a reader writes it; ids are cut."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_plain(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return value[:12] if isinstance(value, str) and len(value) in (32, 64) else str(value)

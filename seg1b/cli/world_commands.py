@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seg1b.cli.options import Json, WorldDirectory
-from seg1b.cli.runtime import Session, running
+from seg1b.cli.runtime import Session, running, writing
 
 if TYPE_CHECKING:
     from seg1b.world.content import World
@@ -20,6 +20,8 @@ Examples:
     seg1b world info
 
     seg1b world info --world ./my-world --json
+
+Exit codes: 0 shown · 2 there is no such world, or it is not whole.
 """
 
 BUILD_HELP = """Build a world from your own polygons, your own population raster, or both.
@@ -32,6 +34,8 @@ Examples:
     seg1b world build --population ppp_2020_1km.tif --out my-world
 
     seg1b world build --polygons borders.gpkg --layer adm0 --country-column iso_a2 --out my-world
+
+Exit codes: 0 built · 2 polygons or raster cannot be used, or the folder cannot be written; then nothing is left.
 """
 
 
@@ -67,7 +71,8 @@ def build(
     with running("world build", as_json=as_json) as session:
         from seg1b.world.custom import build_user_world
 
-        world = build_user_world(polygons, population, out, country_column=country_column, layer=layer)
+        with writing(out):
+            world = build_user_world(polygons, population, out, country_column=country_column, layer=layer)
         _show(session, world, str(out))
 
 

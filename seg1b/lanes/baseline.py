@@ -28,7 +28,7 @@ def pin(store: Store, text: str, world: World, gates: GatesPolicy) -> dict[str, 
     from seg1b.lanes import p0_artifacts
 
     run = load_run(store, text)
-    require_world(run, world.digest, "run", "E_BASELINE_WORLD")
+    require_world(store, run, world.digest, "run", "E_BASELINE_WORLD")
     with store.lease("baseline") as lease:
         lease.hold(run_ids=[run.run_id], keys=run.keys.values())
         lease.start_heartbeat()
@@ -67,7 +67,7 @@ def pinned(store: Store, world_digest: str, seed: int) -> StoredRun | None:
     if store.pointers.get(BASELINE) is None:
         return None
     run = load_run(store, "baseline")
-    require_world(run, world_digest, "the pinned baseline", "E_BASELINE_WORLD")
+    require_world(store, run, world_digest, "the pinned baseline", "E_BASELINE_WORLD")
     try:
         return same_seed(store, run, seed)
     except InputError as error:

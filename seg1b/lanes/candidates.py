@@ -143,7 +143,10 @@ def _with_file(policies: Policies, path: Path) -> Policies:
         )
     tree = read_yaml(path)
     if not isinstance(tree, dict):
-        raise InputError("E_POLICY_VALUE", "a policy file holds keys and values", where=str(path))
+        raise InputError(
+            "E_POLICY_VALUE", "a policy file holds keys and values", where=str(path),
+            next_step="`seg1b config write DIR` writes files to start from",
+        )  # fmt: skip
     return set_values(policies, {f"{named[0].prefix}.{key}": value for key, value in tree.items()})
 
 

@@ -117,7 +117,7 @@ def find_authority(
             raise InputError(
                 "E_GUARD_NO_AUTHORITY",
                 "there is nothing to compare with: no --authority was given and the store has none pinned",
-                where="" if store is None else str(store.layout.guards),
+                where="--authority" if store is None else str(store.layout.guards),
                 next_step='`--authority FILE`, or pin one: `seg1b guard --authority FILE --pin --approved-by "NAME"`',
             )
         return pinned, "pinned"
@@ -135,10 +135,17 @@ def pinned_authority(store: Store, policies: Policies) -> GuardAuthority | None:
     try:
         found = authority_of(record.get("authority"), policies.guard, where)
     except InputError as error:
-        raise StoreError("E_STORE_DAMAGED", f"the pinned authority: {error.message}", where=where) from error
+        raise _damaged_pin(error.message, where) from error
     if found.digest != record.get("digest"):
-        raise StoreError("E_STORE_DAMAGED", "the pinned authority is not what was pinned", where=where)
+        raise _damaged_pin("it is not what was pinned", where)
     return found
+
+
+def _damaged_pin(what: str, where: str) -> StoreError:
+    return StoreError(
+        "E_STORE_DAMAGED", f"the pinned authority: {what}", where=where,
+        next_step='pin it again: `seg1b guard --authority FILE --pin --approved-by "NAME"`',
+    )  # fmt: skip
 
 
 def pin(store: Store, authority: GuardAuthority, source: str, *, approved_by: str) -> None:

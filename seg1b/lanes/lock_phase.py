@@ -22,7 +22,7 @@ def lock_phase(store: Store, phase: Phase, text: str, world: World) -> dict[str,
     for one whose receipt does not say its knobs; VetoError E_LOCK_WITNESS if the second time differs.
     """
     run = load_run(store, text)
-    require_world(run, world.digest, "run")
+    require_world(store, run, world.digest, "run")
     require_lockable(store, phase, run)  # before it is made again; `lock` asks once more
     with store.lease("lock") as lease:
         lease.hold(run_ids=[run.run_id], keys=run.keys.values())

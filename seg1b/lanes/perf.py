@@ -277,12 +277,17 @@ def close(store: Store, policies: Policies, run_id: str, waive: Mapping[str, str
 def require_not_red(store: Store, waive: str | None = None) -> None:
     """Refuse a statistical change while a check's finding is open: a stage RED, or slower than the baseline.
 
-    `waive`: a reason, which goes to the ledger. Raises InputError E_PERF_RED.
+    `waive`: a reason, which goes to the ledger. Raises InputError E_PERF_RED, or E_PERF_WAIVER for an empty one.
     """
+    if waive is not None and not waive.strip():
+        raise InputError(
+            "E_PERF_WAIVER", "the waiver gives no reason", where="--waive-perf",
+            next_step="say why it may wait: `--waive-perf REASON`, or leave the option out",
+        )  # fmt: skip
     found = open_stages(store)
     if not found:
         return
-    if waive is not None and waive.strip():
+    if waive is not None:
         store.ledger.append({"event": "perf_waived_for_tune", "stages": list(found), "reason": waive})
         return
     told = ", ".join(

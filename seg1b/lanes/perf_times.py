@@ -146,7 +146,10 @@ def judge(timings: Timings, policy: BudgetsPolicy, baseline: Timings | None) -> 
     rows = []
     for state in BUDGETED_STATES:
         budget = policy.budgets[state]
-        scale = max(1.0, timings.sites / policy.reference_sites) if budget.per_site else 1.0
+        sites_ratio = round(
+            timings.sites / policy.reference_sites, 2
+        )  # a few sites more do not change a budget
+        scale = max(1.0, sites_ratio) if budget.per_site else 1.0
         made = state in timings.made
         stages = [stage for stage in sorted(timings.seconds) if stage.startswith(f"{state}.")] if made else []
         before = baseline.seconds if baseline is not None and state in comparable else {}

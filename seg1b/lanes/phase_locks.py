@@ -12,6 +12,7 @@ from seg1b.lanes import waves
 from seg1b.lanes.stored_run import StoredRun, lineage_policies
 from seg1b.policy.load import POLICY_FILES, Policies, digest
 from seg1b.store.digest import sha256_file
+from seg1b.store.receipts import Receipt
 from seg1b.store.records import did_you_mean
 from seg1b.store.state_keys import HEX64
 from seg1b.store.store import Store
@@ -47,6 +48,7 @@ def phase_named(text: str) -> Phase:
     raise InputError(
         "E_PHASE_UNKNOWN",
         f"there is no phase {text!r} that can be locked{did_you_mean(text.upper(), list(LOCKABLE))}",
+        where="PHASE",
         next_step="phases: " + ", ".join(f"{p.name} ({p.title})" for p in PHASES if p.prefixes),
     )
 
@@ -127,7 +129,7 @@ def require_lockable(store: Store, phase: Phase, run: StoredRun) -> None:
                 where=str(store.layout.phases / "p4.json"),
                 next_step=f"`seg1b integrate {run.run_id[:12]}` judges it and says what blocks it",
             )
-    if phase.name == "P5" and not any(_certifies(document, run) for document in _certificates(store)):
+    if phase.name == "P5" and not any(certifies(document, run.receipt) for document in _certificates(store)):
         raise InputError(
             "E_LOCK_NOT_CERTIFIED",
             f"no certification of grade B or better has the policies and gates of run {run.run_id[:12]}",
@@ -140,10 +142,10 @@ def _certificates(store: Store) -> list[dict[str, Any]]:
     return [store.certifications.read_json(one, "certificate.json") for one in store.certifications.ids()]
 
 
-def _certifies(document: Mapping[str, Any], run: StoredRun) -> bool:
+def certifies(document: Mapping[str, Any], receipt: Receipt) -> bool:
     """Whether a certificate of grade B or better is of this run's world, policies and gates."""
     names = ("world_digest", "parameter_hash", "gates_hash")
-    same = all(document["identity"][name] == run.receipt.identity[name] for name in names)
+    same = all(document["identity"][name] == receipt.identity[name] for name in names)
     return same and document["grade"] in ("B", "B+")
 
 
@@ -191,7 +193,7 @@ def reopen(store: Store, phase: Phase, evidence: str, approved_by: str) -> dict[
         known = locked(store)
         if phase.name not in known:
             raise InputError(
-                "E_PHASE_NOT_LOCKED", f"phase {phase.name} is not locked",
+                "E_PHASE_NOT_LOCKED", f"phase {phase.name} is not locked", where=str(store.layout.phase_locks),
                 next_step="locked: " + (", ".join(known) or "none"),
             )  # fmt: skip
         if not approved_by.strip():
@@ -202,6 +204,7 @@ def reopen(store: Store, phase: Phase, evidence: str, approved_by: str) -> dict[
         if covering:
             raise InputError(
                 "E_PHASE_COVERED", f"{covering[-1]} is locked too and freezes the policies of {phase.name}",
+                where=str(store.layout.phase_locks / f"{covering[-1].lower()}.json"),
                 next_step=f"`seg1b reopen {covering[-1]}` comes first",
             )  # fmt: skip
         proof = _evidence(store, evidence)

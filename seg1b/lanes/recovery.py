@@ -33,6 +33,7 @@ def require_recovery(store: Store, policies: Policies, settings: Settings) -> Re
         )
         raise InputError(
             "E_RECOVERY_STATUS", f"the recovery loop is for AMBER_NEAR_BPLUS only; {is_now}",
+            where=str(store.layout.phases / "p4.json"),
             next_step="`seg1b integrate RUN` says the status and which phase to reopen",
         )  # fmt: skip
     if len(settings.groups) != 1:
@@ -44,7 +45,7 @@ def require_recovery(store: Store, policies: Policies, settings: Settings) -> Re
     used = attempts_of(store)
     if used >= policies.lanes.recovery_attempts_max:
         raise InputError(
-            "E_RECOVERY_SPENT", f"all {used} attempts of the recovery loop are used",
+            "E_RECOVERY_SPENT", f"all {used} attempts of the recovery loop are used", where=str(store.layout.ledger),
             next_step="`seg1b integrate` accepts the best B; `seg1b lock P4 --run RUN` closes the phase",
         )  # fmt: skip
     return Recovery(record["run_id"], record["artifact"], used)

@@ -15,6 +15,7 @@ from seg1b.lanes.executor import RetentionAuthority
 from seg1b.lanes.identity import externals_of, world_keys
 from seg1b.policy.load import Policies
 from seg1b.policy.retention import RetentionPolicy
+from seg1b.report.wording import size_text
 from seg1b.states import s9_findings
 from seg1b.states.plan import keys_for
 from seg1b.store.locks import Lease
@@ -80,12 +81,13 @@ def prune_before_run(authority: RetentionAuthority, policy: RetentionPolicy, roo
     if kept_bytes > policy.live_bytes_max:
         raise InputError(
             "E_STORE_CAP",
-            f"{kept_bytes / 1e9:.2f} GB stay in the store whatever is pruned, and retention.live_bytes_max is "
-            f"{policy.live_bytes_max / 1e9:.2f} GB: pointers, packs, locks, phases, waves and running commands reach "
-            f"{plan.live_bytes / 1e9:.2f} GB, certification packs have {found.packs_bytes / 1e9:.2f} GB, logs and "
-            f"records {found.other_bytes / 1e9:.2f} GB",
+            f"{size_text(kept_bytes)} stay in the store whatever is pruned, "
+            f"{size_text(kept_bytes - policy.live_bytes_max)} more than retention.live_bytes_max, "
+            f"{size_text(policy.live_bytes_max)}: pointers, packs, locks, phases, waves and running commands reach "
+            f"{size_text(plan.live_bytes)}, certification packs have {size_text(found.packs_bytes)}, logs and records "
+            f"{size_text(found.other_bytes)}",
             where=str(root),
-            next_step="`seg1b runs du` shows who holds how much; let go of some, delete packs (`certifications/ID` in "
-            "the store) or logs that you do not need, or raise the cap in retention.yaml (--config)",
+            next_step="`seg1b runs du` shows who holds how much; let go of some, remove packs (`seg1b runs remove ID`) "
+            "or logs that you do not need, or raise the cap in retention.yaml (--config)",
         )
     return authority.prune(dry_run=False, keep_newest_runs=newest) if plan.collectable else plan

@@ -91,6 +91,7 @@ class StoredRun:
         if found is None:
             raise InputError(
                 "E_RUN_POLICIES", f"the receipt of run {self.run_id[:12]} does not say its knobs",
+                where=f"run {self.run_id}, receipt.json",
                 next_step="make the run again with this version",
             )  # fmt: skip
         known = knobs(default_policies())
@@ -121,7 +122,7 @@ def load_run(store: Store, text: str) -> StoredRun:
 
     Raises InputError E_STORE_UNKNOWN_ID, E_POINTER_UNSET, or E_RUN_PRUNED if outputs that the run names are gone.
     """
-    run_id = pointed(store, text) if text in _POINTERS else store.receipts.resolve(text)
+    run_id = pointed(store, text) if text in _POINTERS else store.receipts.resolve(text, NAMES)
     receipt = store.receipts.load(run_id)
     keys = {_STORE_NAMES[name]: key for name, key in receipt.keys.items() if name in _STORE_NAMES}
     require_outputs(store, run_id, keys, _NEEDED)
@@ -166,16 +167,20 @@ def same_seed(store: Store, run: StoredRun, seed: int) -> StoredRun:
             return load_run(store, ids[seed])
     raise InputError(
         "E_REFERENCE_SEED", f"run {run.run_id[:12]} is of seed {run.seed}, and seed {seed} is asked for",
+        where=str(store.layout.runs / run.run_id),
         next_step=f"compare with --seed {run.seed}, or name a run of seed {seed}",
     )  # fmt: skip
 
 
-def require_world(run: StoredRun, world_digest: str, what: str, code: str = "E_REFERENCE_WORLD") -> None:
+def require_world(
+    store: Store, run: StoredRun, world_digest: str, what: str, code: str = "E_REFERENCE_WORLD"
+) -> None:
     """Raise InputError for a run that was made in another world."""
     if run.world_digest != world_digest:
         raise InputError(
             code,
             f"{what} {run.run_id[:12]} was made in another world ({run.world_digest[:12]}, not {world_digest[:12]})",
+            where=str(store.layout.runs / run.run_id),
             next_step="name that world with --world, or choose a run of this one",
         )
 

@@ -205,7 +205,7 @@ def tune(
         wave = waves.open_wave(store)
         known = waves.candidate_of(wave, lane.keys(changed).get("S9"))
         if known is None:
-            waves.require_room(wave, changed.lanes.wave_candidates_max)
+            waves.require_room(store, wave, changed.lanes.wave_candidates_max)
         held = {key for one in (policies, changed) for key in claimed_keys(lane.keys(one), one, seed)}
         with leased(store, "tune", held | set(named.keys.values() if named else ())) as lease:
             lease.hold(run_ids=[lane.run_id, *([named.run_id] if named else [])])
@@ -238,7 +238,7 @@ def _named(store: Store, world: World, seed: int, text: str | None) -> StoredRun
     if text is None:
         return None
     run = load_run(store, text)
-    require_world(run, world.digest, "run")
+    require_world(store, run, world.digest, "run")
     return same_seed(store, run, seed)
 
 

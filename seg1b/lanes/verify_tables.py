@@ -28,6 +28,8 @@ from seg1b.states.tables import (
 from seg1b.store.digest import PartitionKey
 from seg1b.store.tables import hive_digest, partitioned_digest, split
 
+_COPY = "copy the certification's folder again, whole"
+
 
 def read_seed(
     folder: Path, stage: WorldStage, policies: Policies, catalogue: OutletCatalogue, report: VerifyReport
@@ -65,10 +67,12 @@ def _read_table(folder: Path, schema: pa.Schema, report: VerifyReport) -> tuple[
             report.find("E_VERIFY_TABLE_SCHEMA", what, where)
         for key, rows in split(table, COUNTRY):
             if key in parts:
-                raise InputError("E_VERIFY_TABLE", f"two files hold rows of {key}", where=str(folder))
+                raise InputError(
+                    "E_VERIFY_TABLE", f"two files hold rows of {key}", where=str(folder), next_step=_COPY
+                )
             parts[key] = rows
     if not parts:
-        raise InputError("E_VERIFY_TABLE", "the table has no rows", where=str(folder))
+        raise InputError("E_VERIFY_TABLE", "the table has no rows", where=str(folder), next_step=_COPY)
     table = pa.concat_tables([parts[key] for key in sorted(parts, key=str)])
     return table, partitioned_digest(table, COUNTRY)
 

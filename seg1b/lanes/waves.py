@@ -11,10 +11,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from seg1b.errors import InputError, VetoError
+from seg1b.report.wording import counted
 from seg1b.store.receipts import Receipt
+from seg1b.store.records import did_you_mean
 from seg1b.store.store import Store
 
 OPEN, CLOSED, ABANDONED = "open", "closed", "abandoned"
+KINDS = (
+    "candidate", "wave_closed", "baseline_pinned", "promoted", "integrated", "locked", "reopened", "witness_differs",
+    "certification_removed", "guard_authority_pinned", "guard_verdict", "guard_verdict_lifted",
+    "perf_baseline_pinned", "perf_waived", "perf_waived_for_tune", "perf_closure",
+)  # fmt: skip
+"""Kinds of entries that lanes write to the ledger."""
 
 
 def now() -> str:
@@ -33,6 +41,18 @@ def history(store: Store) -> list[dict[str, Any]]:
         {**entry, "at": entry.get("at", ""), "kind": str(entry.get("kind") or entry.get("event", ""))}
         for entry in store.ledger.entries()
     ]
+
+
+def of_kind(store: Store, kind: str) -> list[dict[str, Any]]:
+    """The entries of one kind. Raises InputError E_LEDGER_KIND for a kind that no lane writes and no entry has."""
+    entries = history(store)
+    known = sorted({*KINDS, *(entry["kind"] for entry in entries)})
+    if kind not in known:
+        raise InputError(
+            "E_LEDGER_KIND", f"there is no kind of entry {kind!r}{did_you_mean(kind, known)}", where="--kind",
+            next_step="kinds: " + ", ".join(known),
+        )  # fmt: skip
+    return [entry for entry in entries if entry["kind"] == kind]
 
 
 def open_wave(store: Store) -> dict[str, Any] | None:
@@ -68,13 +88,15 @@ def candidate_of(wave: Mapping[str, Any] | None, s9_key: str | None) -> dict[str
     return None
 
 
-def require_room(wave: Mapping[str, Any] | None, at_most: int) -> None:
+def require_room(store: Store, wave: Mapping[str, Any] | None, at_most: int) -> None:
     """Raise InputError E_WAVE_FULL if the open wave has as many candidates as it may have."""
     if wave is None or len(wave["candidates"]) < at_most:
         return
     had = ", ".join(f"{one['run_id'][:12]} ({one['settings']})" for one in wave["candidates"])
     raise InputError(
-        "E_WAVE_FULL", f"wave {wave['wave_id']} has its {at_most} candidates: {had}",
+        "E_WAVE_FULL",
+        f"{wave['wave_id']} has {counted(len(wave['candidates']), 'candidate')} and takes no more: {had}",
+        where=_where(store, wave),
         next_step="`seg1b wave keep RUN` keeps one and closes the wave, `seg1b wave drop` drops them",
     )  # fmt: skip
 
@@ -88,7 +110,7 @@ def add_candidate(
     """
     with store.exclusive("entering a candidate"):
         wave = open_wave(store)
-        require_room(wave, at_most)
+        require_room(store, wave, at_most)
         if wave is None:
             number = 1 + max((int(name.rpartition("-")[2]) for name in store.waves.names()), default=0)
             wave = {"wave_id": f"wave-{number:04d}", "status": OPEN, "opened": now(), "candidates": []}
@@ -107,11 +129,12 @@ def keep(store: Store, text: str | None = None) -> dict[str, Any]:
     """
     with store.exclusive("closing a wave"):
         wave = _required(store)
-        kept = _chosen(wave, text)
+        kept = _chosen(store, wave, text)
         if kept["vetoed"]:
             raise VetoError(
                 "E_WAVE_VETOED",
                 f"candidate {kept['run_id'][:12]} is vetoed: it lost {', '.join(kept['lost'])}",
+                where=_where(store, wave),
                 next_step="keep another candidate, or `seg1b wave drop`",
             )
         store.pointers.set("current_candidate", kept["run_id"], {"lane": "tune", "wave": wave["wave_id"]})
@@ -132,6 +155,10 @@ def drop(store: Store) -> dict[str, Any]:
     return wave
 
 
+def _where(store: Store, wave: Mapping[str, Any]) -> str:
+    return str(store.layout.waves / f"{wave['wave_id']}.json")
+
+
 def _required(store: Store) -> dict[str, Any]:
     wave = open_wave(store)
     if wave is None:
@@ -142,7 +169,7 @@ def _required(store: Store) -> dict[str, Any]:
     return wave
 
 
-def _chosen(wave: Mapping[str, Any], text: str | None) -> dict[str, Any]:
+def _chosen(store: Store, wave: Mapping[str, Any], text: str | None) -> dict[str, Any]:
     candidates = wave["candidates"]
     found = [one for one in candidates if text is None or one["run_id"].startswith(text)]
     if len(found) == 1 and text != "":
@@ -150,7 +177,8 @@ def _chosen(wave: Mapping[str, Any], text: str | None) -> dict[str, Any]:
     known = ", ".join(one["run_id"][:12] for one in candidates)
     raise InputError(
         "E_WAVE_CANDIDATE",
-        f"wave {wave['wave_id']} has {len(candidates)} candidates; say which" if text is None
-        else f"{text!r} is none of wave {wave['wave_id']}'s candidates",
+        f"{wave['wave_id']} has {len(candidates)} candidates; say which" if text is None
+        else f"{text!r} is none of {wave['wave_id']}'s candidates",
+        where=_where(store, wave),
         next_step=f"`seg1b wave keep RUN` with one of {known}",
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -46,6 +45,7 @@ SHORT_NAMES = {
     "bootstrap_lower.": "lo95 ",
     "structural.": "",
     "region_floor.": "",
+    "no_regression.": "lock ",
     "eligible_country_nonzero_share": "country_coverage",
     "southern_hemisphere_share": "southern_share",
     "near_city_share_difference": "near_city_difference",
@@ -118,8 +118,8 @@ def counter_table(document: Mapping[str, Any]) -> Table:
     return table
 
 
-def summary_panel(document: Mapping[str, Any], folder: PurePath | str | None = None) -> Panel:
-    """Grade, certificate, seeds, folder; what stands against the next better grade and what would move it."""
+def summary_panel(document: Mapping[str, Any]) -> Panel:
+    """Grade, certificate, seeds; what stands against the next better grade and what would move it."""
     grade = str(document["grade"])
     lines: list[Text] = [
         Text.assemble(("grade  ", "dim"), (grade_text(grade), GRADE_COLOURS.get(grade, "bold")))
@@ -131,10 +131,6 @@ def summary_panel(document: Mapping[str, Any], folder: PurePath | str | None = N
         lines.append(_fact("seed", f"{seed['seed']}: {int(seed['sites']):,} sites, {status}"))
     if document.get("denylist"):
         lines.append(_fact("denied", ", ".join(document["denylist"]) + " (stay in all denominators)"))
-    if folder is not None:
-        lines.append(_fact("folder", str(folder)))
-        lines.append(_fact("report", str(PurePath(folder) / "report" / "index.html")))
-        lines.append(_fact("check", f"seg1b verify {folder}"))
     for title, key in (("why not B", "reasons_against_b"), ("why not B+", "reasons_against_b_plus")):
         reasons = grouped_reasons(document.get(key) or [])
         if reasons:

@@ -201,6 +201,19 @@ def margin(row: dict[str, Any]) -> float | None:
     return float(room) / abs(float(threshold))
 
 
+def size_text(size_bytes: int) -> str:
+    """A size in the unit that fits it: `7.6 MB`."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= 0.99995 * scale:  # what would be written as 1000.0 of the unit below
+            return f"{size_bytes / scale:.1f} {unit}"
+    return f"{size_bytes} B"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 run`, `2 runs`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def earned_with(facts: Mapping[str, Any]) -> tuple[str, bool]:
     """What a grade was earned with, in a sentence, and whether all of it comes with seg1b."""
     own = [what for name, what in PACKAGED.items() if facts.get(name) is not True]

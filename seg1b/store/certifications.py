@@ -102,18 +102,23 @@ class Certifications:
                     "published pack was not touched",
                 )
 
+    def require_full_id(self, cert_id: str) -> Path:
+        """Folder of a certification. Raises InputError E_STORE_UNKNOWN_ID for an unknown id or a mere prefix."""
+        target = self.path(cert_id)
+        if target.name != cert_id:
+            raise InputError(
+                "E_STORE_UNKNOWN_ID", "a certification is removed by its full id only", where=str(target),
+                next_step=f"repeat with {target.name}",
+            )  # fmt: skip
+        return target
+
     def remove(self, cert_id: str) -> None:
         """Remove a pack by its full id. Nothing else ever does.
 
-        Raises InputError E_STORE_UNKNOWN_ID for an unknown id or a mere prefix, StoreError where the disk refuses.
+        Raises InputError as `require_full_id`, StoreError where the disk refuses.
         """
         with self._lock.hold(f"removing certification {cert_id}"):
-            target = self.path(cert_id)
-            if target.name != cert_id:
-                raise InputError(
-                    "E_STORE_UNKNOWN_ID", "a certification is removed by its full id only", where=str(target),
-                    next_step=f"repeat with {target.name}",
-                )  # fmt: skip
+            target = self.require_full_id(cert_id)
             with storage_errors("removing a certification", target):
                 grave = self._staging.new_path()
                 self._fs.rename_directory(target, grave)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from seg1b.errors import Seg1bError, StoreError
+from seg1b.errors import Seg1bError, StoreAccessError, StoreError
 
 _READ_ONLY_MODE = 0o444
 _SYNC_THREADS = 8
@@ -138,12 +138,15 @@ def storage_errors(action: str, where: Path) -> Iterator[None]:
 
 def _translated(error: OSError, action: str, where: Path) -> StoreError:
     reason = error.strerror or str(error) or type(error).__name__
+    kind = StoreError
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        code, next_step = "E_STORE_FULL", "free space (`seg1b runs prune` shows what may go) and run again"
+        kind, code = StoreAccessError, "E_STORE_FULL"
+        next_step = "free space (`seg1b runs prune` shows what may go) and run again"
     elif error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-        code, next_step = "E_STORE_READ_ONLY", "make the folder writable, or choose another one"
+        kind, code = StoreAccessError, "E_STORE_READ_ONLY"
+        next_step = "make the folder writable, or choose another one"
     elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
         code, next_step = "E_STORE_MISSING", "check that the store's folder is there and complete"
     else:
         code, next_step = "E_STORE_IO", "check the disk, then run again: nothing was half-published"
-    return StoreError(code, f"{action} failed: {reason}", where=str(where), next_step=next_step)
+    return kind(code, f"{action} failed: {reason}", where=str(where), next_step=next_step)

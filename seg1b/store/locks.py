@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from seg1b.errors import InputError, StoreError
+from seg1b.errors import InputError, StoreAccessError, StoreError
 from seg1b.store.digest import readable_json
 from seg1b.store.filesystem import storage_errors
 
@@ -106,7 +106,7 @@ class StoreLock:
     def hold(self, purpose: str, timeout_s: float = 60.0) -> Iterator[None]:
         """Hold the lock during the block.
 
-        Raises StoreError E_STORE_LOCKED, which names the owner, if it cannot be had within `timeout_s`.
+        Raises StoreAccessError E_STORE_LOCKED, which names the owner, if it cannot be had within `timeout_s`.
         """
         deadline_s = time.monotonic() + timeout_s
         if not self._thread_lock.acquire(timeout=timeout_s):
@@ -140,8 +140,8 @@ class StoreLock:
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # not only close: a forked child may have a copy
             os.close(descriptor)
 
-    def _locked(self, timeout_s: float) -> StoreError:
-        return StoreError(
+    def _locked(self, timeout_s: float) -> StoreAccessError:
+        return StoreAccessError(
             "E_STORE_LOCKED",
             f"the store is locked by {_owner(self._path)}; waited {timeout_s:g} s",
             where=str(self._path),

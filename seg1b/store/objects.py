@@ -32,7 +32,7 @@ from seg1b.store.manifest import (
 from seg1b.store.publication import Publication, document_name
 from seg1b.store.staging import StagedFolder, StagingArea
 from seg1b.store.table_reader import TableReader
-from seg1b.store.tables import PartitionEntry, TableEntry, damaged
+from seg1b.store.tables import MAKE_AGAIN, PartitionEntry, TableEntry, damaged
 
 
 class ObjectStore:
@@ -89,8 +89,9 @@ class ObjectStore:
         if name not in manifest.documents:
             known = ", ".join(sorted(manifest.documents)) or "none"
             raise StoreError(
-                "E_STORE_MISSING", f"{state} has no document {name!r} (it has: {known})", where=str(path)
-            )
+                "E_STORE_MISSING", f"{state} has no document {name!r} (it has: {known})", where=str(path),
+                next_step=MAKE_AGAIN,
+            )  # fmt: skip
         with storage_errors("reading a document", path):
             data = path.read_bytes()
         if sha256_bytes(data) != manifest.documents[name]:
@@ -107,7 +108,7 @@ class ObjectStore:
         if entry is None:
             known = ", ".join(sorted(manifest.tables)) or "none"
             message = f"{manifest.state} has no table {table!r} (it has: {known})"
-            raise StoreError("E_STORE_MISSING", message, where=str(folder))
+            raise StoreError("E_STORE_MISSING", message, where=str(folder), next_step=MAKE_AGAIN)
         lengths = {name: item.length_bytes for name, item in manifest.files.items()}
         return TableReader(folder, table, entry, lengths)
 
@@ -377,7 +378,7 @@ def _merge_table(state: str, table: str, shards: Sequence[TableEntry], where: Pa
     for shard in shards:
         if not shard.same_shape(first):
             message = f"the parts of {state} disagree about the columns or order of table {table!r}"
-            raise StoreError("E_STORE_CONFLICT", message, where=str(where))
+            raise StoreError("E_STORE_CONFLICT", message, where=str(where), next_step=MAKE_AGAIN)
         for item in shard.partitions:
             other = chosen.setdefault(item.key, item)
             if other.digest != item.digest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from seg1b.store.records import did_you_mean, write_atomically
 from seg1b.store.staging import StagingArea
 
 _PREFIX_DIGITS = 6
+_RESTORE = "restore the run's folder from a copy, or remove it: what nothing refers to can be made again"
 
 
 def new_run_id() -> str:
@@ -131,18 +132,25 @@ class Receipts:
             receipt = Receipt.from_json(value)
         except (KeyError, TypeError, AttributeError, ContractError) as error:
             raise StoreError(
-                "E_STORE_DAMAGED", f"the receipt is not consistent ({error})", where=str(path)
+                "E_STORE_DAMAGED",
+                f"the receipt is not consistent ({error})",
+                where=str(path),
+                next_step=_RESTORE,
             ) from error
         if receipt.run_id != run_id:
             raise StoreError(
-                "E_STORE_DAMAGED", f"the receipt speaks of run {receipt.run_id}", where=str(path)
+                "E_STORE_DAMAGED",
+                f"the receipt speaks of run {receipt.run_id}",
+                where=str(path),
+                next_step=_RESTORE,
             )
         return receipt
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, text: str, names: Sequence[str] = ()) -> str:
         """A run id from what a user typed: the id, or a unique prefix of at least six digits.
 
-        Raises InputError E_STORE_UNKNOWN_ID if there is none or more than one.
+        `names`: what the caller takes besides, for the suggestion. Raises InputError
+        E_STORE_UNKNOWN_ID if there is none or more than one.
         """
         runs = self.run_ids()
         if text in runs:
@@ -150,12 +158,13 @@ class Receipts:
         matches = [run_id for run_id in runs if run_id.startswith(text)]
         if len(text) >= _PREFIX_DIGITS and len(matches) == 1:
             return matches[0]
-        raise self._unknown(text)
+        raise self._unknown(text, names)
 
-    def _unknown(self, text: str) -> InputError:
+    def _unknown(self, text: str, names: Sequence[str] = ()) -> InputError:
         return InputError(
             "E_STORE_UNKNOWN_ID",
-            f"there is no run {text!r}{did_you_mean(text, list(self.run_ids()))}",
+            f"there is no run {text!r}{did_you_mean(text, [*names, *self.run_ids()])}",
             where=str(self._layout.runs),
-            next_step="`seg1b runs list` shows the runs; a unique prefix of six digits is enough",
+            next_step="`seg1b runs list` shows the runs; a unique prefix of six digits is enough"
+            + (f"; or one of {', '.join(names)}" if names else ""),
         )

@@ -18,6 +18,7 @@ from seg1b.store.locks import StoreLock
 from seg1b.store.manifest import read_json
 from seg1b.store.staging import StagingArea
 
+_RESTORE = "restore the file from a copy, or move it away: the command that wrote it writes it again"
 POINTER_NAMES = ("baseline_authority", "current_candidate", "last_good")
 
 
@@ -82,7 +83,8 @@ class Records:
             return None
         value = read_json(path)
         if not isinstance(value, dict):
-            raise StoreError("E_STORE_DAMAGED", f"the {self._kind} record is no JSON object", where=str(path))
+            message = f"the {self._kind} record is no JSON object"
+            raise StoreError("E_STORE_DAMAGED", message, where=str(path), next_step=_RESTORE)
         return value
 
     def read(self, name: str) -> dict[str, Any]:
@@ -132,6 +134,7 @@ class Pointers(Records):
             raise InputError(
                 "E_STORE_UNKNOWN_ID",
                 f"there is no pointer {name!r}{did_you_mean(name, list(POINTER_NAMES))}",
+                where=str(self._folder),
                 next_step="pointers: " + ", ".join(POINTER_NAMES),
             )
         with self._lock.hold(f"setting pointer {name}"):
@@ -152,7 +155,10 @@ class Pointers(Records):
             return None
         run_id = record.get("run_id")
         if not isinstance(run_id, str) or not is_run_id(run_id):
-            raise StoreError("E_STORE_DAMAGED", f"pointer {name} names no run", where=str(self._path(name)))
+            where = str(self._path(name))
+            raise StoreError(
+                "E_STORE_DAMAGED", f"pointer {name} names no run", where=where, next_step=_RESTORE
+            )
         return run_id
 
 

@@ -182,11 +182,15 @@ def hive_digest(partitions: Mapping[PartitionKey, pa.Table], derived: Sequence[s
     return hasher.hexdigest()
 
 
+MAKE_AGAIN = "remove this object with `seg1b runs prune` or by hand and run again: it will be made anew"
+"""What helps where a published output is not whole."""
+
+
 def damaged(path: Path, problem: str) -> StoreError:
     """The error E_STORE_DAMAGED about the published file `path`."""
     return StoreError(
         "E_STORE_DAMAGED",
         f"a published file is damaged: {problem}",
         where=str(path),
-        next_step="remove this object with `seg1b runs prune` or by hand and run again: it will be made anew",
+        next_step=MAKE_AGAIN,
     )

@@ -141,7 +141,10 @@ def write_world(
             copy = staging / raster.file_name
             shutil.copyfile(raster.path, copy)
             if file_sha256(copy) != raster.sha256:
-                raise InputError("W107", "the raster changed while it was read", where=str(raster.path))
+                step = "build again when nothing writes to it"
+                raise InputError(
+                    "W107", "the raster changed while it was read", where=str(raster.path), next_step=step
+                )
         digest = world_digest({name: entry["sha256"] for name, entry in files.items()}, raster)
         manifest = {
             **provenance,

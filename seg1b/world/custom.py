@@ -59,7 +59,9 @@ def build_user_world(
     """
     if polygons is None and population is None:
         step = "give a polygon file, a population raster or both"
-        raise InputError("W211", "nothing to build a world from", next_step=step)
+        raise InputError(
+            "W211", "nothing to build a world from", where="--polygons, --population", next_step=step
+        )
     out_dir = Path(out_dir)
     if out_dir.exists():
         step = "choose a new directory"

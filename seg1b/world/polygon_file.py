@@ -75,7 +75,8 @@ def _read_geoparquet(path: Path, country_column: str) -> tuple[NDArray[np.object
         primary = metadata["primary_column"]
         geo = metadata["columns"][primary]
     except (pa.ArrowException, OSError) as error:
-        raise InputError("W201", f"cannot read Parquet: {error}", where=str(path)) from error
+        step = "check the path, or write the file again"
+        raise InputError("W201", f"cannot read Parquet: {error}", where=str(path), next_step=step) from error
     except (KeyError, ValueError) as error:
         step = "write it as GeoParquet, for example with geopandas: frame.to_parquet(path)"
         raise InputError("W201", "the file is not GeoParquet", where=str(path), next_step=step) from error
@@ -106,7 +107,9 @@ def _read_geopackage(
     except (RuntimeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError("W201", f"cannot read GeoPackage: {error}", where=str(path)) from error
+        step = "check the path and the layer, or write the file again"
+        what = f"cannot read GeoPackage: {error}"
+        raise InputError("W201", what, where=str(path), next_step=step) from error
     if geometry is None:
         raise InputError(
             "W201", "the layer has no geometry", where=str(path), next_step="choose another layer"
@@ -167,7 +170,9 @@ def _from_wkb(values: list[Any], path: Path) -> NDArray[np.object_]:
     try:
         geometry: NDArray[np.object_] = shapely.from_wkb(np.array(values, object))
     except shapely.errors.ShapelyError as error:
-        raise InputError("W201", f"a geometry is not WKB: {error}", where=str(path)) from error
+        step = "write the geometry as WKB, the default of GeoParquet"
+        what = f"a geometry is not WKB: {error}"
+        raise InputError("W201", what, where=str(path), next_step=step) from error
     return geometry
 
 

@@ -173,7 +173,9 @@ def _check_header(dataset: Any, path: Path) -> tuple[int, int]:
         step = "gdal_translate -b 1 -unscale <raster> population.tif"
         raise InputError("W306", what, where=str(path), next_step=step)
     if np.dtype(dataset.dtypes[0]).kind not in "fiu":
-        raise InputError("W306", f"values of type {dataset.dtypes[0]} are no numbers", where=str(path))
+        step = "gdal_translate -ot Float32 <raster> population.tif"
+        what = f"values of type {dataset.dtypes[0]} are no numbers"
+        raise InputError("W306", what, where=str(path), next_step=step)
     if dataset.crs is None or dataset.crs.to_epsg() != 4326:
         found = "not recorded" if dataset.crs is None else str(dataset.crs)
         what = f"the coordinate reference system is {found}; EPSG:4326 is needed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from seg1b.policy.load import defaults_directory
 @pytest.fixture(name="command", scope="session")
 def _command() -> Command:
     return run_command
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_width_asked_for() -> Iterator[None]:
+    """A width in the environment would break the lines that tests look for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,10 @@ def test_the_same_again_is_found_again_and_0_without_requirement(
     assert "country_gini" in outcome.stdout
     assert "population_pit_mean" in outcome.stdout
     assert "an identical certification was there already" in outcome.stdout
+    folder = published.path.resolve()
+    lines = [line.split() for line in outcome.stdout.splitlines()]
+    assert [Path(words[1]).resolve() for words in lines if words[:1] == ["folder"]] == [folder]
+    assert [words for words in lines if words[:3] == ["check", "seg1b", "verify"]]
     assert published.document["cert_id"][:12] in outcome.stdout
 
 

@@ -148,6 +148,8 @@ def test_baseline_promotion_lock_and_back(loop: Loop, kept: dict[str, Any], tmp_
         (("--set", "s6.core_sd_tile=0.2", "--against", "abcdef12"), "E_STORE_UNKNOWN_ID"),
         (("--set", "s6.core_sd_tile=0.2", "--recover"), "E_RECOVERY_STATUS"),
         (("--set", "s4.sites_per_area"), "E_OPTION_SET"),
+        (("--set", "s4.sites_per_area=5", "--set", "s4.sites_per_area=6"), "E_OPTION_SET"),
+        (("--set", "s6.core_sd_tile=0.2", "--waive-perf", " "), "E_PERF_WAIVER"),
     ],
 )
 def test_bad_input_exits_with_two_and_changes_nothing(
@@ -164,8 +166,31 @@ def test_bad_input_exits_with_two_and_changes_nothing(
     before = durable()
     outcome = loop.tune(extra=arguments)
     assert (outcome.exit_code, outcome.error()["code"]) == (2, code)
+    assert outcome.error()["where"]
     assert outcome.error()["next_step"]
     assert durable() == before
+
+
+def test_errors_hint_at_the_mistake_that_was_made(loop: Loop, kept: dict[str, Any]) -> None:
+    """A knob set twice needs one value; a name that is nearly one is suggested; a kind that is none is refused."""
+    twice = loop.tune("s4.sites_per_area=5", "s4.sites_per_area=6").error()
+    assert "s4.sites_per_area is set twice" in twice["message"]
+    assert "one value" in twice["next_step"]
+    slip = loop.tune("s6.core_sd_tile=0.2", extra=("--against", "baselin")).error()
+    assert "did you mean baseline?" in slip["message"]
+    assert "last_good" in slip["next_step"]
+    kind = loop("ledger", "--kind", "candidat", "--json")
+    assert (kind.exit_code, kind.error()["code"]) == (2, "E_LEDGER_KIND")
+    assert "did you mean candidate?" in kind.error()["message"]
+    assert "wave_closed" in kind.error()["next_step"]
+    assert loop("ledger", "--kind", "perf_closure").exit_code == 0
+
+
+def test_one_candidate_is_one(loop: Loop, kept: dict[str, Any]) -> None:
+    """Neither `its 1 candidates` nor `1 of its candidates`."""
+    outcome = loop("tune", "--config", loop._config, "--set", "gates.market_slope.min=0.31")
+    assert "has 1 of 2 candidates" in outcome.stdout
+    assert "1 candidate may be pruned" in loop("wave", "drop").stdout
 
 
 def test_a_catalogue_without_its_bundle_is_refused(loop: Loop, kept: dict[str, Any], tmp_path: Path) -> None:
@@ -174,17 +199,6 @@ def test_a_catalogue_without_its_bundle_is_refused(loop: Loop, kept: dict[str, A
     outcome = loop.tune("s6.core_sd_tile=0.2", extra=("--catalogue", tmp_path / "catalogue"))
     assert outcome.exit_code == 2
     assert outcome.error()["where"]
-
-
-@pytest.mark.parametrize("name", PLAN)
-def test_help_teaches(command: Command, name: str) -> None:
-    """Examples and exit codes, for every command of the loop and its parts."""
-    parts = {"wave": ("show", "keep", "drop"), "baseline": ("pin", "show")}.get(name, ("",))
-    for part in parts:
-        outcome = command(name, *([part] if part else []), "--help")
-        assert outcome.exit_code == 0
-        assert "Examples" in outcome.stdout
-        assert "Exit codes" in outcome.stdout
 
 
 @pytest.mark.parametrize("name", PLAN[1:])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,20 +23,7 @@ from seg1b.cli.app import application
 from seg1b.errors import InputError
 from seg1b.lanes.controls import ControlRow
 from seg1b.policy.load import defaults_directory, knobs, load_policies
-
-COMMANDS = [
-    "certify", "verify", "screen", "tune", "catalogue synth", "catalogue check", "world info", "world build",
-    "runs list", "runs show", "runs prune", "controls", "report", "map", "config show",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_examples(command: Command, name: str) -> None:
-    """And the command's name in one of them."""
-    outcome = command(*name.split(), "--help")
-    assert outcome.exit_code == 0
-    assert f"seg1b {name}" in outcome.stdout
-    assert "Examples" in outcome.stdout
+from seg1b.store.store import Store
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -175,6 +165,51 @@ def test_prune_is_a_dry_run_and_a_slip_removes_nothing(command: Command, publish
     assert published.path.is_dir()
 
 
+def test_a_certification_goes_by_name_and_pruning_collects_what_it_held(
+    command: Command, published: Published, tmp_path: Path
+) -> None:
+    """First a look; a pointer that rests on it keeps it; the ledger says that it went."""
+    runs, cert_id = tmp_path / "runs", published.document["cert_id"]
+    shutil.copytree(published.runs, runs)
+    with Store.open(runs) as store:
+        store.pointers.set("last_good", published.document["seeds"][0]["run_id"])
+    refused = command("runs", "remove", cert_id, "--yes", "--runs", runs, "--json")
+    assert (refused.exit_code, refused.error()["code"]) == (2, "E_CERTIFICATION_HELD")
+    assert "pointer last_good" in refused.error()["message"]
+    shutil.rmtree(runs / "pointers")
+    look = command("runs", "remove", cert_id[:8], "--runs", runs)
+    assert f"seg1b runs remove {cert_id} --yes" in look.stdout
+    assert (runs / "certifications" / cert_id).is_dir()
+    assert command("runs", "remove", cert_id[:8], "--yes", "--runs", runs).exit_code == 2
+    done = command("runs", "remove", cert_id, "--yes", "--runs", runs, "--json").json()
+    assert (done["removed"], done["grade"], done["seeds"]) == (True, "below_B", [7])
+    assert not (runs / "certifications" / cert_id).exists()
+    pruned = command("runs", "prune", "--yes", "--runs", runs, "--json").json()
+    assert pruned["collectable_bytes"] >= done["held_bytes"] > 0
+    assert pruned["live"] == 0
+    assert "certification_removed" in command("ledger", "--runs", runs).stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.EROFS, "E_STORE_READ_ONLY"), (errno.ENOSPC, "E_STORE_FULL")]
+)
+def test_a_store_that_cannot_be_written_is_no_internal_error(
+    command: Command, published: Published, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    """Exit code 2, as for all that a user can mend."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("seg1b.store.filesystem.FileSystem.create", refuse)
+    run_id = published.document["seeds"][0]["run_id"]
+    outcome = command("promote", run_id, "--runs", published.runs, "--json")
+    error = outcome.error()
+    assert (outcome.exit_code, error["code"], error["exit_code"]) == (2, code, 2)
+    assert error["where"]
+    assert error["next_step"]
+
+
 def test_report_is_found_and_copied(command: Command, published: Published, tmp_path: Path) -> None:
     """The path on stdout, and the same page elsewhere."""
     cert_id = published.document["cert_id"]
@@ -184,6 +219,23 @@ def test_report_is_found_and_copied(command: Command, published: Published, tmp_
     assert (tmp_path / "page.html").read_bytes() == page.read_bytes()
     lost = command("report", published.path, "--out", tmp_path / "no" / "page.html", "--json")
     assert lost.error()["code"] == "E_OUTPUT_FOLDER"
+
+
+def test_an_output_that_cannot_be_written_is_no_internal_error(
+    command: Command, published: Published, tmp_path: Path
+) -> None:
+    """Exit code 2, and where."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    nowhere = tmp_path / "file" / "bundle"
+    for arguments, where in (
+        (("map", published.path, "WORLD", "--out", tmp_path / "folder.png"), tmp_path / "folder.png"),
+        (("catalogue", "synth", "--seed", 7, "--out", nowhere), nowhere),
+    ):
+        outcome = command(*arguments, "--json")
+        error = outcome.error()
+        assert (outcome.exit_code, error["code"]) == (2, "E_OUTPUT_WRITE")
+        assert error["where"].startswith(str(where))
 
 
 def test_map_draws_a_png(command: Command, published: Published, tmp_path: Path) -> None:
@@ -311,15 +363,18 @@ def test_version(command: Command) -> None:
 # -- tune and controls
 
 
-def test_tune_compares_and_never_certifies(command: Command, published: Published, small: Path) -> None:
+def test_tune_compares_and_never_certifies(
+    command: Command, published: Published, small: Path, tmp_path: Path
+) -> None:
     """S6's knob reruns S6 to S9 and nothing else."""
+    runs = Path(shutil.copytree(published.runs, tmp_path / "runs"))
     options = ("--config", small, "--seed", 7, "--set", "s6.cluster_v3.core_sd_tile=0.2", "--json")
-    outcome = command("tune", "--runs", published.runs, *options)
+    outcome = command("tune", "--runs", runs, *options)
     facts = outcome.json()
     assert outcome.exit_code == (3 if facts["vetoed"] else 0)
     assert facts["reran"] == ["S6", "S7", "S8", "S9"]
     assert {"name", "before", "after", "verdict"} <= set(facts["gates"][0])
-    listed = command("runs", "list", "--runs", published.runs, "--json").json()
+    listed = command("runs", "list", "--runs", runs, "--json").json()
     assert len(listed["certifications"]) == 1
 
 

@@ -273,16 +273,38 @@ def test_tuning_is_refused_while_something_is_red(store: Store) -> None:
     perf.require_not_red(store)
     publish(store, RUN, S4=7.0)
     perf.check(store, POLICIES, RUN)
-    for waive in (None, "", "  "):
-        with pytest.raises(InputError, match="E_PERF_RED") as error:
-            perf.require_not_red(store, waive)
-        assert "S4" in error.value.message
-        assert "--waive-perf" in error.value.next_step
+    with pytest.raises(InputError, match="E_PERF_RED") as error:
+        perf.require_not_red(store)
+    assert "S4" in error.value.message
+    assert "--waive-perf" in error.value.next_step
     perf.require_not_red(store, "the bench is being rebuilt")
     assert store.ledger.entries()[-1]["reason"] == "the bench is being rebuilt"
     publish(store, OTHER)
     perf.check(store, POLICIES, OTHER)
     perf.require_not_red(store)
+
+
+@pytest.mark.parametrize("waive", ["", "  "])
+def test_a_waiver_without_a_reason_is_refused_whether_it_is_needed_or_not(store: Store, waive: str) -> None:
+    """Who waives something says why; nothing is written."""
+    for red in (False, True):
+        if red:
+            publish(store, RUN, S4=7.0)
+            perf.check(store, POLICIES, RUN)
+        with pytest.raises(InputError, match="E_PERF_WAIVER"):
+            perf.require_not_red(store, waive)
+    assert store.ledger.entries() == []
+
+
+def test_a_few_sites_more_than_the_reference_do_not_change_a_budget(store: Store) -> None:
+    """Budgets are judged, and shown, as they are configured; a larger run gets more in proportion."""
+    budgets, reference = POLICIES.budgets.budgets, POLICIES.budgets.reference_sites
+    for sites, factor in ((reference + reference // 1000, 1.0), (2 * reference, 2.0)):
+        publish(store, RUN, sites=sites)
+        rows = {row.stage: row for row in perf.check(store, POLICIES, RUN).stages}
+        found = (rows["S9"].target_s, rows["S9"].stretch_s)
+        assert found == (budgets["S9"].target_s * factor, budgets["S9"].stretch_s * factor)
+        assert rows["S1"].target_s == budgets["S1"].target_s
 
 
 def test_only_a_run_that_made_the_stage_again_settles_it(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,22 @@ def test_a_third_candidate_is_refused_until_the_wave_is_closed(root: Path, real_
         candidate(root, real_world, {"gates.hard_gates.top1_share.b": 0.296})
     assert one.run_id[:12] in caught.value.message
     assert two.run_id[:12] in caught.value.message
+    assert caught.value.where == str(root / "waves" / f"{two.wave['wave_id']}.json")
     assert contents(root) == before
     with opened(root) as store:
         waves.drop(store)
     third = tried(root, real_world, {"gates.hard_gates.top1_share.b": 0.296})
     assert third.wave is not None
     assert third.wave["wave_id"] != two.wave["wave_id"]
+
+
+def test_the_kinds_of_the_ledger_are_those_that_lanes_write() -> None:
+    """`seg1b ledger --kind` knows every one, and no other."""
+    package, written = Path(waves.__file__).parents[1], set()
+    for path in (*package.glob("lanes/*.py"), *package.glob("store/*.py")):
+        written |= set(re.findall(r'(?:\bnote\(\s*(?:store,\s*)?|"event": )"(\w+)"', path.read_text()))
+    assert written == set(waves.KINDS)
+    assert len(waves.KINDS) == len(written)
 
 
 def test_the_same_candidate_again_counts_once(root: Path, real_world: World) -> None:
