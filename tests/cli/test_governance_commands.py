@@ -97,7 +97,8 @@ def test_a_pin_needs_a_name(command: Command, bundle: Path, tmp_path: Path) -> N
     assert not runs.exists()
     assert command(*pin, "--approved-by", "A. Person").exit_code == 0
     entry = json.loads((runs / "ledger.jsonl").read_text().splitlines()[-1])
-    assert (entry["event"], entry["approved_by"]) == ("guard_authority_pinned", "A. Person")
+    assert (entry["kind"], entry["approved_by"]) == ("guard_authority_pinned", "A. Person")
+    assert entry["at"]
 
 
 @pytest.mark.parametrize(
