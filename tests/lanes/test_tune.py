@@ -45,7 +45,7 @@ def test_a_jitter_knob_runs_from_s6_on_and_moves_no_country(root: Path, real_wor
     assert row.before is not None
     assert row.after is not None
     assert (row.verdict == "better") == (row.after < row.before)
-    assert found.before.status == found.after.status
+    assert found.standing_before.status == found.standing.status
     assert not found.vetoed
     assert not (root / "certifications").exists()
     assert not list((root / "pointers").glob("*"))
@@ -271,4 +271,4 @@ def test_two_drivers_do_not_tune_one_store(root: Path, real_world: World) -> Non
     finally:
         other.kill()
         other.wait()
-    assert tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3}).reran[0] == "S6"
+    assert tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3}).changed[0] == "S6"
