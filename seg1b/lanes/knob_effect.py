@@ -36,9 +36,9 @@ def settled(
     that change no outlet. Without any change policies may still be compared with a run.
     """
     settings = settle(policies, overrides)
-    changed = set_values(policies, settings.values)
     _require_tunable(policies, settings)
     _require_felt(settings, catalogue)
+    changed = set_values(policies, settings.values)
     differing = [one for one in settings.changes if _differs(policies, changed, one.knob)]
     if all(one.switch is not None for one in differing) and (differing or not compares_with_a_run):
         raise _nothing_changes(settings, differing)

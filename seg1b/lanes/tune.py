@@ -88,9 +88,12 @@ class _Lane:
             self.store, policies, self.world, self.executor, (self.seed,), self.bundle, self.observer, fast=True
         )  # fmt: skip
         run.hold, run.lease_id = lambda held: lease.hold(keys=held), lease.record.lease_id
-        _, progress = run.run()
+        stage, progress = run.run()
         preparation, _ = progress[self.seed].results()
-        self.telemetry[preparation.identity.keys["S9"]] = seed_telemetry(preparation, progress[self.seed])
+        self.telemetry[preparation.identity.keys["S9"]] = {
+            "world": {"states": stage.times.seconds, "reused": list(stage.reused)},
+            "seeds": {str(self.seed): seed_telemetry(preparation, progress[self.seed])},
+        }
         return self._done(dict(preparation.identity.keys), there, preparation.facts)
 
     def _facts(self, keys: Mapping[str, str]) -> SeedFacts:
@@ -231,9 +234,10 @@ def _conclude(
         wave = _enter(lane, changed, facts, result, keys, recovery)
     wall_s = time.perf_counter() - started
     if new:
-        ran = lane.telemetry.get(keys["S9"])
-        seeds = {} if ran is None else {str(lane.seed): {**ran, "run_id": result.run_id}}
-        described = {"wall_s": wall_s, "executor": lane.executor.describe(), "seeds": seeds}
+        ran = lane.telemetry.get(keys["S9"], {"seeds": {}})
+        for one in ran["seeds"].values():
+            one["run_id"] = result.run_id
+        described = {"wall_s": wall_s, "executor": lane.executor.describe(), **ran}
         store.receipts.write_telemetry(result.run_id, described)
     return TuneResult(**{**vars(result), "wave": wave, "wall_s": wall_s})
 

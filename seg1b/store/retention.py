@@ -194,6 +194,7 @@ class Retention:
         roots += [Root("kept by name", frozenset({run_id})) for run_id in keep]
         roots += [Root("kept as one of the newest", frozenset({run_id})) for run_id in newest]
         holders = self._holders(roots, outputs, leases)
+        self._hold_witnesses(holders)
         items = [*outputs.items(holders), *self._run_items(holders), *self._lease_items(holders)]
         live = _ordered(item for item in items if item.held_by)
         return Plan(live, _ordered(item for item in items if not item.held_by), removed=False)
@@ -216,6 +217,14 @@ class Retention:
             for name in reached:
                 _hold(holders, name, root.holder)
         return holders
+
+    def _hold_witnesses(self, holders: Holders) -> None:
+        """A witness is kept as long as the run that it speaks of; it has no outputs of its own."""
+        for run_id in self._receipts.run_ids():
+            with suppress(Seg1bError):  # of a damaged receipt nothing is known
+                of = self._receipts.load(run_id).lineage.get("of")
+                if of in holders:
+                    _hold(holders, run_id, f"witness of run {of[:12]}")
 
     def _run_items(self, holders: Holders) -> list[Item]:
         folder = self._layout.runs

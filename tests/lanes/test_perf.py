@@ -365,12 +365,15 @@ def test_what_a_run_did_not_make_keeps_the_whole_from_green(store: Store) -> Non
 
 
 def test_the_pinned_run_is_kept(store: Store) -> None:
-    """And only that one."""
+    """And its witness, without which no check of it passes; no other."""
     publish(store, RUN)
     publish(store, OTHER)
+    publish(store, WITNESS, lineage={"lane": "witness", "of": RUN, "same": True})
+    publish(store, "e" * 32, lineage={"lane": "witness", "of": OTHER, "same": True})
     perf.pin_baseline(store, POLICIES, RUN)
     store.retention.prune(dry_run=False)
-    assert store.receipts.run_ids() == (RUN,)
+    assert store.receipts.run_ids() == (RUN, WITNESS)
+    assert [run["run_id"] for run in store.ledger.entries()[-1]["runs"]] == [OTHER, "e" * 32]
 
 
 def witnessed(store: Store, same: bool = True, **seconds: float) -> None:

@@ -19,8 +19,10 @@ from seg1b.errors import InputError
 from seg1b.lanes import baseline, rejudge
 from seg1b.lanes.certify import Certification
 from seg1b.lanes.comparison import compare
+from seg1b.lanes.perf_times import timings_of
 from seg1b.lanes.stored_run import load_run, resolve_run
 from seg1b.policy.load import default_policies, gates_hash, parameter_hash, parse_value, set_values
+from seg1b.states.plan import WORLD_STATES
 from seg1b.store.store import Store
 from seg1b.world.content import World
 
@@ -96,6 +98,11 @@ def test_times_are_telemetry_of_what_ran(root: Path, real_world: World) -> None:
         told = [store.receipts.telemetry(run.run_id) for run in (placed, judged)]
     assert set(told[0]["seeds"]["42"]["states"]) >= {"S6", "S8", "S9"}
     assert told[1]["seeds"] == {}
+    with Store.open(root) as store:
+        made = timings_of(store, placed.run_id).made
+        assert [state for state in made if state not in WORLD_STATES] == ["S6", "S7", "S8", "S9"]
+        with pytest.raises(InputError, match="E_PERF_TELEMETRY"):
+            timings_of(store, judged.run_id)
     assert all(0 < one["wall_s"] <= run.wall_s for one, run in zip(told, (placed, judged), strict=True))
 
 
