@@ -110,7 +110,7 @@ def _nothing_changes(settings: Settings, switched_off: list[Setting]) -> InputEr
     )
     return InputError(
         "E_TUNE_NO_EFFECT",
-        f"this changes nothing, so nothing was run: {'; '.join(told)}",
+        f"this changes nothing, so nothing was run: {'; '.join(told) or 'no knob is named'}",
         where="--set",
         next_step=f"{would} besides lets it have an effect"
         if would
