@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from seg1b.lanes.certify import CertifyResult, Observer
     from seg1b.lanes.executor import Executor
-    from seg1b.lanes.tune import TuneResult
+    from seg1b.lanes.tune_result import TuneResult
     from seg1b.lanes.verify_report import VerifyReport
     from seg1b.policy.load import Policies
     from seg1b.world.content import World
@@ -38,9 +38,6 @@ __all__ = ["certify", "load_certificate", "load_site_locations", "tune", "verify
 
 WARM_UP = ("seg1b.lanes.warm_up:placing", "seg1b.lanes.warm_up:validating")
 """What Ray's workers compile (or load from the cache) while the driver computes the world."""
-
-SYNTHESIS_PREFIXES = ("s2s", "synthesis")
-"""Knobs that only a synthesised catalogue feels: country shares, and the synthesis itself."""
 
 PathLike = str | os.PathLike[str]
 SITE_COLUMNS = ("legal_country_iso", "merchant_id", "site_order", "lon_deg", "lat_deg")
@@ -111,45 +108,32 @@ def tune(
     policies, made first if it is not in the store). recover: an attempt of the recovery loop, from the integrated run.
 
     The candidate enters the open wave, which takes two. Raises InputError, and changes nothing: E_POLICY_* for a knob
-    that does not exist or a value that it refuses, E_WAVE_FULL, E_PHASE_LOCKED, E_RUN_PRUNED, E_STORE_DRIVEN and the
-    others of `lanes.tune`; E_TUNE_NO_EFFECT for a knob of shares or synthesis with a catalogue of the user's own.
+    that does not exist or a value that it refuses, E_TUNE_KNOB for one that is no seed's, E_TUNE_NO_EFFECT for one that
+    changes nothing, E_WAVE_FULL, E_PHASE_LOCKED, E_RUN_PRUNED, E_STORE_DRIVEN and the others of `lanes.tune`.
 
         result = seg1b.tune({"s4.two_stage.sites_per_area": 6}, seed=42)
         print(result.reran, result.vetoed)
     """
+    from seg1b.lanes.knob_effect import settled
     from seg1b.lanes.tune import tune as run_lane
     from seg1b.policy.load import load_policies
     from seg1b.store.store import Store
     from seg1b.world.bundle import load_world
 
     policies = load_policies(_path(config))
-    check_tune_effect(policies, overrides, _path(catalogue))
+    compares = against is not None or recover
+    settled(policies, overrides, catalogue=_path(catalogue), compares_with_a_run=compares)
     runner = _runner(executor, workers, address)
     earth = load_world(_path(world))
     extra = {} if observer is None else {"observer": observer}
-    with checked_catalogue(_path(catalogue), earth) as brought, Store.open(Path(runs)) as store:
+    with (
+        checked_catalogue(_path(catalogue), earth) as brought,
+        Store.open(Path(runs), create=not compares) as store,
+    ):
         return run_lane(
             store, policies, earth, seed=seed, overrides=overrides, against=against, recover=recover,
             waive_perf=waive_perf, bundle=brought, executor=runner, **extra,
         )  # fmt: skip
-
-
-def check_tune_effect(policies: Policies, overrides: Mapping[str, Any], catalogue: Path | None) -> None:
-    """Refuse knobs that could move no outlet: country shares and synthesis, when the catalogue is the user's own.
-
-    Raises InputError E_TUNE_NO_EFFECT, or E_POLICY_UNKNOWN_KNOB.
-    """
-    from seg1b.policy.knobs import full_path
-
-    named = [full_path(policies, name, overrides) for name in overrides]
-    idle = [name for name in named if name.split(".")[0] in SYNTHESIS_PREFIXES]
-    if catalogue is not None and idle:
-        raise InputError(
-            "E_TUNE_NO_EFFECT",
-            f"{', '.join(idle)} shapes a synthesised catalogue; outlets per country of your own stay as they are",
-            where=str(catalogue),
-            next_step="tune without --catalogue, or change knobs of s2w, s4, s5 or s6",
-        )
 
 
 def verify(

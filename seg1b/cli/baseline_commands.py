@@ -43,8 +43,9 @@ Exit codes: 0 shown · 2 no baseline is pinned.
 
 PROMOTE_HELP = """Make a run (by default the current candidate) the last good one, unless it lost something.
 
-It is refused if a B gate or counter-metric that holds in the pinned baseline, or in the last good run, fails in it; the
-message names the gates. A run that contradicts a locked phase is refused too.
+It is refused if a B gate or counter-metric that holds in the pinned baseline, or in the last good run, fails in it, or
+if a metric is worse than what a phase was locked with; the message names them. A run that contradicts a locked phase is
+refused too.
 
 Examples:
 

@@ -28,15 +28,18 @@ Exit codes: 0 pinned · 2 no such run, no times, or states that it read instead 
 CHECK_HELP = """Judge a run's times: GREEN within target, AMBER within stretch, RED above, per state and substage.
 
 Budgets are in `budgets.yaml` (`seg1b config show`). Against the pinned baseline a slow-down of more than 10 % on the
-same inputs is rejected unless it is waived by name. While something is RED or slower, `seg1b tune` refuses.
+same inputs is rejected unless it is waived by name. While something is RED or slower, `seg1b tune` refuses. No check
+passes without a witness: a run that was made again and came out the same (`seg1b witness RUN`). The whole is GREEN only
+if every state was made by the run and is GREEN, and the run was witnessed.
 
 Examples:
 
-    seg1b perf check 8c41f0
+    seg1b witness 8c41f0 && seg1b perf check 8c41f0
 
     seg1b perf check 8c41f0 --waive S8="larger row groups, agreed" --json
 
-Exit codes: 0 nothing RED, nothing slower · 3 something is · 2 bad input, such as a baseline of other inputs.
+Exit codes: 0 nothing RED, nothing slower, witnessed · 3 something is, or a witness differs · 2 not witnessed (the times
+are shown), or bad input, such as a baseline of other inputs.
 """
 
 CLOSURE_HELP = """Close a performance phase: budgets, slow-down, determinism of two runs, stable hotspots; one record.
@@ -75,10 +78,11 @@ def baseline(run: Run, runs: Runs = Path("runs"), config: Config = None, as_json
         policies = load_policies(session, config)
         from seg1b.lanes.perf import pin_baseline
         from seg1b.lanes.perf_times import hotspots
+        from seg1b.lanes.stored_run import resolve_run
         from seg1b.store.store import Store
 
         with Store.open(runs, create=False) as store:
-            timings = pin_baseline(store, policies, store.receipts.resolve(run))
+            timings = pin_baseline(store, policies, resolve_run(store, run))
         top = hotspots(timings, policies.budgets)
         clock = policies.budgets.comparison_clock
         if as_json:
@@ -102,17 +106,23 @@ def check(
     with running("perf check", as_json=as_json) as session:
         policies = load_policies(session, config)
         from seg1b.lanes.perf import check as lane
+        from seg1b.lanes.perf import require_witness
+        from seg1b.lanes.stored_run import resolve_run
         from seg1b.store.store import Store
 
         waivers = parse_waivers(waive or [])
         with Store.open(runs, create=False) as store:
-            found = lane(store, policies, store.receipts.resolve(run), waivers)
-        if as_json:
-            session.emit(found.facts())
-        else:
+            found = lane(store, policies, resolve_run(store, run), waivers)
+        if not as_json:
             show(session, found)
-        if not found.passed:
-            raise typer.Exit(BELOW)
+        if found.rejected or found.deterministic is not None:
+            if as_json:
+                session.emit(found.facts())
+            if found.rejected:
+                raise typer.Exit(BELOW)
+            return
+        session.beside_error = found.facts()
+        require_witness(found)
 
 
 def closure(
@@ -122,19 +132,17 @@ def closure(
     with running("perf closure", as_json=as_json) as session:
         policies = load_policies(session, config)
         from seg1b.lanes.perf import close
+        from seg1b.lanes.stored_run import resolve_run
         from seg1b.store.store import Store
 
         waivers = parse_waivers(waive or [])
         with Store.open(runs, create=False) as store:
-            found = close(store, policies, store.receipts.resolve(run), waivers)
+            found = close(store, policies, resolve_run(store, run), waivers)
             path = store.layout.performance / f"{found.name}.md"
         if as_json:
             session.emit({**found.facts(), "path": str(path)})
         else:
             show(session, found.check)
-            for run_id, same in found.witnesses:
-                session.line(f"witness    {run_id[:12]} {'gave the same digests' if same else 'DIFFERS'}",
-                             style="" if same else "bold red")  # fmt: skip
             for run_id, stages in found.hotspots.items():
                 session.line(f"hotspots   {run_id[:12]} {', '.join(stages)}")
             if not found.hotspots_stable:
@@ -187,7 +195,20 @@ def show(session: Session, found: Check) -> None:
         )
     for stage, reason in found.waived.items():
         session.line(f"waived     {stage}: {reason}", style="yellow")
-    if not found.passed:
+    if found.not_made:
+        session.line(
+            f"not made   {len(found.not_made)} of {len(found.not_made) + len(found.made)} states: they were read from "
+            f"the store and are not judged: {', '.join(found.not_made)}",
+            style="yellow",
+        )
+    for run_id, same in found.witnesses:
+        session.line(f"witness    {run_id[:12]} {'gave the same digests' if same else 'DIFFERS'}",
+                     style="" if same else "bold red")  # fmt: skip
+    if not found.witnesses:
+        session.line(
+            f"witness    none: `seg1b witness {found.run_id[:12]}` makes the run again", style="yellow"
+        )
+    if found.red or found.slower:
         session.line(
             f"rejected   RED: {', '.join(found.red) or 'none'}; slower: {', '.join(found.slower) or 'none'}",
             style="bold red",

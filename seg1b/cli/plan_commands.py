@@ -22,11 +22,11 @@ Examples:
 Exit codes: 0 shown · 2 there is no store.
 """
 
-INTEGRATE_HELP = """Judge a run (by default the current candidate) as a whole: status, blockers, which phase to reopen.
+INTEGRATE_HELP = """Judge a run (by default the current candidate) as a whole: status, blockers, which phase to turn to.
 
-RED_REOPEN_REQUIRED: a B gate, a counter-metric, a lock's metric or what the pinned baseline holds is lost.
-AMBER_NEAR_BPLUS: only B+ gates fail, and the recovery loop (`seg1b tune --recover`) has attempts left. GREEN_B: B holds
-and nothing is left to try. GREEN_BPLUS: every B+ gate holds. The scorecard is published in the store.
+RED_REOPEN_REQUIRED: a B gate or counter-metric fails, or a lock's metric or what the pinned baseline holds is lost.
+AMBER_NEAR_BPLUS: only B+ gates fail; the recovery loop (`seg1b tune --recover`) has a few attempts, then the best B may
+be accepted. GREEN_B: every B+ gate holds. The scorecard is published in the store.
 
 Examples:
 
@@ -102,7 +102,7 @@ def _show_status(session: Session, found: dict[str, Any]) -> None:
         if pointer is not None:
             told = (
                 pointer.get("problem")
-                or f"{pointer['run_id'][:12]}  ({pointer['lane']}, seed {pointer['seed']})"
+                or f"{pointer['run_id'][:12]}  ({pointer['lane']}, seed {pointer['seed']})  {pointer['status']}"
             )
         session.line(f"  {name:<20} {told}")
     wave = found["wave"]
@@ -114,6 +114,7 @@ def _show_status(session: Session, found: dict[str, Any]) -> None:
         session.listed(
             f"    {candidate['run_id'][:12]}  {verdict}", [*settings_of(candidate["settings"]), *lost]
         )
+    _show_performance(session, found["performance"])
     certification = found["certification"]
     session.line("certification", "bold")
     if certification is None:
@@ -123,6 +124,19 @@ def _show_status(session: Session, found: dict[str, Any]) -> None:
         session.line(f"  {certification['cert_id'][:12]}  grade {certification['grade']}  seeds {seeds}")
     session.line("next", "bold")
     session.item(found["next"])
+
+
+def _show_performance(session: Session, found: dict[str, Any]) -> None:
+    session.line("performance", "bold")
+    last = "no run was checked yet"
+    if found["run_id"]:
+        verdict = "passed" if found["passed"] else "did not pass"
+        last = f"{found['run_id'][:12]}  {found['status']}, {verdict}"
+    session.line(f"  {last}")
+    for stage, entry in found["open"].items():
+        session.line(
+            f"    {stage} of run {entry['run_id'][:12]} is {entry['why']}: tuning is refused", "bold red"
+        )
 
 
 def integrate(
@@ -160,17 +174,23 @@ def _show_integrated(session: Session, found: dict[str, Any]) -> None:
         f"{counters} of {len(found['counter_metrics'])} counter-metrics"
     )
     for row in found["blockers"]:
-        session.item(f"{row['name']}: {row['reason']}. {row['advice']}")
+        reason = f"{row['reason'].removesuffix('.')}. " if row["reason"] else ""
+        session.item(f"{row['name']}: {reason}{row['advice']}")
     for entry in found["reopen"]:
-        verb = "mend" if entry["phase"] == "code" else "reopen"
-        session.line(f"{verb} {entry['phase']}: {entry['why']} ({', '.join(entry['gates'])})", "bold")
+        session.line(
+            f"{entry['action']} {entry['phase']}: {entry['why']} ({', '.join(entry['gates'])})", "bold"
+        )
     if envelope["not_locked"]:
         session.line(f"not locked: {', '.join(envelope['not_locked'])}")
-    if found["recovery_allowed"]:
+    if found["status"] == "AMBER_NEAR_BPLUS":
         recovery = envelope["recovery"]
         session.line(
             f"recovery loop: {recovery['attempts']} of {recovery['at_most']} attempts used; "
-            "`seg1b tune --recover --set KNOB=VALUE` makes one"
+            + (
+                "`seg1b tune --recover --set KNOB=VALUE` makes one"
+                if found["recovery_allowed"]
+                else f"`seg1b lock P4 --run {found['run_id'][:12]}` accepts this B"
+            )
         )
     session.line(f"scorecard {found['artifact']}")
 

@@ -137,8 +137,10 @@ def show(
 
 
 def _found(store: Store, name: str) -> dict[str, Any]:
+    from seg1b.lanes.stored_run import resolve_run
+
     try:
-        run_id = store.receipts.resolve(name)
+        run_id = resolve_run(store, name)
     except InputError as no_run:
         try:
             cert_id = store.certifications.path(name).name

@@ -15,7 +15,7 @@ from seg1b.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from seg1b.lanes.tune import TuneResult
+    from seg1b.lanes.tune_result import TuneResult
 
 HELP = """Try knobs on one seed: rerun from the first changed state on, score, and compare every gate. Never certifies.
 
@@ -24,7 +24,8 @@ block that s6.mode switches on. Shares of a mix that you do not name are rescale
 compare with: last_good, baseline, candidate or a run; by default the same seed under the unchanged policies. What
 changed is a candidate of the open wave. A wave takes two: then `seg1b wave keep RUN` or `seg1b wave drop`.
 
-A gate is *better*, *worse*, the *same*, or a *veto*: what held for B, here or in the pinned baseline, holds no more.
+A gate is *better*, *worse*, the *same*, or a *veto*: what held for B, here or in the pinned baseline, holds no more, or
+a metric is worse than a locked phase's. What changes nothing, such as a knob of a mode that is off, is refused.
 
 Examples:
 
@@ -74,12 +75,10 @@ def tune(
         policies = load_policies(session, config)
         overrides = parse_overrides(knobs)
         from seg1b import api
-        from seg1b.policy.knobs import settle
-        from seg1b.policy.load import set_values
+        from seg1b.lanes.knob_effect import settled
 
-        settings = settle(policies, overrides)
-        set_values(policies, settings.values)
-        api.check_tune_effect(policies, overrides, catalogue)
+        compares = against is not None or recover
+        settings, _ = settled(policies, overrides, catalogue=catalogue, compares_with_a_run=compares)
         for change in settings.changes:
             how = "as asked" if change.asked else "rescaled, so that they sum to 1"
             session.note("knob", f"{change.knob}  {change.before} -> {change.after}  ({how})")
@@ -90,7 +89,10 @@ def tune(
 
         runner, why = api.choose_executor(executor.value, workers=workers, address=address)
         earth = load_world(world)
-        with api.checked_catalogue(catalogue, earth) as brought, Store.open(runs) as store:
+        with (
+            api.checked_catalogue(catalogue, earth) as brought,
+            Store.open(runs, create=not compares) as store,
+        ):
             session.open_log(store.root)
             session.note("executor", f"{runner.name} ({why})")
             with watching(session, [seed]) as observer:
@@ -133,6 +135,7 @@ def facts(result: TuneResult) -> dict[str, Any]:
     """The result as plain JSON values."""
     return {
         "run_id": result.run_id,
+        "changed": list(result.changed),
         "reran": list(result.reran),
         "reused": list(result.reused),
         "gates": [
@@ -156,11 +159,12 @@ def facts(result: TuneResult) -> dict[str, Any]:
             for r in result.reasons
         ],
         "found": list(result.found),
-        "status_before": result.before.status,
-        "status_after": result.after.status,
+        "status_before": result.standing_before.status,
+        "status_after": result.standing.status,
         "vetoed": result.vetoed,
         "lost": list(result.lost),
-        "lost_to_baseline": list(result.lost_to_baseline),
+        "lost_to_locks": list(result.standing.lost_to_locks),
+        "lost_to_baseline": list(result.standing.lost_to_baseline),
         "wave": None if result.wave is None else {
             "wave_id": result.wave["wave_id"],
             "candidates": [one["run_id"] for one in result.wave["candidates"]],
@@ -178,23 +182,33 @@ def show(session: Session, result: TuneResult, at_most: int) -> None:
     from seg1b.report.wording import counted
 
     for reason in result.reasons:
-        there = "  (it was there already)" if reason.state in result.found else ""
         keys = f"{reason.key_before[:8] or '-':>8} -> {reason.key_after[:8]}"
-        session.listed(f"{reason.state:<4} {reason.title:<20} {keys}{there}", reason.because)
-    session.line(
-        f"reused {', '.join(result.reused)}" if result.reasons else "nothing changed: every key is the same"
-    )
-    session.show(_table(result))
+        session.listed(f"{reason.state:<4} {reason.title:<20} {keys}", reason.because)
+    if result.reasons:
+        session.line(f"ran    {', '.join(result.reran) or 'nothing'}", indent=7)
+        if result.found:
+            session.line(f"found  {', '.join(result.found)}: made before", indent=7)
+        session.line(f"reused {', '.join(result.reused)}", indent=7)
+    else:
+        session.line("nothing changed: every key is the same, and no receipt was written")
+    if all(row.verdict == "same" and row.before == row.after for row in result.gates):
+        session.line(f"no gate moved: all {len(result.gates)} are what they were")
+    else:
+        session.show(_table(result))
     who = result.against.name + (f" {result.against.run_id[:12]}" if result.against.run_id else "")
     counts = {
         name: sum(row.verdict == name for row in result.gates) for name in ("better", "worse", "same", "veto")
     }
     session.line(f"against {who}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
-    session.line(f"status {result.before.status} -> {result.after.status}")
+    session.line(f"status {result.standing_before.status} -> {result.standing.status}")
     if result.lost:
         session.line("VETOED: lost " + ", ".join(result.lost), style="bold red")
-    if result.lost_to_baseline:
-        session.line("held in the pinned baseline, not here: " + ", ".join(result.lost_to_baseline))
+    for whose, lost in (
+        ("a locked phase", result.standing.lost_to_locks),
+        ("the pinned baseline", result.standing.lost_to_baseline),
+    ):
+        if lost:
+            session.line(f"held in {whose}, not here: {', '.join(lost)}")
     session.line(f"run {result.run_id[:12]}, {result.wall_s:.1f} s")
     if result.wave is not None:
         kept = "" if result.vetoed else f"`seg1b wave keep {result.run_id[:12]}` keeps it, "

@@ -47,7 +47,7 @@ Exit codes: 0 dropped · 2 no wave is open.
 """
 
 LEDGER_HELP = """Everything that was tried and decided in this store, oldest first: candidates with their effect on the
-gates, waves, baselines, promotions, locks, reopenings, integrated runs. Nothing is ever taken out.
+gates, waves, baselines, promotions, locks, reopenings, integrated runs, what was pruned. Nothing is ever taken out.
 
 Examples:
 
@@ -111,6 +111,8 @@ def effect(candidate: Mapping[str, Any]) -> list[str]:
         for verdict in ("better", "worse")
         if (names := [name for name, row in candidate["gates"].items() if row[2] == verdict])
     ]
+    if candidate.get("found"):
+        words.append(f"found {', '.join(candidate['found'])}")
     return [*words, *([f"VETOED, lost {', '.join(candidate['lost'])}"] if candidate["vetoed"] else [])]
 
 
@@ -198,6 +200,8 @@ def told(entry: Mapping[str, Any]) -> tuple[str, list[str]]:
         return f"{run}  {entry['wave']}", [*settings_of(entry["settings"]), *effect(entry)]
     if kind == "wave_closed":
         return f"{entry['wave']}  " + (f"kept {entry['kept'][:12]}" if entry["kept"] else "dropped"), []
+    if kind == "pruned":
+        return "", [", ".join(one["run_id"][:12] for one in entry["runs"])]
     if kind == "locked":
         return f"{run}  {entry['phase']}", []
     if kind == "reopened":

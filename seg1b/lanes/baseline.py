@@ -6,18 +6,18 @@ A pinned baseline adds comparisons and vetoes; a grade is always given against t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from seg1b.errors import InputError, Seg1bError, VetoError
-from seg1b.lanes import waves
+from seg1b.errors import Seg1bError, VetoError
 from seg1b.lanes.comparison import lost_gates
-from seg1b.lanes.phase_locks import lock_metrics, require_unlocked
-from seg1b.lanes.stored_run import StoredRun, load_run, require_world, same_seed
+from seg1b.lanes.phase_locks import require_unlocked
+from seg1b.lanes.standing import BASELINE, Standing, authorities, of_seed_if_any, standing_of
+from seg1b.lanes.stored_run import StoredRun, load_run, require_world
 from seg1b.policy.gates import GatesPolicy
+from seg1b.store.records import utc_now
 from seg1b.store.store import Store
 from seg1b.world.content import World
-
-BASELINE = "baseline_authority"
 
 
 def pin(store: Store, text: str, world: World, gates: GatesPolicy) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def pin(store: Store, text: str, world: World, gates: GatesPolicy) -> dict[str, 
             "world_digest": run.world_digest,
             "catalogue_digest": identity["catalogue_digests"][str(run.seed)],
             "artifacts": key,
-            "pinned": waves.now(),
+            "pinned": utc_now(),
         }
         with store.exclusive("pinning the baseline"):
             before = store.pointers.get(BASELINE)
@@ -55,25 +55,8 @@ def pin(store: Store, text: str, world: World, gates: GatesPolicy) -> dict[str, 
                 "at": record["pinned"],
             }
             store.phases.write("P0", phase)
-            waves.note(store, "baseline_pinned", run_id=run.run_id, instead_of=before, artifacts=key)
+            store.ledger.note("baseline_pinned", run_id=run.run_id, instead_of=before, artifacts=key)
     return record
-
-
-def pinned(store: Store, world_digest: str, seed: int) -> StoredRun | None:
-    """The pinned baseline, of `seed` if it was certified with it; None if nothing is pinned.
-
-    Raises InputError E_BASELINE_WORLD for one of another world, E_RUN_PRUNED for one that lost its outputs.
-    """
-    if store.pointers.get(BASELINE) is None:
-        return None
-    run = load_run(store, "baseline")
-    require_world(store, run, world_digest, "the pinned baseline", "E_BASELINE_WORLD")
-    try:
-        return same_seed(store, run, seed)
-    except InputError as error:
-        if error.code != "E_REFERENCE_SEED":
-            raise
-        return run
 
 
 def show(store: Store) -> dict[str, Any]:
@@ -86,73 +69,85 @@ def show(store: Store) -> dict[str, Any]:
     card = store.read_json(p0_artifacts.STATE, key, p0_artifacts.SCORECARD)
     files = sorted(store.manifest(p0_artifacts.STATE, key).files)
     folder = store.layout.object(p0_artifacts.STATE, key)
-    return {**record, "status": run.score.status, "scorecard": card, "folder": str(folder), "files": files}
+    return {
+        **record,
+        "status": standing_of(store, run).status,
+        "scorecard": card,
+        "folder": str(folder),
+        "files": files,
+    }
 
 
 def promote(store: Store, text: str | None = None) -> dict[str, Any]:
     """Make a run (by default the current candidate) the last good one.
 
-    Raises VetoError E_PROMOTE_VETO if it lost a B gate or counter-metric that holds in the baseline or in the last good
-    run; InputError as `load_run`, E_BASELINE_WORLD, and E_PHASE_LOCKED for policies that a lock forbids.
+    Raises VetoError E_PROMOTE_VETO if it fell behind a lock's metrics, or lost a B gate or counter-metric that holds in
+    the baseline or in the last good run; InputError as `load_run`, E_BASELINE_WORLD, E_LOCK_WORLD, and E_PHASE_LOCKED
+    for policies that a lock forbids.
     """
     with store.exclusive("promoting a run"):
         run = load_run(store, text or "candidate")
         if run.knobs() is not None:
             require_unlocked(store, run.policies())
-        compared, reasons = _lost(store, run)
-        if reasons:
+        found = _against_all(store, run)
+        if found.reasons:
             raise VetoError(
-                "E_PROMOTE_VETO", f"run {run.run_id[:12]} is not promoted: {'; '.join(reasons)}",
+                "E_PROMOTE_VETO", f"run {run.run_id[:12]} is not promoted: {'; '.join(found.reasons)}",
                 where=str(store.layout.runs / run.run_id),
                 next_step="promote another run; `seg1b tune --against last_good` shows what a knob does to these gates",
             )  # fmt: skip
         before = store.pointers.get("last_good")
         if before != run.run_id:
-            record = {"lane": run.receipt.lineage.get("lane"), "seed": run.seed, "promoted": waves.now()}
+            record = {"lane": run.receipt.lineage.get("lane"), "seed": run.seed, "promoted": utc_now()}
             store.pointers.set("last_good", run.run_id, record)
-            waves.note(store, "promoted", run_id=run.run_id, instead_of=before, compared=compared)
+            store.ledger.note("promoted", run_id=run.run_id, instead_of=before, compared=found.compared)
     return {
-        "run_id": run.run_id, "seed": run.seed, "status": run.score.status, "instead_of": before,
-        "compared_with": compared, "metrics": run.score.metrics,
+        "run_id": run.run_id, "seed": run.seed, "status": found.standing.status, "instead_of": before,
+        "compared_with": found.compared, "metrics": run.score.metrics,
     }  # fmt: skip
 
 
-def _lost(store: Store, run: StoredRun) -> tuple[dict[str, str], list[str]]:
-    """The runs that one is compared with, by name, and what it lost against each, in words."""
+@dataclass(frozen=True)
+class _Compared:
+    """Where a run stands, whom it was compared with, by name, and what it lost against each, in words."""
+
+    standing: Standing
+    compared: dict[str, str]
+    reasons: tuple[str, ...]
+
+
+def _against_all(store: Store, run: StoredRun) -> _Compared:
+    held_to = authorities(store, run.world_digest, run.seed)
+    standing = held_to.judge(run.score, run.gates())
     compared: dict[str, str] = {}
     reasons = []
-    references = (
-        ("baseline", pinned(store, run.world_digest, run.seed)),
-        ("last good", _last(store, run)),
-    )
-    for name, reference in references:
+    if held_to.phase:
+        compared[f"lock of {held_to.phase}"] = store.phase_locks.read(held_to.phase)["run_id"]
+        reasons += [
+            f"{row.name}: {row.reason}" for row in standing.report.gates if row.name in standing.lost_to_locks
+        ]
+    last = _last(store, run)
+    lost_to_last = () if last is None else lost_gates(last.score.report, run.score.report)
+    for name, reference, lost in (
+        ("baseline", held_to.baseline, standing.lost_to_baseline),
+        ("last good", last, lost_to_last),
+    ):
         if reference is not None and reference.run_id != run.run_id:
             compared[name] = reference.run_id
-            lost = lost_gates(reference.score.report, run.score.report)
             if lost:
                 reasons.append(f"{', '.join(lost)} held in the {name} run {reference.run_id[:12]}")
-    return compared, reasons
+    return _Compared(standing, compared, tuple(reasons))
 
 
-def certified(store: Store, run_id: str, details: Mapping[str, Any], gates: GatesPolicy) -> tuple[str, ...]:
-    """Make a certified run the last good one, unless it lost something; then the reasons, and the pointer stays.
-
-    What counts besides the gates that `promote` looks at are the metrics of a locked phase of the same seed.
-    """
-    run = load_run(store, run_id)
+def certified(store: Store, run_id: str, details: Mapping[str, Any]) -> tuple[str, ...]:
+    """Make a certified run the last good one, unless it lost something; then the reasons, and the pointer stays."""
     try:
-        _, reasons = _lost(store, run)
-    except Seg1bError as error:  # a baseline of another world, or one that lost its outputs
-        reasons = [error.message]
-    report = run.score.against_lock(lock_metrics(store, run.seed), gates)
-    reasons += [
-        f"{row.name}: {row.reason}"
-        for row in report.gates
-        if row.name.startswith("no_reg") and not row.pass_b
-    ]
+        reasons = _against_all(store, load_run(store, run_id)).reasons
+    except Seg1bError as error:  # a baseline or a lock of another world, or a baseline that lost its outputs
+        reasons = (error.message,)
     if not reasons:
         store.pointers.set("last_good", run_id, details)
-    return tuple(reasons)
+    return reasons
 
 
 def _last(store: Store, run: StoredRun) -> StoredRun | None:
@@ -160,18 +155,12 @@ def _last(store: Store, run: StoredRun) -> StoredRun | None:
     if store.pointers.get("last_good") is None:
         return None
     last = load_run(store, "last_good")
-    if last.world_digest != run.world_digest:
-        return None
-    try:
-        return same_seed(store, last, run.seed)
-    except InputError as error:
-        if error.code != "E_REFERENCE_SEED":
-            raise
-        return last
+    return of_seed_if_any(store, last, run.seed) if last.world_digest == run.world_digest else None
 
 
 def last_good(store: Store) -> dict[str, Any]:
-    """The last good run with its metrics. Raises InputError E_POINTER_UNSET."""
+    """The last good run with its metrics, as it stands now. Raises InputError E_POINTER_UNSET."""
     run = load_run(store, "last_good")
     record = store.pointers.read("last_good")
-    return {**record, "seed": run.seed, "status": run.score.status, "metrics": run.score.metrics}
+    status = standing_of(store, run).status
+    return {**record, "seed": run.seed, "status": status, "metrics": run.score.metrics}

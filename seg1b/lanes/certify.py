@@ -20,7 +20,9 @@ from seg1b.errors import ContractError
 from seg1b.lanes import baseline, certificate, certificate_folder
 from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
 from seg1b.lanes.identity import run_identity, seed_hashes
+from seg1b.lanes.knob_effect import own_values
 from seg1b.lanes.phase_locks import require_unlocked
+from seg1b.lanes.pruned import OWN_VALUES
 from seg1b.lanes.retention import anticipated_keys, claimed_keys, known_keys, leased, prune_before_run
 from seg1b.lanes.seed_tasks import (
     STAGE,
@@ -307,7 +309,7 @@ def certify(
             telemetry["wall_s"] = time.perf_counter() - started
             if assembled.document["grade"] != "below_B":
                 details = {"cert_id": assembled.document["cert_id"], "grade": assembled.document["grade"]}
-                kept = baseline.certified(store, run_ids[chosen[0]], details, policies.gates)
+                kept = baseline.certified(store, run_ids[chosen[0]], details)
                 telemetry["not_last_good"] = list(kept)
                 if kept:
                     log.warning("the last good run stays what it was: %s", "; ".join(kept))
@@ -338,7 +340,11 @@ def _publish_receipts(
     executor_name: str,
     policies: Policies,
 ) -> None:
-    lineage = {"lane": "certify", POLICIES: lineage_policies(policies)}
+    lineage = {
+        "lane": "certify",
+        POLICIES: lineage_policies(policies),
+        OWN_VALUES: own_values(policies),
+    }
     for preparation in preparations:
         seed = preparation.identity.seed
         keys = {name.lower(): key for name, key in preparation.identity.keys.items()}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from seg1b.policy.load import POLICY_FILES, Policies, digest
@@ -56,6 +56,11 @@ def compare(before: GateReport, after: GateReport) -> tuple[GateChange, ...]:
 def lost_gates(reference: GateReport, candidate: GateReport) -> tuple[str, ...]:
     """Names of what holds for B in the reference and not in the candidate."""
     return tuple(change.name for change in compare(reference, candidate) if change.lost)
+
+
+def vetoed_by(changes: Sequence[GateChange], lost: Collection[str]) -> tuple[GateChange, ...]:
+    """The changes, with a veto for each that is named: lost to something else than the reference."""
+    return tuple(replace(one, verdict="veto") if one.name in lost else one for one in changes)
 
 
 def _gate(row: GateRow, old: GateRow | None) -> GateChange:

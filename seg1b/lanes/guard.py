@@ -155,14 +155,12 @@ def pin(store: Store, authority: GuardAuthority, source: str, *, approved_by: st
         store.guards.write(
             PINNED, {"authority": authority.to_json(), "digest": authority.digest, "from": source}
         )
-        store.ledger.append(
-            {
-                "event": "guard_authority_pinned",
-                "digest": authority.digest,
-                "before": None if before is None else before.get("digest"),
-                "from": source,
-                "approved_by": approved_by,
-            }
+        store.ledger.note(
+            "guard_authority_pinned",
+            digest=authority.digest,
+            before=None if before is None else before.get("digest"),
+            source=source,
+            approved_by=approved_by,
         )
 
 
@@ -181,13 +179,11 @@ def record(store: Store, judged: Judged) -> None:
             store.guards.write(
                 judged.catalogue_digest, {"catalogue_digest": judged.catalogue_digest, "verdicts": verdicts}
             )
-            store.ledger.append(
-                {
-                    "event": "guard_verdict",
-                    "catalogue_digest": judged.catalogue_digest,
-                    "authority": judged.authority.digest,
-                    "status": judged.decision.verdict,
-                }
+            store.ledger.note(
+                "guard_verdict",
+                catalogue_digest=judged.catalogue_digest,
+                authority=judged.authority.digest,
+                status=judged.decision.verdict,
             )
 
 
@@ -198,14 +194,12 @@ def lift(store: Store, catalogue_digest: str, *, approved_by: str, reason: str) 
     """
     with store.exclusive("lifting a guard verdict"):
         verdicts = store.guards.read(catalogue_digest).get("verdicts", {})
-        store.ledger.append(
-            {
-                "event": "guard_verdict_lifted",
-                "catalogue_digest": catalogue_digest,
-                "verdicts": verdicts,
-                "approved_by": approved_by,
-                "reason": reason,
-            }
+        store.ledger.note(
+            "guard_verdict_lifted",
+            catalogue_digest=catalogue_digest,
+            verdicts=verdicts,
+            approved_by=approved_by,
+            reason=reason,
         )
         store.guards.remove(catalogue_digest)
     return sum(entry.get("status") == "FAIL" for entry in verdicts.values())

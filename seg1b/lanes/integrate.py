@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from seg1b.lanes import baseline, waves
-from seg1b.lanes.comparison import lost_gates
-from seg1b.lanes.phase_locks import lock_metrics, locked, require_unlocked
+from seg1b.lanes.phase_locks import locked, require_unlocked
 from seg1b.lanes.recovery import attempts_of
+from seg1b.lanes.standing import Standing, authorities
 from seg1b.lanes.stored_run import StoredRun, load_run
 from seg1b.policy.load import Policies, gates_hash
-from seg1b.scoring.gates import GateReport
 from seg1b.scoring.triage import triage
 from seg1b.scoring.values import plain
 from seg1b.store.digest import canonical_json, readable_json, sha256_bytes
+from seg1b.store.records import utc_now
 from seg1b.store.state_keys import state_key
 from seg1b.store.store import Store
 
 STATE = "p4"
 REVISION = 1
 NAME = "integrated.json"
-IntegratedStatus = Literal["RED_REOPEN_REQUIRED", "AMBER_NEAR_BPLUS", "GREEN_B", "GREEN_BPLUS"]
 
 _MASS = ("country_gini", "top", "eligible_country_nonzero_share", "southern_hemisphere_share", "region_floor.",
          "bootstrap_", "market_slope", "prior_kl", "largest_merchant_share")  # fmt: skip
@@ -31,17 +29,16 @@ _CONCENTRATION = ("country_gini", "top", "bootstrap_")
 def integrate(store: Store, policies: Policies, text: str | None = None) -> dict[str, Any]:
     """Judge a run (by default the current candidate) as P4 does; publish the scorecard and write P4's record.
 
-    `status`: RED_REOPEN_REQUIRED if a B gate, a counter-metric or a lock's metric fails; GREEN_BPLUS if every B+ gate
-    holds; AMBER_NEAR_BPLUS if only B+ gates fail and the recovery loop has attempts left, else GREEN_B.
-    Raises InputError as `load_run`, and E_PHASE_LOCKED for a run that contradicts a lock.
+    `status` is that of `standing`: RED_REOPEN_REQUIRED if a B gate, a counter-metric or a lock's metric fails, or
+    something is lost to the baseline; AMBER_NEAR_BPLUS if only B+ gates fail; GREEN_B if every B+ gate holds.
+    Raises InputError as `load_run` and `authorities`, and E_PHASE_LOCKED for a run that contradicts a lock.
     """
     with store.exclusive("integrating"):
         run = load_run(store, text or "candidate")
         if run.knobs() is not None:
             require_unlocked(store, run.policies())
-        report = run.score.against_lock(lock_metrics(store, run.seed), policies.gates)
-        pinned = baseline.pinned(store, run.world_digest, run.seed)
-        lost = () if pinned is None else lost_gates(pinned.score.report, run.score.report)
+        held_to = authorities(store, run.world_digest, run.seed)
+        standing, pinned, locks = held_to.judge(run.score, run.gates()), held_to.baseline, locked(store)
         used = attempts_of(store)
         envelope = {
             "run_id": run.run_id,
@@ -52,32 +49,32 @@ def integrate(store: Store, policies: Policies, text: str | None = None) -> dict
             "state_revisions": run.receipt.identity["state_revisions"],
             "locks": {
                 name: {"run_id": record["run_id"], "policy_digests": record["policy_digests"]}
-                for name, record in locked(store).items()
+                for name, record in locks.items()
             },
-            "not_locked": [name for name in ("P1", "P2", "P3") if name not in locked(store)],
+            "not_locked": [name for name in ("P1", "P2", "P3") if name not in locks],
             "baseline": None if pinned is None else pinned.run_id,
             "recovery": {"attempts": used, "at_most": policies.lanes.recovery_attempts_max},
         }
-        document = _scorecard(run, report, lost, envelope)
+        document = _scorecard(run, standing, envelope)
         document["judged_by_these_gates"] = gates_hash(policies) == envelope["gates_hash"]
         key = _publish(store, run, document)
         record = {
             "phase": "P4", "status": document["status"], "run_id": run.run_id, "seed": run.seed, "artifact": key,
-            "blockers": [row["name"] for row in document["blockers"]], "at": waves.now(),
+            "blockers": [row["name"] for row in document["blockers"]], "at": utc_now(),
+            "recovery_at_most": policies.lanes.recovery_attempts_max,
         }  # fmt: skip
         store.phases.write("P4", record)
-        waves.note(store, "integrated", **{k: v for k, v in record.items() if k not in ("phase", "at")})
+        store.ledger.note("integrated", **{k: v for k, v in record.items() if k not in ("phase", "at")})
     return {**document, "artifact": key, "path": str(store.layout.object(STATE, key) / NAME)}
 
 
-def _scorecard(
-    run: StoredRun, report: GateReport, lost: Sequence[str], envelope: Mapping[str, Any]
-) -> dict[str, Any]:
-    status = _status(report, lost, envelope["recovery"])
+def _scorecard(run: StoredRun, standing: Standing, envelope: Mapping[str, Any]) -> dict[str, Any]:
+    status, report, recovery = standing.status, standing.report, envelope["recovery"]
+    locks = envelope["locks"]
     blockers = triage(report, "B") if status == "RED_REOPEN_REQUIRED" else triage(report, "B+")
     blockers += [
         {"name": name, "reason": "it holds in the pinned baseline", "advice": "Compare the two runs' knobs."}
-        for name in lost if name not in {row["name"] for row in blockers}
+        for name in standing.lost_to_baseline if name not in {row["name"] for row in blockers}
     ]  # fmt: skip
     return {
         "status": status,
@@ -86,23 +83,17 @@ def _scorecard(
         "envelope": dict(envelope),
         "gates": plain(report.gates),
         "counter_metrics": plain(report.counters),
-        "lost_to_baseline": list(lost),
+        "lost_to_baseline": list(standing.lost_to_baseline),
         "blockers": blockers,
-        "reopen": recommendation([row["name"] for row in blockers]),
-        "recovery_allowed": status == "AMBER_NEAR_BPLUS",
+        "reopen": recommendation([row["name"] for row in blockers], locks),
+        "recovery_allowed": status == "AMBER_NEAR_BPLUS" and recovery["attempts"] < recovery["at_most"],
     }
 
 
-def _status(report: GateReport, lost: Sequence[str], recovery: Mapping[str, int]) -> IntegratedStatus:
-    if lost or not report.pass_b:
-        return "RED_REOPEN_REQUIRED"
-    if report.pass_b_plus:
-        return "GREEN_BPLUS"
-    return "AMBER_NEAR_BPLUS" if recovery["attempts"] < recovery["at_most"] else "GREEN_B"
+def recommendation(failed: Sequence[str], locks: Collection[str]) -> list[dict[str, Any]]:
+    """Which phase to turn to for the rows that fail, the first one first (plan, section 6).
 
-
-def recommendation(failed: Sequence[str]) -> list[dict[str, Any]]:
-    """Which phase to reopen for the rows that fail, the first one first (plan, section 6).
+    Its `action`: `reopen` one that is locked, `tune` one that is not; `mend` the code.
 
     Structure is code, whatever else fails. What a catalogue's counts decide no later state can move, so it comes before
     geometry: a neighbour tail is worth tuning once concentration passes.
@@ -131,6 +122,9 @@ def recommendation(failed: Sequence[str]) -> list[dict[str, Any]]:
         found.append(
             _entry("P2", placed, "how sites follow people: S4's areas and dispersed share, S2's mix")
         )
+    for entry in found:
+        reopened = "reopen" if entry["phase"] in locks else "tune"
+        entry["action"] = "mend" if entry["phase"] == "code" else reopened
     return found
 
 

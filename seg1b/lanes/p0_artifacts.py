@@ -13,6 +13,7 @@ from typing import Any
 
 from seg1b.lanes.stored_run import StoredRun, require_outputs
 from seg1b.policy.gates import GatesPolicy
+from seg1b.scoring.grading import run_status
 from seg1b.scoring.values import plain
 from seg1b.states import s2_weights, s8_egress
 from seg1b.states.tables import PLAN_TABLE
@@ -57,7 +58,7 @@ def scorecard(run: StoredRun, gates: GatesPolicy) -> dict[str, Any]:
         "manifest_fingerprint": run.receipt.identity["manifest_fingerprint"],
         "parameter_hash": run.receipt.identity["parameter_hash"],
         "gates_hash": run.receipt.identity["gates_hash"],
-        "status": run.score.status,
+        "status": run_status(run.score.report),
         "sites": run.score.facts["core"]["site_count"],
         "active_countries": run.score.facts["core"]["active_countries"],
         "metrics": {

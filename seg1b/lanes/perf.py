@@ -1,20 +1,18 @@
 """The performance lane: pin a timing baseline, check a run against budgets and baseline, close a phase.
 
 A slow-down on the same inputs is rejected unless it is waived by name, and the waiver stays in the record and in the
-ledger. What a check finds stays open until a run that made the same stage again is judged by the same budgets and found
-well, or the stage is waived: meanwhile statistical changes are refused (`require_not_red`).
+ledger. A check passes only where a witness says that the run comes out the same again. What a check finds stays open
+until a witnessed run that made the same stage again is judged by the same budgets and found well, or the stage is
+waived: meanwhile statistical changes are refused (`require_not_red`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from seg1b.errors import InputError, StoreError
 from seg1b.lanes.perf_times import (
-    StageVerdict,
     Timings,
     fastest,
     hotspots,
@@ -22,114 +20,15 @@ from seg1b.lanes.perf_times import (
     require_complete,
     timings_of,
 )
-from seg1b.lanes.stored_run import witnesses_of
+from seg1b.lanes.perf_verdict import HOTSPOTS, SLOWER, Closure, markdown
+from seg1b.lanes.perf_verdict import RED as RED
+from seg1b.lanes.perf_verdict import Check as Check
+from seg1b.lanes.stored_run import WITNESS_LANE, witnesses_of
 from seg1b.policy.load import Policies, digest
 from seg1b.store.roots import PERFORMANCE_BASELINE
 from seg1b.store.store import Store
 
 CHECK = "check"
-RED, SLOWER = "RED", "slower"
-HOTSPOTS = "hotspots"
-"""Name under which a change of the hotspots is waived."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """A run judged. `waived`: reason by stage; `red` and `slower`: what is left without a waiver."""
-
-    run_id: str
-    seed: int
-    sites: int
-    clocks: tuple[str, str]
-    baseline: str | None
-    stages: tuple[StageVerdict, ...]
-    waived: dict[str, str]
-
-    @property
-    def red(self) -> tuple[str, ...]:
-        """Stages above their stretch budget, not waived."""
-        return tuple(row.stage for row in self.stages if row.colour == "RED" and row.stage not in self.waived)
-
-    @property
-    def slower(self) -> tuple[str, ...]:
-        """Stages slower than the baseline allows, not waived."""
-        return tuple(row.stage for row in self.stages if row.slower and row.stage not in self.waived)
-
-    @property
-    def passed(self) -> bool:
-        """Nothing RED, nothing slower."""
-        return not self.red and not self.slower
-
-    @property
-    def status(self) -> str:
-        """The worst colour of any state: `GREEN`, `AMBER` or `RED`; a waiver does not change it."""
-        found = {row.colour for row in self.stages}
-        return "RED" if "RED" in found else "AMBER" if "AMBER" in found else "GREEN"
-
-    def settles(self, stage: str, why: str) -> bool:
-        """Whether this run made the stage and what was found of it (`RED` or `slower`) is so no more."""
-        row = next((row for row in self.stages if row.stage == stage), None)
-        if stage in self.waived:
-            return True
-        if row is None:
-            return False
-        return row.colour in ("GREEN", "AMBER") if why == RED else row.before_s is not None and not row.slower
-
-    def facts(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "run_id": self.run_id,
-            "seed": self.seed,
-            "sites": self.sites,
-            "budget_clock": self.clocks[0],
-            "comparison_clock": self.clocks[1],
-            "status": self.status,
-            "passed": self.passed,
-            "red": list(self.red),
-            "slower": list(self.slower),
-            "waived": dict(self.waived),
-            "baseline_run_id": self.baseline,
-            "stages": [{**dataclasses.asdict(row), "change": row.change} for row in self.stages],
-        }
-
-
-@dataclass(frozen=True)
-class Closure:
-    """A phase's closing record: the check, the executions it rests on, determinism and hotspots."""
-
-    check: Check
-    executions: tuple[str, ...]
-    witnesses: tuple[tuple[str, bool], ...]
-    hotspots: dict[str, list[str]]
-    hotspots_stable: bool
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether every witness gave the published digests; no waiver helps."""
-        return all(same for _, same in self.witnesses)
-
-    @property
-    def decision(self) -> str:
-        """`GO` or `HOLD`."""
-        stable = self.hotspots_stable or HOTSPOTS in self.check.waived
-        return "GO" if self.check.passed and self.deterministic and stable else "HOLD"
-
-    @property
-    def name(self) -> str:
-        """Of its record."""
-        return f"closure-{self.check.run_id}"
-
-    def facts(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "decision": self.decision,
-            **self.check.facts(),
-            "executions": list(self.executions),
-            "witnesses": [{"run_id": run_id, "same": same} for run_id, same in self.witnesses],
-            "deterministic": self.deterministic,
-            "hotspots": self.hotspots,
-            "hotspots_stable": self.hotspots_stable,
-        }
 
 
 def pin_baseline(store: Store, policies: Policies, run_id: str) -> Timings:
@@ -142,7 +41,7 @@ def pin_baseline(store: Store, policies: Policies, run_id: str) -> Timings:
     top = [stage for stage, _ in hotspots(timings, policies.budgets)]
     with store.exclusive("pinning the timing baseline"):
         store.performance.write(PERFORMANCE_BASELINE, {**dataclasses.asdict(timings), "hotspots": top})
-        store.ledger.append({"event": "perf_baseline_pinned", "run_id": run_id, "hotspots": top})
+        store.ledger.note("perf_baseline_pinned", run_id=run_id, hotspots=top)
     return timings
 
 
@@ -189,8 +88,27 @@ def _judged(store: Store, policies: Policies, timings: Timings, waive: Mapping[s
     return Check(
         timings.run_id, timings.seed, timings.sites,
         (policies.budgets.budget_clock, policies.budgets.comparison_clock),
-        None if baseline is None else baseline.run_id, tuple(rows), dict(waive),
+        None if baseline is None else baseline.run_id, tuple(rows), dict(waive), _witnesses(store, timings.run_id),
     )  # fmt: skip
+
+
+def _witnesses(store: Store, run_id: str) -> tuple[tuple[str, bool], ...]:
+    """Every witness of the run's identity, the run itself among them if it is one."""
+    own = store.receipts.load(run_id).lineage
+    found = [(run_id, dict(own))] if own.get("lane") == WITNESS_LANE else []
+    return tuple((name, bool(told.get("same"))) for name, told in (*found, *witnesses_of(store, run_id)))
+
+
+def require_witness(found: Check) -> None:
+    """Raise InputError E_PERF_NO_WITNESS for a check of a run that nobody made again."""
+    if found.deterministic is None:
+        raise InputError(
+            "E_PERF_NO_WITNESS",
+            f"run {found.run_id[:12]} was not witnessed: its times are judged, but no check passes before it came out "
+            "the same again",
+            where=f"run {found.run_id}",
+            next_step=f"`seg1b witness {found.run_id[:12]}`, then `seg1b perf check` again",
+        )
 
 
 def open_stages(store: Store) -> dict[str, dict[str, str]]:
@@ -229,7 +147,7 @@ def _keep(store: Store, policies: Policies, found: Check) -> None:
             left |= {stage: {"why": why, "run_id": found.run_id, "budgets": budgets} for stage in stages}
         store.performance.write(CHECK, {**found.facts(), "open": left})
         if found.waived:
-            store.ledger.append({"event": "perf_waived", "run_id": found.run_id, "stages": found.waived})
+            store.ledger.note("perf_waived", run_id=found.run_id, stages=found.waived)
 
 
 def close(store: Store, policies: Policies, run_id: str, waive: Mapping[str, str] | None = None) -> Closure:
@@ -262,7 +180,6 @@ def close(store: Store, policies: Policies, run_id: str, waive: Mapping[str, str
     closure = Closure(
         _judged(store, policies, best, waive or {}),
         tuple(one.run_id for one in full),
-        tuple((other, bool(lineage.get("same"))) for other, lineage in told),
         top,
         len({frozenset(stages) for stages in top.values()}) == 1,
     )
@@ -270,14 +187,15 @@ def close(store: Store, policies: Policies, run_id: str, waive: Mapping[str, str
         _keep(store, policies, closure.check)
         store.performance.write(closure.name, closure.facts())
         store.performance.attach(closure.name, "md", markdown(closure).encode())
-        store.ledger.append({"event": "perf_closure", "run_id": run_id, "decision": closure.decision})
+        store.ledger.note("perf_closure", run_id=run_id, decision=closure.decision)
     return closure
 
 
-def require_not_red(store: Store, waive: str | None = None) -> None:
+def require_not_red(store: Store, waive: str | None = None) -> tuple[str, ...]:
     """Refuse a statistical change while a check's finding is open: a stage RED, or slower than the baseline.
 
-    `waive`: a reason, which goes to the ledger. Raises InputError E_PERF_RED, or E_PERF_WAIVER for an empty one.
+    `waive`: a reason, for the ledger. Returns the stages that are waived with it. Raises InputError E_PERF_RED, or
+    E_PERF_WAIVER for an empty reason.
     """
     if waive is not None and not waive.strip():
         raise InputError(
@@ -285,11 +203,8 @@ def require_not_red(store: Store, waive: str | None = None) -> None:
             next_step="say why it may wait: `--waive-perf REASON`, or leave the option out",
         )  # fmt: skip
     found = open_stages(store)
-    if not found:
-        return
-    if waive is not None:
-        store.ledger.append({"event": "perf_waived_for_tune", "stages": list(found), "reason": waive})
-        return
+    if not found or waive is not None:
+        return tuple(found)
     told = ", ".join(
         f"{stage} of run {entry['run_id'][:12]} is "
         + ("RED" if entry["why"] == RED else "slower than the baseline")
@@ -302,36 +217,3 @@ def require_not_red(store: Store, waive: str | None = None) -> None:
         next_step="make it faster and `seg1b perf check` a run that made it again, waive it there by name, or say "
         "why it may wait with --waive-perf REASON",
     )
-
-
-def markdown(closure: Closure) -> str:
-    """The closing record for people."""
-    check = closure.check
-    lines = [
-        f"# Performance closure of run {check.run_id}",
-        "",
-        f"Decision: **{closure.decision}**. Status {check.status}; seed {check.seed}, {check.sites:,} sites.",
-        f"Baseline: {check.baseline or 'none pinned'}.",
-        "",
-        f"| stage | {check.clocks[0]} | target | stretch | colour | {check.clocks[1]} | baseline | change |",
-        "|---|---:|---:|---:|---|---:|---:|---:|",
-    ]
-    for row in check.stages:
-        change = "" if row.change is None else f"{row.change:+.1%}" + (" SLOWER" if row.slower else "")
-        cells = [_seconds(row.seconds), _seconds(row.target_s), _seconds(row.stretch_s), row.colour or "",
-                 _seconds(row.compared_s), _seconds(row.before_s), change]  # fmt: skip
-        lines.append(f"| {row.stage} | " + " | ".join(cells) + " |")
-    lines += ["", "## Determinism", ""]
-    lines += [
-        f"- witness {run_id}: {'same digests' if same else 'DIFFERS'}" for run_id, same in closure.witnesses
-    ]
-    lines += ["", "## Hotspots", ""]
-    lines += [f"- {run_id}: {', '.join(stages)}" for run_id, stages in closure.hotspots.items()]
-    lines += ["", f"{'Stable' if closure.hotspots_stable else 'NOT STABLE'} across executions.", ""]
-    if check.waived:
-        lines += ["## Waived", "", *(f"- {stage}: {reason}" for stage, reason in check.waived.items()), ""]
-    return "\n".join(lines)
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

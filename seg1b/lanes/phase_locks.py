@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from seg1b.errors import InputError
-from seg1b.lanes import waves
 from seg1b.lanes.stored_run import StoredRun, lineage_policies
 from seg1b.policy.load import POLICY_FILES, Policies, digest
+from seg1b.scoring.grading import RunStatus
 from seg1b.store.digest import sha256_file
 from seg1b.store.receipts import Receipt
-from seg1b.store.records import did_you_mean
+from seg1b.store.records import did_you_mean, utc_now
 from seg1b.store.state_keys import HEX64
 from seg1b.store.store import Store
 
@@ -37,6 +37,9 @@ PHASES = (
     Phase("P4", "integrated closure", ("S8", "S9"), _GENERATION),
     Phase("P5", "certification", ("S9",), (*_GENERATION, "gates", "certification")),
 )
+REOPENED = "reopened"
+"""Status of a phase between its reopening and its next closure."""
+
 LOCKABLE = tuple(phase.name for phase in PHASES if phase.prefixes)
 
 
@@ -56,15 +59,6 @@ def phase_named(text: str) -> Phase:
 def locked(store: Store) -> dict[str, dict[str, Any]]:
     """The lock record of every locked phase, in order."""
     return {name.upper(): store.phase_locks.read(name) for name in store.phase_locks.names()}
-
-
-def lock_metrics(store: Store, seed: int) -> dict[str, float]:
-    """Core metrics that a run of `seed` must not fall behind: those of the latest phase locked with that seed."""
-    found: dict[str, float] = {}
-    for record in locked(store).values():
-        if record["seed"] == seed:
-            found = {name: value for name, value in record["metrics"].items() if value is not None}
-    return found
 
 
 def require_unlocked(store: Store, policies: Policies) -> None:
@@ -122,10 +116,11 @@ def require_lockable(store: Store, phase: Phase, run: StoredRun) -> None:
     if phase.name == "P4":
         integrated = store.phases.find("P4")
         judged = integrated is not None and integrated["run_id"] == run.run_id
-        if integrated is None or not judged or integrated["status"] == "RED_REOPEN_REQUIRED":
+        red = judged and integrated is not None and integrated["status"] == "RED_REOPEN_REQUIRED"
+        if integrated is None or not judged or integrated["status"] not in ("AMBER_NEAR_BPLUS", "GREEN_B"):
             raise InputError(
                 "E_LOCK_NOT_INTEGRATED",
-                f"run {run.run_id[:12]} " + ("is RED as a whole" if judged else "was not judged as a whole"),
+                f"run {run.run_id[:12]} " + ("is RED as a whole" if red else "was not judged as a whole"),
                 where=str(store.layout.phases / "p4.json"),
                 next_step=f"`seg1b integrate {run.run_id[:12]}` judges it and says what blocks it",
             )
@@ -149,7 +144,9 @@ def certifies(document: Mapping[str, Any], receipt: Receipt) -> bool:
     return same and document["grade"] in ("B", "B+")
 
 
-def lock(store: Store, phase: Phase, run: StoredRun, witness: Mapping[str, str]) -> dict[str, Any]:
+def lock(
+    store: Store, phase: Phase, run: StoredRun, witness: Mapping[str, str], status: RunStatus
+) -> dict[str, Any]:
     """Lock a phase with what `run` was made with. `witness`: logical digests of the run made a second time.
 
     Raises InputError as `require_lockable`.
@@ -171,15 +168,15 @@ def lock(store: Store, phase: Phase, run: StoredRun, witness: Mapping[str, str])
             },
             "knobs": {knob: value for knob, value in values.items() if knob.split(".")[0] in phase.prefixes},
             "metrics": run.score.metrics,
-            "status": run.score.status,
+            "status": status,
             "witness": dict(witness),
-            "locked": waves.now(),
+            "locked": utc_now(),
         }  # fmt: skip
         store.phase_locks.write(phase.name, record)
         facts = {
             name: record[name] for name in ("phase", "run_id", "seed", "policy_digests", "metrics", "witness")
         }
-        waves.note(store, "locked", **facts)
+        store.ledger.note("locked", **facts)
     return record
 
 
@@ -209,8 +206,11 @@ def reopen(store: Store, phase: Phase, evidence: str, approved_by: str) -> dict[
             )  # fmt: skip
         proof = _evidence(store, evidence)
         entry = {"phase": phase.name, "evidence": proof, "approved_by": approved_by.strip()}
-        waves.note(store, "reopened", **entry, lock=known[phase.name])
+        store.ledger.note("reopened", **entry, lock=known[phase.name])
         store.phase_locks.remove(phase.name)
+        closed = store.phases.find(phase.name)
+        if closed is not None:  # what it was closed with, or judged as, is so no more
+            store.phases.write(phase.name, {**closed, "status": REOPENED, "at": utc_now()})
     return {**entry, "lock": known[phase.name]}
 
 

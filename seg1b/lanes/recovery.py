@@ -46,7 +46,7 @@ def require_recovery(store: Store, policies: Policies, settings: Settings) -> Re
     if used >= policies.lanes.recovery_attempts_max:
         raise InputError(
             "E_RECOVERY_SPENT", f"all {used} attempts of the recovery loop are used", where=str(store.layout.ledger),
-            next_step="`seg1b integrate` accepts the best B; `seg1b lock P4 --run RUN` closes the phase",
+            next_step="`seg1b lock P4 --run RUN` accepts the best B, once `seg1b integrate RUN` judged it",
         )  # fmt: skip
     return Recovery(record["run_id"], record["artifact"], used)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from seg1b.errors import InputError, StoreError
-from seg1b.lanes import waves
 from seg1b.lanes.phase_locks import certifies, locked
 from seg1b.store.retention import Plan
 from seg1b.store.roots import read_leases
@@ -37,8 +36,8 @@ def remove_certification(store: Store, text: str, *, dry_run: bool = True) -> Re
     with store.sole_driver("remove a certification"), store.exclusive("removing a certification"):
         store.certifications.require_full_id(text)
         found = _looked_at(store, text)
-        waves.note(
-            store, "certification_removed", cert_id=found.cert_id, grade=found.grade, seeds=found.seeds
+        store.ledger.note(
+            "certification_removed", cert_id=found.cert_id, grade=found.grade, seeds=found.seeds
         )
         store.certifications.remove(found.cert_id)
     return replace(found, removed=True)

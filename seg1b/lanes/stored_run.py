@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from seg1b.errors import InputError
+from seg1b.lanes.pruned import resolve_run as resolve_run
 from seg1b.policy.gates import GatesPolicy
 from seg1b.policy.load import Policies, default_policies, knobs, set_values
 from seg1b.scoring.gates import GateReport, no_regression_rows
-from seg1b.scoring.grading import RunStatus, run_status
 from seg1b.scoring.measured import core_from_json, report_from_facts
 from seg1b.states.plan import STATES
 from seg1b.store.receipts import Receipt
@@ -35,11 +35,6 @@ class StoredScore:
 
     facts: Mapping[str, Any]
     report: GateReport
-
-    @property
-    def status(self) -> RunStatus:
-        """Status of the run."""
-        return run_status(self.report)
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -97,6 +92,10 @@ class StoredRun:
         known = knobs(default_policies())
         return set_values(default_policies(), {name: found[name] for name in known if name in found})
 
+    def gates(self) -> GatesPolicy:
+        """The gates that it was judged by; the packaged ones where its receipt does not say its knobs."""
+        return (default_policies() if self.knobs() is None else self.policies()).gates
+
 
 def lineage_policies(policies: Policies) -> dict[str, Any]:
     """Every knob, as a receipt keeps them."""
@@ -120,9 +119,9 @@ def read_score(store: Store, s9_key: str) -> StoredScore:
 def load_run(store: Store, text: str) -> StoredRun:
     """A run from its id, a unique prefix of it, or `baseline`, `last_good`, `candidate`.
 
-    Raises InputError E_STORE_UNKNOWN_ID, E_POINTER_UNSET, or E_RUN_PRUNED if outputs that the run names are gone.
+    Raises InputError E_STORE_UNKNOWN_ID, E_POINTER_UNSET, or E_RUN_PRUNED if it or outputs that it names are gone.
     """
-    run_id = pointed(store, text) if text in _POINTERS else store.receipts.resolve(text, NAMES)
+    run_id = pointed(store, text) if text in _POINTERS else resolve_run(store, text, NAMES)
     receipt = store.receipts.load(run_id)
     keys = {_STORE_NAMES[name]: key for name, key in receipt.keys.items() if name in _STORE_NAMES}
     require_outputs(store, run_id, keys, _NEEDED)

@@ -16,27 +16,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg1b.catalogue.verify import verify_bundle
-from seg1b.lanes import baseline, waves
-from seg1b.lanes.comparison import GateChange, Rerun, changed_knobs, compare, lost_gates, reruns
+from seg1b.lanes import waves
+from seg1b.lanes.comparison import changed_knobs, compare, reruns, vetoed_by
 from seg1b.lanes.executor import Executor, ThreadExecutor
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity, seed_hashes
+from seg1b.lanes.knob_effect import own_values, settled
 from seg1b.lanes.perf import require_not_red
-from seg1b.lanes.phase_locks import lock_metrics, require_unlocked
+from seg1b.lanes.phase_locks import require_unlocked
+from seg1b.lanes.pruned import OWN_VALUES
 from seg1b.lanes.recovery import require_recovery
 from seg1b.lanes.rejudge import judge_seed
 from seg1b.lanes.retention import claimed_keys, known_keys, leased
+from seg1b.lanes.standing import Authorities, authorities
 from seg1b.lanes.stored_run import (
     POLICIES,
     StoredRun,
-    StoredScore,
     lineage_policies,
     load_run,
     read_score,
     require_world,
     same_seed,
 )
-from seg1b.policy.knobs import Settings, settle
-from seg1b.policy.load import Policies, policy_digests, set_values
+from seg1b.lanes.tune_result import Reference, TuneResult
+from seg1b.policy.knobs import Settings
+from seg1b.policy.load import Policies, policy_digests
 from seg1b.states import s0_gate
 from seg1b.states.plan import STATES, SeedIdentity
 from seg1b.store.locks import Lease
@@ -46,62 +49,6 @@ from seg1b.world.content import World
 
 if TYPE_CHECKING:
     from seg1b.lanes.certify import Observer
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What a candidate is compared with. `run_id` is None for the unchanged policies; `knobs` where they are known."""
-
-    name: str
-    run_id: str | None
-    keys: Mapping[str, str]
-    score: StoredScore
-    policy_digests: Mapping[str, str]
-    knobs: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """What the knobs did to one seed.
-
-    `reran`: states with a new key, and `reasons` why; of these, `found` had been made before. `lost_to_baseline`: what
-    holds for B in the pinned baseline run and not here. `wave` is None where nothing changed.
-    """
-
-    run_id: str
-    seed: int
-    settings: Settings
-    against: Reference
-    reasons: tuple[Rerun, ...]
-    found: tuple[str, ...]
-    reused: tuple[str, ...]
-    after: StoredScore
-    gates: tuple[GateChange, ...]
-    lost_to_baseline: tuple[str, ...]
-    wave: Mapping[str, Any] | None
-    notes: tuple[str, ...]
-    wall_s: float
-
-    @property
-    def reran(self) -> tuple[str, ...]:
-        """States whose keys differ from the reference's."""
-        return tuple(reason.state for reason in self.reasons)
-
-    @property
-    def before(self) -> StoredScore:
-        """The reference's verdicts."""
-        return self.against.score
-
-    @property
-    def lost(self) -> tuple[str, ...]:
-        """B gates and counter-metrics that held, in the reference or in the pinned baseline, and do not hold here."""
-        own = tuple(change.name for change in self.gates if change.lost)
-        return tuple(dict.fromkeys((*own, *self.lost_to_baseline)))
-
-    @property
-    def vetoed(self) -> bool:
-        """Whether anything was lost."""
-        return bool(self.lost)
 
 
 @dataclass
@@ -147,9 +94,12 @@ class _Lane:
             self.store, policies, self.world, self.executor, (self.seed,), self.bundle, self.observer, fast=True
         )  # fmt: skip
         run.hold, run.lease_id = lambda held: lease.hold(keys=held), lease.record.lease_id
-        _, progress = run.run()
+        stage, progress = run.run()
         preparation, _ = progress[self.seed].results()
-        self.telemetry[preparation.identity.keys["S9"]] = seed_telemetry(preparation, progress[self.seed])
+        self.telemetry[preparation.identity.keys["S9"]] = {
+            "world": {"states": stage.times.seconds, "reused": list(stage.reused)},
+            "seeds": {str(self.seed): seed_telemetry(preparation, progress[self.seed])},
+        }
         return self._done(dict(preparation.identity.keys), there, preparation.facts)
 
     def _facts(self, keys: Mapping[str, str]) -> SeedFacts:
@@ -187,31 +137,34 @@ def tune(
     `against`: `last_good`, `baseline`, `candidate` or a run; None compares with the unchanged `policies`. `recover`: an
     attempt of the recovery loop, with the integrated run as its reference. `waive_perf`: why a RED state may wait.
 
-    Raises InputError, and changes nothing: E_POLICY_* for a knob or value, E_PHASE_LOCKED, E_PERF_RED, E_WAVE_FULL,
-    E_STORE_DRIVEN (somebody else tunes this store), E_RUN_PRUNED, E_REFERENCE_WORLD, E_REFERENCE_SEED,
+    Raises InputError, and changes nothing: as `knob_effect.settled`, E_PHASE_LOCKED, E_PERF_RED, E_WAVE_FULL,
+    E_STORE_DRIVEN (somebody else tunes this store), E_RUN_PRUNED, E_REFERENCE_WORLD, E_REFERENCE_SEED, E_LOCK_WORLD,
     E_BASELINE_WORLD, E_POINTER_UNSET, E_RECOVERY_*; and what the states raise.
     """
     started = time.perf_counter()
-    settings = settle(policies, overrides)
-    changed = set_values(policies, settings.values)
+    compares = against is not None or recover
+    settings, changed = settled(policies, overrides, catalogue=bundle, compares_with_a_run=compares)
     brought = None if bundle is None else verify_bundle(bundle)
     digest = None if brought is None else brought.content_sha256_hex
     lane = _Lane(store, world, seed, None, digest, executor or ThreadExecutor(), observer)
     with store.sole_driver("tune"):
-        require_allowed(store, changed, waive_perf)
+        require_unlocked(store, changed)
+        waived = require_not_red(store, waive_perf)
         recovery = require_recovery(store, changed, settings) if recover else None
         named = _named(store, world, seed, against or (recovery.run_id if recovery else None))
-        pinned = baseline.pinned(store, world.digest, seed)
+        held_to = authorities(store, world.digest, seed)
         wave = waves.open_wave(store)
         known = waves.candidate_of(wave, lane.keys(changed).get("S9"))
         if known is None:
-            waves.require_room(store, wave, changed.lanes.wave_candidates_max)
+            waves.require_room(store, wave, policies.lanes.wave_candidates_max)
         held = {key for one in (policies, changed) for key in claimed_keys(lane.keys(one), one, seed)}
         with leased(store, "tune", held | set(named.keys.values() if named else ())) as lease:
             lease.hold(run_ids=[lane.run_id, *([named.run_id] if named else [])])
             try:
                 if named is not None:  # it may have been pruned before it was held
                     named = load_run(store, named.run_id)
+                if waived:
+                    store.ledger.note("perf_waived_for_tune", stages=list(waived), reason=waive_perf)
                 if brought is not None:
                     lane.bundle = s0_gate.sealed_bundle(store, lane.keys(changed)["S0c"], brought)
                 reference = _reference(
@@ -222,15 +175,9 @@ def tune(
             finally:
                 lane.executor.close()
             return _conclude(
-                lane, settings, changed, reference, pinned, known, keys, facts, recovery.artifact if recovery else None,
-                started,
+                lane, settings, changed, reference, held_to, known, keys, facts,
+                recovery.artifact if recovery else None, started,
             )  # fmt: skip
-
-
-def require_allowed(store: Store, policies: Policies, waive_perf: str | None) -> None:
-    """Raise for what forbids a candidate before anything of it is run: a locked phase, a state that is RED."""
-    require_unlocked(store, policies)
-    require_not_red(store, waive_perf)
 
 
 def _named(store: Store, world: World, seed: int, text: str | None) -> StoredRun | None:
@@ -257,7 +204,7 @@ def _conclude(
     settings: Settings,
     changed: Policies,
     reference: Reference,
-    pinned: StoredRun | None,
+    held_to: Authorities,
     known: Mapping[str, Any] | None,
     keys: Mapping[str, str],
     facts: SeedFacts,
@@ -267,34 +214,37 @@ def _conclude(
     """Compare, and enter the candidate into the wave and the ledger."""
     store = lane.store
     after = read_score(store, keys["S9"])
-    lock = lock_metrics(store, lane.seed)
-    gates = compare(
-        reference.score.against_lock(lock, changed.gates), after.against_lock(lock, changed.gates)
-    )
+    before, standing = (held_to.judge(score, changed.gates) for score in (reference.score, after))
     knobs_changed = changed_knobs(reference.knobs, lineage_policies(changed))
     reasons = reruns(reference.keys, keys, changed, reference.policy_digests, knobs_changed)
-    reran = {reason.state for reason in reasons}
+    differing = {reason.state for reason in reasons}
+    run_id = str(known["run_id"]) if known else lane.run_id
     result = TuneResult(
-        run_id=str(known["run_id"]) if known else lane.run_id,
+        run_id=run_id if reasons or reference.run_id is None else reference.run_id,
         seed=lane.seed,
         settings=settings,
         against=reference,
         reasons=reasons,
-        found=tuple(name for name in lane.found.get(keys["S9"], ()) if name in reran),
-        reused=tuple(name for name in keys if name not in reran),
+        found=tuple(name for name in lane.found.get(keys["S9"], ()) if name in differing),
+        reused=tuple(name for name in keys if name not in differing),
         after=after,
-        gates=gates,
-        lost_to_baseline=() if pinned is None else lost_gates(pinned.score.report, after.report),
+        standing_before=before,
+        standing=standing,
+        gates=vetoed_by(compare(before.report, standing.report), standing.lost),
         wave=None,
         notes=(*settings.notes, *_remarks(settings, known)),
         wall_s=0.0,
     )
-    wave = waves.open_wave(store) if known else _enter(lane, changed, facts, result, keys, recovery)
+    new = known is None and bool(reasons)
+    wave = waves.open_wave(store) if known else None
+    if new:
+        wave = _enter(lane, changed, facts, result, keys, recovery)
     wall_s = time.perf_counter() - started
-    if not known:
-        ran = lane.telemetry.get(keys["S9"])
-        seeds = {} if ran is None else {str(lane.seed): {**ran, "run_id": result.run_id}}
-        described = {"wall_s": wall_s, "executor": lane.executor.describe(), "seeds": seeds}
+    if new:
+        ran = lane.telemetry.get(keys["S9"], {"seeds": {}})
+        for one in ran["seeds"].values():
+            one["run_id"] = result.run_id
+        described = {"wall_s": wall_s, "executor": lane.executor.describe(), **ran}
         store.receipts.write_telemetry(result.run_id, described)
     return TuneResult(**{**vars(result), "wave": wave, "wall_s": wall_s})
 
@@ -317,8 +267,8 @@ def _enter(
     result: TuneResult,
     keys: Mapping[str, str],
     recovery: str | None,
-) -> dict[str, Any] | None:
-    """Publish the receipt and, if anything changed, enter the candidate into the wave."""
+) -> dict[str, Any]:
+    """Publish the receipt and enter the candidate into the wave."""
     reference = result.against
     origin = "synthesised" if lane.bundle is None else "user"
     identity = {**run_identity(changed, lane.world.digest, [facts], origin), "seed": lane.seed}
@@ -327,12 +277,10 @@ def _enter(
         "overrides": result.settings.values,
         "against": {"name": reference.name, "run_id": reference.run_id, "s9": reference.keys["S9"]},
         POLICIES: lineage_policies(changed),
+        OWN_VALUES: own_values(changed),
     }
     names = {name.lower(): key for name, key in keys.items()}
     receipt = Receipt(result.run_id, identity, names, lineage, {"name": lane.executor.name})
-    if not result.reasons:
-        lane.store.receipts.publish(receipt)
-        return None
     candidate = {
         "run_id": result.run_id,
         "seed": lane.seed,
@@ -341,13 +289,15 @@ def _enter(
             f"{c.knob} {c.before} -> {c.after}" for c in result.settings.changes if c.before != c.after
         ) or "nothing set",
         "against": lineage["against"],
-        "status_before": result.before.status,
-        "status_after": result.after.status,
+        "status_before": result.standing_before.status,
+        "status_after": result.standing.status,
         "vetoed": result.vetoed,
         "lost": list(result.lost),
         "gates": {
             c.name: [c.before, c.after, c.verdict] for c in result.gates if c.verdict != "same"
         },
+        "reran": list(result.reran),
+        "found": list(result.found),
         "recovery": recovery,
     }  # fmt: skip
     at_most = changed.lanes.wave_candidates_max

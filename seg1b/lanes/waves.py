@@ -6,37 +6,28 @@ candidate is also written to the ledger, which nobody rewrites.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from seg1b.errors import InputError, VetoError
+from seg1b.lanes.standing import standing_of
+from seg1b.lanes.stored_run import load_run
 from seg1b.report.wording import counted
 from seg1b.store.receipts import Receipt
-from seg1b.store.records import did_you_mean
+from seg1b.store.records import did_you_mean, utc_now
 from seg1b.store.store import Store
 
 OPEN, CLOSED, ABANDONED = "open", "closed", "abandoned"
 KINDS = (
     "candidate", "wave_closed", "baseline_pinned", "promoted", "integrated", "locked", "reopened", "witness_differs",
-    "certification_removed", "guard_authority_pinned", "guard_verdict", "guard_verdict_lifted",
+    "certification_removed", "pruned", "guard_authority_pinned", "guard_verdict", "guard_verdict_lifted",
     "perf_baseline_pinned", "perf_waived", "perf_waived_for_tune", "perf_closure",
 )  # fmt: skip
 """Kinds of entries that lanes write to the ledger."""
 
 
-def now() -> str:
-    """The time as the ledger and records state it; it never enters data."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def note(store: Store, kind: str, **facts: Any) -> None:
-    """Add an entry to the ledger."""
-    store.ledger.append({"at": now(), "kind": kind, **facts})
-
-
 def history(store: Store) -> list[dict[str, Any]]:
-    """The ledger, oldest first; every entry with `at` (perhaps empty) and `kind`, whichever lane wrote it."""
+    """The ledger, oldest first. Older entries that have `event` and no time get a `kind` and an empty `at`."""
     return [
         {**entry, "at": entry.get("at", ""), "kind": str(entry.get("kind") or entry.get("event", ""))}
         for entry in store.ledger.entries()
@@ -113,11 +104,11 @@ def add_candidate(
         require_room(store, wave, at_most)
         if wave is None:
             number = 1 + max((int(name.rpartition("-")[2]) for name in store.waves.names()), default=0)
-            wave = {"wave_id": f"wave-{number:04d}", "status": OPEN, "opened": now(), "candidates": []}
+            wave = {"wave_id": f"wave-{number:04d}", "status": OPEN, "opened": utc_now(), "candidates": []}
         store.receipts.publish(receipt)
         wave["candidates"] = [*wave["candidates"], {**candidate, "holds": sorted(set(holds))}]
         store.waves.write(wave["wave_id"], wave)
-        note(store, "candidate", wave=wave["wave_id"], **candidate)
+        store.ledger.note("candidate", wave=wave["wave_id"], **candidate)
     return wave
 
 
@@ -125,22 +116,24 @@ def keep(store: Store, text: str | None = None) -> dict[str, Any]:
     """Close the open wave, keeping one candidate: it becomes `current_candidate`.
 
     `text`: its run or the beginning of it; None if there is only one. Raises InputError E_WAVE_NONE or
-    E_WAVE_CANDIDATE, VetoError E_WAVE_VETOED for a candidate that lost a gate.
+    E_WAVE_CANDIDATE, VetoError E_WAVE_VETOED for a candidate that lost a gate, when it was tried or by what
+    is locked and pinned now.
     """
     with store.exclusive("closing a wave"):
         wave = _required(store)
         kept = _chosen(store, wave, text)
-        if kept["vetoed"]:
+        lost = dict.fromkeys((*kept["lost"], *standing_of(store, load_run(store, kept["run_id"])).lost))
+        if lost:
             raise VetoError(
                 "E_WAVE_VETOED",
-                f"candidate {kept['run_id'][:12]} is vetoed: it lost {', '.join(kept['lost'])}",
+                f"candidate {kept['run_id'][:12]} is vetoed: it lost {', '.join(lost)}",
                 where=_where(store, wave),
                 next_step="keep another candidate, or `seg1b wave drop`",
             )
         store.pointers.set("current_candidate", kept["run_id"], {"lane": "tune", "wave": wave["wave_id"]})
-        wave |= {"status": CLOSED, "closed": now(), "kept": kept["run_id"]}
+        wave |= {"status": CLOSED, "closed": utc_now(), "kept": kept["run_id"]}
         store.waves.write(wave["wave_id"], wave)
-        note(store, "wave_closed", wave=wave["wave_id"], kept=kept["run_id"], settings=kept["settings"])
+        store.ledger.note("wave_closed", wave=wave["wave_id"], kept=kept["run_id"], settings=kept["settings"])
     return wave
 
 
@@ -148,10 +141,10 @@ def drop(store: Store) -> dict[str, Any]:
     """Close the open wave and keep nothing of it. Raises InputError E_WAVE_NONE."""
     with store.exclusive("closing a wave"):
         wave = _required(store)
-        wave |= {"status": ABANDONED, "closed": now(), "kept": None}
+        wave |= {"status": ABANDONED, "closed": utc_now(), "kept": None}
         store.waves.write(wave["wave_id"], wave)
         dropped = [candidate["run_id"] for candidate in wave["candidates"]]
-        note(store, "wave_closed", wave=wave["wave_id"], kept=None, dropped=dropped)
+        store.ledger.note("wave_closed", wave=wave["wave_id"], kept=None, dropped=dropped)
     return wave
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from seg1b.errors import InputError
 from seg1b.lanes.certify import Certification, Observer
 from seg1b.lanes.executor import Executor, SerialExecutor
 from seg1b.lanes.identity import externals_of
+from seg1b.lanes.knob_effect import own_values
+from seg1b.lanes.pruned import OWN_VALUES
 from seg1b.lanes.retention import anticipated_keys, leased
 from seg1b.lanes.seed_tasks import Finish, Preparation
-from seg1b.lanes.stored_run import WITNESS_LANE
+from seg1b.lanes.stored_run import POLICIES, WITNESS_LANE, lineage_policies
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import Policies, parse_value, policy_digests, set_values
 from seg1b.states.plan import STATES, keys_for
@@ -79,14 +82,12 @@ def witness(
     with leased(store, WITNESS_LANE, set(keys.values())) as lease:
         lease.hold(run_ids=[run_id, made])
         _require_there(store, run_id, keys)
-        scratch = Path(tempfile.mkdtemp(prefix="seg1b-witness-"))
         try:
-            with Store.open(scratch / "runs") as other:
+            with scratch_store("seg1b-witness-") as other:
                 stage, preparation, finish = _again(other, policies, world, seed, bundle, chosen, observer)
                 published, again = digests_of(store, keys), digests_of(other, preparation.identity.keys)
         finally:
             chosen.close()
-            FileSystem().remove_tree(scratch)
         differences = compare(published, again)
         wall_s = time.perf_counter() - started
         lineage = {
@@ -95,6 +96,8 @@ def witness(
             "same": not differences,
             "compared": len(published),
             "differences": [f"{one.state} {one.name}" for one in differences],
+            POLICIES: lineage_policies(policies),
+            OWN_VALUES: own_values(policies),
         }
         store.receipts.publish(
             Receipt(made, dict(receipt.identity), dict(receipt.keys), lineage, {"name": chosen.name})
@@ -114,6 +117,17 @@ def witness(
             },
         )  # fmt: skip
     return WitnessResult(made, run_id, seed, len(published), differences, wall_s)
+
+
+@contextmanager
+def scratch_store(prefix: str) -> Iterator[Store]:
+    """An empty store of its own, which goes with the block."""
+    scratch = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        with Store.open(scratch / "runs") as other:
+            yield other
+    finally:
+        FileSystem().remove_tree(scratch)
 
 
 def _require_there(store: Store, run_id: str, keys: Mapping[str, str]) -> None:

@@ -27,14 +27,42 @@ _DECIMALS = 12
 _PREFIXES = tuple(file.prefix for file in POLICY_FILES)
 
 
+_V1_JITTER = ("mixture_v2", "uniform_v1")
+FELT_IN: Mapping[str, tuple[str, tuple[Any, ...]]] = {
+    "s4.two_stage": ("s4.mode", ("two_stage_pps",)),
+    "s4.guard.soft": ("s4.mode", ("two_stage_pps", "largest_remainder_v1")),
+    "s4.guard.hard": ("s4.mode", ("largest_remainder_v1",)),
+    "s4.largest_remainder_v1": ("s4.mode", ("largest_remainder_v1",)),
+    "s5.v1_manifest_fingerprint": ("s5.rng", ("v1",)),
+    "s6.cluster_v3": ("s6.mode", ("cluster_v3",)),
+    "s6.mixture_v2": ("s6.mode", ("mixture_v2",)),
+    "s6.uniform_v1": ("s6.mode", ("uniform_v1",)),
+    "s6.v1_manifest_fingerprint": ("s6.mode", _V1_JITTER),
+}
+"""Blocks and knobs that only some values of another knob let have an effect; a block's own `enabled` is one more."""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A knob whose value `now` keeps another from having an effect; it would have one with a value of `wanted`."""
+
+    knob: str
+    now: Any
+    wanted: tuple[Any, ...]
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One knob that changes: `asked` by name, or rescaled because a share beside it was."""
+    """One knob that changes: `asked` by name, or rescaled because a share beside it was.
+
+    `switch`: why it has no effect; None if it may have one.
+    """
 
     knob: str
     before: Any
     after: Any
     asked: bool
+    switch: Switch | None = None
 
     @property
     def group(self) -> str:
@@ -44,10 +72,18 @@ class Setting:
 
 @dataclass(frozen=True)
 class Settings:
-    """What an override comes to: every knob that changes, and notes on those that can have no effect."""
+    """What an override comes to: every knob that changes."""
 
     changes: tuple[Setting, ...]
-    notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was asked for and can have no effect."""
+        return tuple(
+            f"{one.knob} has no effect while {one.switch.knob} is {one.switch.now}"
+            for one in self.changes
+            if one.asked and one.switch is not None
+        )
 
     @property
     def values(self) -> dict[str, Any]:
@@ -80,8 +116,12 @@ def settle(policies: Policies, overrides: Mapping[str, Any]) -> Settings:
     rescaled = _rescaled(known, asked)
     both = {**asked, **rescaled}
     order = [name for name in known if name in both] + [name for name in asked if name not in known]
-    changes = tuple(Setting(name, known.get(name), both[name], name in asked) for name in order)
-    return Settings(changes, tuple(_idle(policies, asked)))
+    return Settings(
+        tuple(
+            Setting(name, known.get(name), both[name], name in asked, _switch(known, asked, name))
+            for name in order
+        )
+    )
 
 
 def full_path(policies: Policies, typed: str, overrides: Mapping[str, Any] | None = None) -> str:
@@ -158,14 +198,18 @@ def _modes(policies: Policies, prefix: str, overrides: Mapping[str, Any]) -> tup
     }
 
 
-def _idle(policies: Policies, asked: Mapping[str, Any]) -> list[str]:
-    notes = []
-    for name in asked:
-        prefix, block, *_ = [*name.split("."), ""]
-        modes = _modes(policies, prefix, asked)
-        if modes is not None and block in modes[1] and not modes[0].startswith(block):
-            notes.append(f"{name} has no effect while {prefix}.mode is {modes[0]}")
-    return notes
+def _switch(known: Mapping[str, Any], values: Mapping[str, Any], knob: str) -> Switch | None:
+    """The switch that keeps `knob` from having an effect, once `values` are set; None if it has one."""
+    block = knob.rpartition(".")[0]
+    felt = {name: modes for name, modes in FELT_IN.items() if knob == name or knob.startswith(f"{name}.")}
+    conditions = [*felt.values()]
+    if f"{block}.enabled" in known and knob != f"{block}.enabled":
+        conditions.append((f"{block}.enabled", (True,)))
+    for name, wanted in conditions:
+        now = values.get(name, known[name])
+        if now not in wanted:
+            return Switch(name, now, wanted)
+    return None
 
 
 def _rescaled(known: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, float]:

@@ -6,6 +6,7 @@ Each write is atomic and happens under the store's lock: a reader sees the old r
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from seg1b.store.staging import StagingArea
 
 _RESTORE = "restore the file from a copy, or move it away: the command that wrote it writes it again"
 POINTER_NAMES = ("baseline_authority", "current_candidate", "last_good")
+
+
+def utc_now() -> str:
+    """The time as the ledger and records state it; it never enters data."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def did_you_mean(text: str, choices: list[str]) -> str:
@@ -168,8 +174,12 @@ class Ledger:
     def __init__(self, layout: Layout, fs: FileSystem, lock: StoreLock) -> None:
         self._layout, self._fs, self._lock = layout, fs, lock
 
+    def note(self, kind: str, **facts: Any) -> None:
+        """Add an entry with `at`, its `kind` and `facts`, durably."""
+        self.append({"at": utc_now(), "kind": kind, **facts})
+
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Add an entry, durably."""
+        """Add an entry as it is, durably. Lanes use `note`."""
         line = canonical_json(dict(entry)) + b"\n"
         path = self._layout.ledger
         with self._lock.hold("writing the ledger"), storage_errors("writing the ledger", path):

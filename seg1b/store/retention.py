@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from seg1b.errors import Seg1bError, StoreError
 from seg1b.store.filesystem import FileSystem, storage_errors
@@ -27,8 +27,13 @@ from seg1b.store.layout import MANIFEST, Layout
 from seg1b.store.locks import Clock, LeaseRecord, StoreLock
 from seg1b.store.objects import ObjectStore
 from seg1b.store.receipts import Receipts
+from seg1b.store.records import Ledger
 from seg1b.store.roots import Root, lease_roots, read_leases, read_roots
 from seg1b.store.staging import StagingArea
+
+_IDENTITY = ("seed", "catalogue_origin", "parameter_hash", "gates_hash")
+_LINEAGE = ("lane", "of", "own_values")
+"""What is remembered of a pruned run, of its receipt's identity and lineage."""
 
 Kind = Literal["object", "partial", "run", "lease"]
 Holders = dict[str, list[str]]
@@ -76,10 +81,11 @@ class Retention:
         lock: StoreLock,
         objects: ObjectStore,
         receipts: Receipts,
+        ledger: Ledger,
         clock: Clock = time.time,
     ) -> None:
         self._layout, self._fs, self._staging, self._lock = layout, fs, staging, lock
-        self._objects, self._receipts, self._clock = objects, receipts, clock
+        self._objects, self._receipts, self._ledger, self._clock = objects, receipts, ledger, clock
 
     def plan(self, *, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()) -> Plan:
         """What is live and who holds it (`runs du`), and what may go. Changes nothing.
@@ -93,18 +99,34 @@ class Retention:
     def prune(
         self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
     ) -> Plan:
-        """Remove what nobody holds, under the store's lock; by default only say what would go."""
+        """Remove what nobody holds, under the store's lock; by default only say what would go.
+
+        The ledger remembers the runs that went.
+        """
         keep = list(keep_runs)
         if dry_run:
             return self.plan(keep_newest_runs=keep_newest_runs, keep_runs=keep)
         with self._lock.hold("prune"):
             outputs, leases = _Outputs(self._layout, self._objects), self._live_leases()
             plan = self._plan(outputs, leases, keep_newest_runs, keep)
+            remembered = [self._remembered(item.name) for item in plan.collectable if item.kind == "run"]
             graves, plan = self._bury_all(plan, outputs, leases)
         with storage_errors("removing what was pruned", self._layout.staging):
             for grave in graves:  # out of sight already; the lock need not wait for the disk
                 self._fs.remove_tree(grave)
+        gone = {item.name for item in plan.collectable if item.kind == "run"}
+        if gone:  # last, for a full disk has room now
+            self._ledger.note("pruned", runs=[run for run in remembered if run["run_id"] in gone])
         return plan
+
+    def _remembered(self, run_id: str) -> dict[str, Any]:
+        """What the ledger is to know of a run whose receipt goes."""
+        facts: dict[str, Any] = {"run_id": run_id}
+        with suppress(Seg1bError):  # a run without a sound receipt goes as well
+            receipt = self._receipts.load(run_id)
+            for source, names in ((receipt.identity, _IDENTITY), (receipt.lineage, _LINEAGE)):
+                facts |= {name: source[name] for name in names if name in source}
+        return facts
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
@@ -172,6 +194,7 @@ class Retention:
         roots += [Root("kept by name", frozenset({run_id})) for run_id in keep]
         roots += [Root("kept as one of the newest", frozenset({run_id})) for run_id in newest]
         holders = self._holders(roots, outputs, leases)
+        self._hold_witnesses(holders)
         items = [*outputs.items(holders), *self._run_items(holders), *self._lease_items(holders)]
         live = _ordered(item for item in items if item.held_by)
         return Plan(live, _ordered(item for item in items if not item.held_by), removed=False)
@@ -194,6 +217,14 @@ class Retention:
             for name in reached:
                 _hold(holders, name, root.holder)
         return holders
+
+    def _hold_witnesses(self, holders: Holders) -> None:
+        """A witness is kept as long as the run that it speaks of; it has no outputs of its own."""
+        for run_id in self._receipts.run_ids():
+            with suppress(Seg1bError):  # of a damaged receipt nothing is known
+                of = self._receipts.load(run_id).lineage.get("of")
+                if of in holders:
+                    _hold(holders, run_id, f"witness of run {of[:12]}")
 
     def _run_items(self, holders: Holders) -> list[Item]:
         folder = self._layout.runs

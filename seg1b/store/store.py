@@ -45,7 +45,7 @@ class Store(ObjectStore):
         self.performance = Records(layout.performance, "performance record", layout, fs, staging, lock)
         self.ledger = Ledger(layout, fs, lock)
         self.certifications = Certifications(layout, fs, staging, lock)
-        self.retention = Retention(layout, fs, staging, lock, self, self.receipts, clock)
+        self.retention = Retention(layout, fs, staging, lock, self, self.receipts, self.ledger, clock)
 
     @classmethod
     def open(

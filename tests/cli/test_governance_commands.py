@@ -97,7 +97,8 @@ def test_a_pin_needs_a_name(command: Command, bundle: Path, tmp_path: Path) -> N
     assert not runs.exists()
     assert command(*pin, "--approved-by", "A. Person").exit_code == 0
     entry = json.loads((runs / "ledger.jsonl").read_text().splitlines()[-1])
-    assert (entry["event"], entry["approved_by"]) == ("guard_authority_pinned", "A. Person")
+    assert (entry["kind"], entry["approved_by"]) == ("guard_authority_pinned", "A. Person")
+    assert entry["at"]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,12 @@ def test_witness_perf_and_du(command: Command, published: Published, small: Path
     shutil.copytree(published.runs, runs)
     run = published.document["seeds"][0]["run_id"]
     options = ("--runs", runs, "--config", small, "--json")
+    alone = command("perf", "check", run, *options)
+    assert (alone.exit_code, alone.json()["deterministic"]) in ((2, None), (3, None))
+    if alone.exit_code == 2:  # nothing RED
+        assert alone.error()["code"] == "E_PERF_NO_WITNESS"
+        assert "seg1b witness" in alone.error()["next_step"]
+    assert "witness    none" in command("perf", "check", run, *options[:-1]).stdout
     witness = command("witness", run[:8], *options)
     assert (witness.exit_code, witness.json()["same"]) == (0, True)
     assert command("perf", "baseline", run, *options).exit_code == 0

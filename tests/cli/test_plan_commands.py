@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,40 @@ def test_the_readable_form_says_the_same(loop: Loop, kept: dict[str, Any]) -> No
     assert loop("wave", "drop").exit_code == 0
 
 
+def test_a_tuning_that_moves_no_gate_says_so_in_a_line(loop: Loop, kept: dict[str, Any]) -> None:
+    """And whether anything ran; `--json` has every gate all the same."""
+    outcome = loop("tune", "--config", loop._config, "--set", "gates.cv.b_plus=0.15")
+    assert "no gate moved: all 36 are what they were" in outcome.stdout
+    assert "country_gini" not in outcome.stdout
+    assert "ran    S9" in outcome.stdout
+    again = loop.tune("gates.cv.b_plus=0.15").json()
+    assert (len(again["gates"]), again["changed"], again["reran"], again["found"]) == (36, ["S9"], [], ["S9"])
+    text = loop("tune", "--config", loop._config, "--set", "gates.cv.b_plus=0.15").stdout
+    assert "ran    nothing" in text
+    assert "found  S9: made before" in text
+    assert loop("wave", "drop").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--set", "s6.core_sd_tile=0.2", "--against", "last_good"), "E_STORE_MISSING"),
+        (("--set", "s6.core_sd_tile=0.2", "--recover"), "E_STORE_MISSING"),
+        (("--set", "s6.mixture_v2.selection_blend=0.4"), "E_TUNE_NO_EFFECT"),
+        (("--set", "s6.core_sd_tile=0.15"), "E_TUNE_NO_EFFECT"),
+        (("--set", "certification.seeds=[42]"), "E_TUNE_KNOB"),
+        (("--set", "s6.core_sd_tile=9"), "E_POLICY_VALUE"),
+    ],
+)
+def test_a_refused_tuning_makes_no_store(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...], code: str
+) -> None:
+    """No folder, no log."""
+    outcome = command("tune", *arguments, "--runs", tmp_path / "new" / "runs", "--json")
+    assert (outcome.exit_code, outcome.error()["code"]) == (2, code)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_third_candidate_exits_with_two(loop: Loop, kept: dict[str, Any]) -> None:
     """With the error as JSON; `wave show` has the two; a vetoed one is exit 3 and cannot be kept."""
     lost = loop.tune("gates.counter_metrics.market_slope.min=5")
@@ -105,6 +140,11 @@ def test_baseline_promotion_lock_and_back(loop: Loop, kept: dict[str, Any], tmp_
     assert all((Path(pinned["folder"]) / name).is_file() for name in pinned["files"])
     assert loop("promote", "--json").json()["run_id"] == run
     assert loop("last-good", "--json").json()["run_id"] == run
+    text = " ".join(loop("integrate").stdout.split())
+    assert re.search(
+        r" is (not [<>]=|below|above) [-.\de]*\d\. [A-Z]", text
+    )  # the reason ends where advice begins
+    assert not re.search(r" is (not [<>]=|below|above) [-.\de]*\d [A-Z]", text)
     integrated = loop("integrate", "--json")
     told = integrated.json()
     assert integrated.exit_code == (3 if told["status"] == "RED_REOPEN_REQUIRED" else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,15 @@ from tune_cases import AMBER, LOSING, candidate, contents, kept, opened, tried
 
 from seg1b.errors import InputError, VetoError
 from seg1b.lanes import baseline
+from seg1b.lanes.comparison import lost_gates
 from seg1b.lanes.integrate import integrate, recommendation
-from seg1b.lanes.phase_locks import phase_named
+from seg1b.lanes.lock_phase import lock_phase
+from seg1b.lanes.phase_locks import phase_named, reopen
+from seg1b.lanes.standing import pinned_baseline
 from seg1b.lanes.status import status
+from seg1b.lanes.witness import digests_of
 from seg1b.policy.load import set_values
+from seg1b.store.store import Store
 from seg1b.world.content import World
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -88,8 +94,10 @@ def test_what_the_baseline_holds_and_a_candidate_lost_is_a_veto(
     """Also where the reference has lost it as well, so that nothing is lost against that."""
     strict = set_values(one_seed(), LOSING)
     found = tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3}, policies=strict)
-    assert not any(change.lost for change in found.gates)
-    assert "top1_share" in found.lost_to_baseline
+    assert lost_gates(found.standing_before.report, found.standing.report) == ()
+    assert {change.name for change in found.gates if change.lost} == set(found.standing.lost_to_baseline)
+    assert "top1_share" in found.standing.lost_to_baseline
+    assert found.standing.status == "RED_REOPEN_REQUIRED"
     assert found.vetoed
 
 
@@ -103,7 +111,7 @@ def test_a_baseline_of_another_world_is_refused(root: Path, real_world: World, p
         with pytest.raises(InputError, match="E_BASELINE_WORLD"):
             baseline.pin(store, pinned, other, one_seed().gates)
         with pytest.raises(InputError, match="E_BASELINE_WORLD"):
-            baseline.pinned(store, other.digest, 42)
+            pinned_baseline(store, other.digest, 42)
         with pytest.raises(InputError, match="E_STORE_UNKNOWN_ID"):
             baseline.pin(store, pinned[:6] + "x", real_world, one_seed().gates)
     with pytest.raises(InputError, match="E_BASELINE_WORLD"):
@@ -142,7 +150,7 @@ def test_integrated_status_blockers_and_the_recovery_loop(root: Path, real_world
     with pytest.raises(InputError, match=r"E_RECOVERY_STATUS.*RED"):
         candidate(root, real_world, {"s6.core_sd_tile": 0.2}, policies=wide, recover=True)
     with opened(root) as store:
-        assert integrate(store, policies, green)["status"] in ("GREEN_BPLUS", "AMBER_NEAR_BPLUS")
+        assert integrate(store, policies, green)["status"] in ("GREEN_B", "AMBER_NEAR_BPLUS")
         found = integrate(store, policies, amber)
         assert found["status"] == "AMBER_NEAR_BPLUS"
         assert found["envelope"]["not_locked"] == ["P1", "P2", "P3"]
@@ -158,7 +166,9 @@ def test_integrated_status_blockers_and_the_recovery_loop(root: Path, real_world
     with pytest.raises(InputError, match="E_RECOVERY_SPENT"):
         candidate(root, real_world, {"s6.core_sd_tile": 0.26}, policies=wide, recover=True)
     with opened(root) as store:
-        assert integrate(store, policies, amber)["status"] == "GREEN_B"  # nothing is left to try
+        spent = integrate(store, policies, amber)
+        assert (spent["status"], spent["recovery_allowed"]) == ("AMBER_NEAR_BPLUS", False)
+        assert status(store)["phases"][4]["recovery_spent"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +185,10 @@ def test_integrated_status_blockers_and_the_recovery_loop(root: Path, real_world
 )
 def test_the_phase_to_reopen_follows_the_plan(failed: list[str], phases: list[str]) -> None:
     """Structure before all, country mass before geometry."""
-    assert [entry["phase"] for entry in recommendation(failed)] == phases
+    found = recommendation(failed, {"P1"})
+    assert [entry["phase"] for entry in found] == phases
+    actions = {"code": "mend", "P1": "reopen", "P2": "tune", "P3": "tune"}
+    assert [entry["action"] for entry in found] == [actions[phase] for phase in phases]
 
 
 def test_status_says_what_to_do_next(root: Path, real_world: World, pinned: str) -> None:
@@ -194,3 +207,50 @@ def test_status_says_what_to_do_next(root: Path, real_world: World, pinned: str)
     assert told["phases"][0]["status"] == "closed"
     assert told["pointers"]["baseline_authority"]["run_id"] == pinned
     assert phase_named("P1").title in told["next"]
+
+
+def test_promotion_and_integration_of_a_run_of_another_world_are_refused(
+    root: Path, real_world: World, pinned: str
+) -> None:
+    """Its numbers say nothing against the pinned baseline."""
+    other = tried(root, real_world, {"gates.hard_gates.top1_share.b": 0.294}).run_id
+    path = root / "runs" / other / "receipt.json"
+    text = path.read_bytes()
+    document = json.loads(text)
+    document["identity"]["world_digest"] = "0" * 64
+    path.chmod(0o644)
+    path.write_text(json.dumps(document))
+    before = contents(root)
+    with opened(root) as store:
+        with pytest.raises(InputError, match="E_BASELINE_WORLD"):
+            baseline.promote(store, other)
+        with pytest.raises(InputError, match="E_BASELINE_WORLD"):
+            integrate(store, one_seed(), other)
+    assert contents(root) == before
+    path.write_bytes(text)
+
+
+def test_p1_is_witnessed_by_what_it_freezes(
+    root: Path, real_world: World, pinned: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S1 and S2 are made again too, and one digest that differs forbids the lock."""
+    with opened(root) as store:
+        record = lock_phase(store, phase_named("P1"), pinned, real_world)
+        keys = store.receipts.load(pinned).keys
+        for state in ("s1", "s2w", "s2s"):
+            for name, table in store.manifest(state, keys[state]).tables.items():
+                at = f"{'S' + state[1:]}.{name}"
+                assert record["witness"][at] == table.logical_digest
+        assert {"site_locations"} < set(record["witness"])
+        reopen(store, phase_named("P1"), pinned, "Ada")
+        told = {phase["phase"]: phase["status"] for phase in status(store)["phases"]}
+        assert told["P1"] == "reopened"
+
+        def otherwise(looked: Store, asked: Mapping[str, str]) -> dict[tuple[str, str], str]:
+            """As if S2 came out otherwise the second time."""
+            changed = {("S2s", "country_shares"): "0" * 64} if looked.root != store.root else {}
+            return {**digests_of(looked, asked), **changed}
+
+        monkeypatch.setattr("seg1b.lanes.lock_phase.digests_of", otherwise)
+        with pytest.raises(VetoError, match=r"E_LOCK_WITNESS.*S2s\.country_shares"):
+            lock_phase(store, phase_named("P1"), pinned, real_world)

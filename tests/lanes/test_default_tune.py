@@ -35,7 +35,8 @@ def test_one_weight_less_tail_keeps_b_plus(root: Path, real_world: World) -> Non
         assert found.against.run_id == store.pointers.get("last_good")
     assert found.reran == ("S6", "S7", "S8", "S9")
     assert found.found == ()
-    assert (found.before.status, found.after.status, found.vetoed) == ("GREEN_B", "GREEN_B", False)
+    statuses = (found.standing_before.status, found.standing.status)
+    assert (statuses, found.vetoed) == (("GREEN_B", "GREEN_B"), False)
     verdicts = {change.name: change.verdict for change in found.gates}
     assert verdicts["nn_p99_p50_ratio"] == "better"
     assert verdicts["country_gini"] == verdicts["prior_kl"] == "same"

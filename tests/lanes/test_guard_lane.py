@@ -95,8 +95,8 @@ def test_a_fail_blocks_and_only_the_same_authority_or_a_name_unblocks(
     guard.require_guard(store, POLICIES, failed.catalogue_digest, measurement(bundle))
     with pytest.raises(InputError, match="E_STORE_UNKNOWN_ID"):
         guard.lift(store, failed.catalogue_digest, approved_by="A. Person", reason="twice")
-    events = [entry["event"] for entry in store.ledger.entries()]
-    assert events == ["guard_verdict", "guard_verdict", "guard_verdict_lifted"]
+    kinds = [(entry["kind"], bool(entry["at"])) for entry in store.ledger.entries()]
+    assert kinds == [("guard_verdict", True), ("guard_verdict", True), ("guard_verdict_lifted", True)]
 
 
 def test_a_pinned_authority_holds_for_every_catalogue_with_evidence(bundle: Path, store: Store) -> None:

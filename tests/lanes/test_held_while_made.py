@@ -141,17 +141,6 @@ def test_findings_that_nothing_but_the_lease_names_are_relied_on(
     require_whole(root)
 
 
-def test_nothing_changed_leaves_a_receipt_all_the_same(tmp_path: Path, real_world: World) -> None:
-    """No wave names it; its times are written after it was published."""
-    root = tmp_path / "runs"
-    with pruned_around_every_publication(root) as removed:
-        found = candidate(root, real_world, {}, executor=SerialExecutor())
-    assert found.wave is None
-    assert removed == set()
-    with opened(root) as store:
-        assert store.receipts.telemetry(found.run_id)
-
-
 @pytest.fixture(scope="module")
 def root(small: Certified, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for all that follows, with the world's states."""

@@ -81,6 +81,14 @@ def publish(
     )
 
 
+def vouch(store: Store, run_id: str = RUN, same: bool = True) -> None:
+    """A witness of a run, and of every other run with its keys."""
+    receipt = store.receipts.load(run_id)
+    lineage = {"lane": "witness", "of": run_id, "same": same}
+    made = f"{len(store.receipts.run_ids()) + 100:032x}"
+    store.receipts.publish(Receipt(made, dict(receipt.identity), dict(receipt.keys), lineage, {}))
+
+
 def colours(check: perf.Check) -> dict[str, str | None]:
     """By stage."""
     return {row.stage: row.colour for row in check.stages}
@@ -92,6 +100,7 @@ def colours(check: perf.Check) -> dict[str, str | None]:
 def test_a_state_is_judged_by_its_budget(store: Store, seconds: float, colour: str) -> None:
     """Within target, within stretch, above; both ends belong to the better colour."""
     publish(store, RUN, S4=seconds)
+    vouch(store)
     found = perf.check(store, POLICIES, RUN)
     assert colours(found)["S4"] == colour
     assert found.status == colour
@@ -136,6 +145,7 @@ def test_a_slow_down_beyond_a_tenth_and_beyond_noise_is_rejected(
     """A second before; the noise floor is a quarter of a second."""
     publish(store, RUN)
     publish(store, OTHER, S6=seconds)
+    vouch(store)
     perf.pin_baseline(store, POLICIES, RUN)
     found = perf.check(store, POLICIES, OTHER)
     assert found.slower == (("S6",) if slower else ())
@@ -147,6 +157,7 @@ def test_a_slow_down_beyond_a_tenth_and_beyond_noise_is_rejected(
 def test_many_small_slow_downs_are_one(store: Store) -> None:
     """A fifth of a second each is noise; of twelve states together it is none. What is named is not counted twice."""
     publish(store, RUN)
+    vouch(store)
     perf.pin_baseline(store, POLICIES, RUN)
     every: dict[str, Any] = dict.fromkeys(BUDGETED_STATES, 1.2)
     publish(store, OTHER, **every)
@@ -172,6 +183,7 @@ def test_a_waiver_is_by_name_and_with_a_reason_and_stays(store: Store) -> None:
     """In the record and in the ledger; it waives that stage and no other."""
     publish(store, RUN)
     publish(store, OTHER, S6=2.0, S8=9.0, S8__write=7.0)
+    vouch(store)
     perf.pin_baseline(store, POLICIES, RUN)
     for bad in ({"S66": "why"}, {"S6": "  "}):
         with pytest.raises(InputError, match="E_PERF_WAIVER"):
@@ -183,7 +195,8 @@ def test_a_waiver_is_by_name_and_with_a_reason_and_stays(store: Store) -> None:
     found = perf.check(store, POLICIES, OTHER, {"S6": "agreed", "S8": "agreed", "S8.write": "agreed"})
     assert found.passed
     entry = store.ledger.entries()[-1]
-    assert entry["event"] == "perf_waived"
+    assert entry["kind"] == "perf_waived"
+    assert entry["at"]
     assert entry["stages"]["S8.write"] == "agreed"
 
 
@@ -277,9 +290,14 @@ def test_tuning_is_refused_while_something_is_red(store: Store) -> None:
         perf.require_not_red(store)
     assert "S4" in error.value.message
     assert "--waive-perf" in error.value.next_step
-    perf.require_not_red(store, "the bench is being rebuilt")
-    assert store.ledger.entries()[-1]["reason"] == "the bench is being rebuilt"
+    before = len(store.ledger.entries())
+    assert perf.require_not_red(store, "the bench is being rebuilt") == ("S4",)
+    assert len(store.ledger.entries()) == before  # the lane notes it, once nothing else refuses
     publish(store, OTHER)
+    perf.check(store, POLICIES, OTHER)
+    with pytest.raises(InputError, match="E_PERF_RED"):
+        perf.require_not_red(store)  # nobody witnessed the faster run
+    vouch(store)
     perf.check(store, POLICIES, OTHER)
     perf.require_not_red(store)
 
@@ -312,6 +330,7 @@ def test_only_a_run_that_made_the_stage_again_settles_it(store: Store) -> None:
     publish(store, RUN, S4=7.0)
     publish(store, OTHER, reused=("S4",))
     publish(store, WITNESS)
+    vouch(store)
     perf.check(store, POLICIES, RUN)
     perf.check(store, POLICIES, OTHER)
     mild = set_values(POLICIES, {"budgets.budgets.S4.target_s": 8.0, "budgets.budgets.S4.stretch_s": 9.0})
@@ -337,13 +356,46 @@ def test_only_a_run_that_made_the_stage_again_settles_it(store: Store) -> None:
     perf.require_not_red(store)
 
 
+def test_no_check_passes_without_a_witness(store: Store) -> None:
+    """Its times are judged and kept; the whole is AMBER; the error says what to do. A witness may be checked itself."""
+    publish(store, RUN)
+    found = perf.check(store, POLICIES, RUN)
+    assert set(colours(found).values()) == {"GREEN", None}
+    assert (found.status, found.passed, found.rejected, found.deterministic) == ("AMBER", False, False, None)
+    with pytest.raises(InputError, match="E_PERF_NO_WITNESS") as error:
+        perf.require_witness(found)
+    assert f"seg1b witness {RUN[:12]}" in error.value.next_step
+    publish(store, WITNESS, lineage={"lane": "witness", "of": RUN, "same": True})
+    for run_id in (RUN, WITNESS):
+        found = perf.check(store, POLICIES, run_id)
+        assert (found.status, found.passed, found.witnesses) == ("GREEN", True, ((WITNESS, True),))
+        perf.require_witness(found)
+    vouch(store, same=False)
+    found = perf.check(store, POLICIES, RUN)
+    assert (found.status, found.passed, found.rejected) == ("RED", False, True)
+    assert (found.red, found.slower) == ((), ())
+
+
+def test_what_a_run_did_not_make_keeps_the_whole_from_green(store: Store) -> None:
+    """By name; the states that it made are GREEN."""
+    publish(store, RUN, reused=tuple(state for state in BUDGETED_STATES if state not in ("S6", "S9")))
+    vouch(store)
+    found = perf.check(store, POLICIES, RUN)
+    assert colours(found)["S6"] == colours(found)["S9"] == "GREEN"
+    assert (found.status, found.passed, found.made) == ("AMBER", True, ("S6", "S9"))
+    assert found.facts()["not_made"] == [s for s in BUDGETED_STATES if s not in ("S6", "S9")]
+
+
 def test_the_pinned_run_is_kept(store: Store) -> None:
-    """And only that one."""
+    """And its witness, without which no check of it passes; no other."""
     publish(store, RUN)
     publish(store, OTHER)
+    publish(store, WITNESS, lineage={"lane": "witness", "of": RUN, "same": True})
+    publish(store, "e" * 32, lineage={"lane": "witness", "of": OTHER, "same": True})
     perf.pin_baseline(store, POLICIES, RUN)
     store.retention.prune(dry_run=False)
-    assert store.receipts.run_ids() == (RUN,)
+    assert store.receipts.run_ids() == (RUN, WITNESS)
+    assert [run["run_id"] for run in store.ledger.entries()[-1]["runs"]] == [OTHER, "e" * 32]
 
 
 def witnessed(store: Store, same: bool = True, **seconds: float) -> None:
@@ -374,7 +426,7 @@ def test_a_witness_that_differs_holds_and_nothing_waives_it(store: Store) -> Non
     """Determinism is no matter of taste."""
     witnessed(store, same=False)
     closure = perf.close(store, POLICIES, RUN, {"hotspots": "x"})
-    assert not closure.deterministic
+    assert closure.check.deterministic is False
     assert closure.decision == "HOLD"
 
 

@@ -20,6 +20,7 @@ def found(certification: dict[str, Any] | None = None, p5: str = "open", **p4: A
         "pointers": pointers,
         "certification": certification,
         "wave": None,
+        "performance": {"open": {}},
         "runs": 3,
     }
 
@@ -43,3 +44,40 @@ def test_a_certificate_of_other_policies_is_none() -> None:
     own = {**other, "parameter_hash": "1" * 64}
     assert f"seg1b lock P5 --run {CANDIDATE[:12]}" in next_step(found(own, **p4))
     assert "seg1b verify eeeeeeeeeeee" in next_step(found(own, p5="locked", **p4))
+
+
+def test_the_best_candidate_is_named_or_none() -> None:
+    """Not the last one; and where nothing may be kept, that is said."""
+    wave = {
+        "wave_id": "wave-0001",
+        "best": CANDIDATE,
+        "candidates": [
+            {"run_id": CANDIDATE, "status_after": "GREEN_B"},
+            {"run_id": OLD, "status_after": "AMBER_NEAR_BPLUS"},
+        ],
+    }
+    said = next_step({**found(), "wave": wave})
+    assert f"wave keep {CANDIDATE[:12]}` keeps the best candidate (GREEN_B)" in said
+    assert "no candidate of wave-0001 may be kept" in next_step({**found(), "wave": {**wave, "best": None}})
+
+
+def test_a_finding_of_performance_comes_before_any_advice_to_tune() -> None:
+    """What `tune` would refuse is not advised; what it does not forbid still is."""
+    red = {"open": {"S4": {"why": "RED", "run_id": OLD, "budgets": ""}}}
+    told = {**found(), "performance": red}
+    told["phases"] = [{**phase, "status": "open", "title": ""} for phase in told["phases"]]
+    said = next_step(told)
+    assert said.startswith("S4 is RED, so tuning is refused")
+    assert "seg1b perf check RUN" in said
+    amber: dict[str, Any] = {
+        "integrated": "AMBER_NEAR_BPLUS",
+        "artifact": "a" * 64,
+        "blockers": [],
+        "integrated_run_id": CANDIDATE,
+    }
+    assert next_step({**found(**amber), "performance": red}) == said
+    assert "tune --recover" in next_step(found(**amber))
+    assert f"lock P4 --run {CANDIDATE[:12]}" in next_step(found(**amber, recovery_spent=True))
+    assert "seg1b integrate" in next_step(found(**amber, stands_otherwise_now=True))
+    green = {**amber, "integrated": "GREEN_B"}
+    assert "seg1b lock P4" in next_step({**found(**green), "performance": red})

@@ -16,11 +16,13 @@ from lane_cases import one_seed
 from tune_cases import AMBER, LOSING, candidate, contents, opened, tried
 
 from seg1b.errors import InputError
-from seg1b.lanes import seed_tasks
+from seg1b.lanes import baseline, seed_tasks
 from seg1b.lanes.certify import Certification
 from seg1b.lanes.comparison import compare
-from seg1b.lanes.stored_run import load_run
-from seg1b.policy.load import set_values
+from seg1b.lanes.perf_times import timings_of
+from seg1b.lanes.stored_run import load_run, resolve_run
+from seg1b.policy.load import default_policies, gates_hash, parameter_hash, parse_value, set_values
+from seg1b.states.plan import WORLD_STATES
 from seg1b.store.store import Store
 from seg1b.world.content import World
 
@@ -45,7 +47,7 @@ def test_a_jitter_knob_runs_from_s6_on_and_moves_no_country(root: Path, real_wor
     assert row.before is not None
     assert row.after is not None
     assert (row.verdict == "better") == (row.after < row.before)
-    assert found.before.status == found.after.status
+    assert found.standing_before.status == found.standing.status
     assert not found.vetoed
     assert not (root / "certifications").exists()
     assert not list((root / "pointers").glob("*"))
@@ -96,6 +98,11 @@ def test_times_are_telemetry_of_what_ran(root: Path, real_world: World) -> None:
         told = [store.receipts.telemetry(run.run_id) for run in (placed, judged)]
     assert set(told[0]["seeds"]["42"]["states"]) >= {"S6", "S8", "S9"}
     assert told[1]["seeds"] == {}
+    with Store.open(root) as store:
+        made = timings_of(store, placed.run_id).made
+        assert [state for state in made if state not in WORLD_STATES] == ["S6", "S7", "S8", "S9"]
+        with pytest.raises(InputError, match="E_PERF_TELEMETRY"):
+            timings_of(store, judged.run_id)
     assert all(0 < one["wall_s"] <= run.wall_s for one, run in zip(told, (placed, judged), strict=True))
 
 
@@ -142,7 +149,7 @@ def test_gates_alone_replay_nothing_and_the_bundle_is_the_same_whichever_way(
 
     A threshold looks at no site either.
     """
-    tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.15})  # the reference is there
+    tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3})  # so the reference is there
     with monkeypatch.context() as patch:
         patch.setattr(Certification, "run", lambda _: pytest.fail("a gate ran the chain"))
         if overrides in THRESHOLDS:
@@ -171,13 +178,38 @@ def files_in(folders: Iterable[Path]) -> dict[Path, bytes]:
     return {path: path.read_bytes() for one in folders for path in sorted(one.rglob("*")) if path.is_file()}
 
 
-def test_nothing_changed_is_the_same_everywhere_and_no_candidate(root: Path, real_world: World) -> None:
-    """The reference against itself."""
-    found = candidate(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.15})
-    assert found.reran == ()
+def test_what_a_run_has_already_is_compared_and_is_no_candidate(root: Path, real_world: World) -> None:
+    """The policies in force against the run that was made with them: no receipt, no wave."""
+    first = tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3})
+    same = set_values(one_seed(), {"s6.cluster_v3.core_sd_tile": 0.3})
+    before = contents(root)
+    found = candidate(
+        root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3}, policies=same, against=first.run_id
+    )
+    assert (found.changed, found.reran, found.found) == ((), (), ())
     assert {change.verdict for change in found.gates} == {"same"}
     assert found.before.report == found.after.report
-    assert found.wave is None
+    assert (found.wave, found.run_id) == (None, first.run_id)
+    assert contents(root) == before
+
+
+def test_what_was_found_is_not_said_to_have_run(root: Path, real_world: World) -> None:
+    """The same knobs again, in the wave and after it: every state is found; the ledger says so as well."""
+    overrides = {"s6.cluster_v3.core_sd_tile": 0.33}
+    first = candidate(root, real_world, overrides)
+    assert (first.reran, first.found) == (("S6", "S7", "S8", "S9"), ())
+    again = tried(root, real_world, overrides)
+    later = tried(root, real_world, overrides)
+    for found in (again, later):
+        assert (found.changed, found.reran) == (first.reran, ())
+        assert found.found == first.reran
+    assert (again.run_id == first.run_id, later.run_id == first.run_id) == (True, False)
+    with opened(root) as store:
+        entries = [entry for entry in store.ledger.entries() if entry["kind"] == "candidate"][-2:]
+    assert [(entry["reran"], entry["found"]) for entry in entries] == [
+        (list(first.reran), []),
+        ([], list(first.reran)),
+    ]
 
 
 def test_a_gate_that_was_not_judged_before_is_no_veto(root: Path, real_world: World) -> None:
@@ -271,4 +303,34 @@ def test_two_drivers_do_not_tune_one_store(root: Path, real_world: World) -> Non
     finally:
         other.kill()
         other.wait()
-    assert tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3}).reran[0] == "S6"
+    assert tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.3}).changed[0] == "S6"
+
+
+def test_a_run_that_was_pruned_is_named_with_when_why_and_how_to_make_it_again(
+    root: Path, real_world: World
+) -> None:
+    """Wherever a run is named; what is told makes the same keys from the packaged policies."""
+    found = tried(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.34})
+    with opened(root) as store:
+        receipt = store.receipts.load(found.run_id)
+        store.retention.prune(dry_run=False)
+        with pytest.raises(InputError, match=r"E_RUN_PRUNED") as error:
+            load_run(store, found.run_id[:8])
+        assert f"run {found.run_id[:12]} was pruned at 20" in error.value.message
+        assert "was closed without it" in error.value.message
+        assert "s6.cluster_v3.core_sd_tile 0.15 -> 0.34" in error.value.message
+        for act in (load_run, resolve_run, baseline.promote):
+            with pytest.raises(InputError, match="E_RUN_PRUNED"):
+                act(store, found.run_id)
+        with pytest.raises(InputError, match="E_STORE_UNKNOWN_ID"):
+            load_run(store, "0" * 32)
+        with pytest.raises(InputError, match="E_STORE_UNKNOWN_ID"):
+            load_run(store, found.run_id[:3])
+    with pytest.raises(InputError, match="E_RUN_PRUNED"):
+        candidate(root, real_world, {"s4.two_stage.sites_per_area": 4}, against=found.run_id)
+    command = error.value.next_step.split("`")[1].split()
+    assert command[:4] == ["seg1b", "tune", "--seed", "42"]
+    typed = dict(text.split("=", 1) for flag, text in zip(command[4::2], command[5::2], strict=True) if flag)
+    again = set_values(default_policies(), {name: parse_value(value) for name, value in typed.items()})
+    assert parameter_hash(again) == receipt.identity["parameter_hash"]
+    assert gates_hash(again) == receipt.identity["gates_hash"]

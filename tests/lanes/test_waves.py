@@ -11,6 +11,7 @@ from tune_cases import AMBER, LOSING, candidate, contents, opened, tried
 from seg1b.errors import InputError, VetoError
 from seg1b.lanes import perf, waves
 from seg1b.lanes.recovery import attempts_of
+from seg1b.lanes.status import status
 from seg1b.lanes.stored_run import load_run
 from seg1b.world.content import World
 
@@ -82,7 +83,7 @@ def test_keeping_moves_the_candidate_and_lets_the_other_go(root: Path, real_worl
         assert store.pointers.get("current_candidate") == two.run_id
         store.retention.prune(dry_run=False)
         assert [store.has("s8", key) for key in (*keys, reference)] == [False, True, False]
-        kinds = [entry["kind"] for entry in store.ledger.entries()][-3:]
+        kinds = [entry["kind"] for entry in store.ledger.entries() if entry["kind"] != "pruned"][-3:]
         assert kinds == ["candidate", "candidate", "wave_closed"]
         with pytest.raises(InputError, match="E_WAVE_NONE"):
             waves.keep(store)
@@ -126,9 +127,40 @@ def test_a_state_that_is_red_forbids_candidates_unless_it_is_waived(root: Path, 
         candidate(root, real_world, MILD)
     assert contents(root) == before
     found = tried(root, real_world, MILD, waive_perf="the disk is borrowed")
-    assert found.reran == ("S9",)
+    assert found.changed == ("S9",)
     with opened(root) as store:
         store.performance.remove(perf.CHECK)
         waived = [entry for entry in waves.history(store) if entry["kind"] == "perf_waived_for_tune"]
         assert attempts_of(store) == 0
-    assert [(entry["at"], entry["reason"]) for entry in waived] == [("", "the disk is borrowed")]
+    assert [(bool(entry["at"]), entry["reason"]) for entry in waived] == [(True, "the disk is borrowed")]
+
+
+def test_status_names_the_best_candidate_and_none_that_is_vetoed(root: Path, real_world: World) -> None:
+    """The nearest to B+, whichever came last; a wave of vetoed candidates is only to be dropped."""
+    better, worse = candidate(root, real_world, MILD), candidate(root, real_world, AMBER)
+    assert better.standing.rank < worse.standing.rank
+    with opened(root) as store:
+        told = status(store)
+        assert told["wave"]["best"] == better.run_id
+        assert f"seg1b wave keep {better.run_id[:12]}" in told["next"]
+        waves.drop(store)
+    candidate(root, real_world, LOSING)
+    with opened(root) as store:
+        told = status(store)
+        assert (told["wave"]["best"], told["wave"]["candidates"][0]["vetoed"]) == (None, True)
+        assert "seg1b wave keep" not in told["next"]
+        waves.drop(store)
+
+
+def test_a_refused_tuning_leaves_no_waiver_in_the_ledger(root: Path, real_world: World) -> None:
+    """The waiver counts once nothing else refuses."""
+    with opened(root) as store:
+        finding = {"S4": {"why": perf.RED, "run_id": "ab" * 16, "budgets": "cd" * 32}}
+        store.performance.write(perf.CHECK, {"run_id": "ab" * 16, "open": finding})
+    before = contents(root)
+    with pytest.raises(InputError, match="E_RECOVERY_STATUS"):
+        candidate(root, real_world, MILD, waive_perf="in a hurry", recover=True)
+    assert contents(root) == before
+    with opened(root) as store:
+        assert status(store)["performance"]["open"] == finding
+        store.performance.remove(perf.CHECK)

@@ -12,7 +12,8 @@ from faulty_filesystem import UnsyncedFileSystem
 from lane_cases import one_seed
 
 from seg1b.lanes import waves
-from seg1b.lanes.tune import TuneResult, tune
+from seg1b.lanes.tune import tune
+from seg1b.lanes.tune_result import TuneResult
 from seg1b.policy.load import Policies
 from seg1b.store.store import Store
 from seg1b.world.content import World
