@@ -205,7 +205,7 @@ class _Keeper(logging.Handler):
 
 def _may_be_terminal(stream: TextIO) -> bool:
     """Whether a console on this stream could take it for a terminal: it is one, or the environment says so."""
-    return stream.isatty() or any(name in os.environ for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
+    return stream.isatty() or any(name in os.environ for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"))
 
 
 def _console(*, stderr: bool) -> Console:
