@@ -24,28 +24,29 @@ from numba.core import cpu, event
 from numba.core.runtime import rtsys
 
 
-def _load_registries_when_compiling(context: Any) -> None:
-    """What numba does before its first kernel, whether that is compiled or read from the cache; here only if compiled.
+def _refresh_when_compiling(context: Any) -> None:
+    """What numba does before it compiles a kernel or reads one from the cache; here only if it compiles.
 
-    It imports the implementations of all that a kernel could call, which is half of what a process with cached kernels
-    would wait for; code that is read needs the memory runtime alone. It also imports `scipy.linalg`, to see whether
-    `np.dot` could be compiled. No kernel multiplies matrices; one that did would not compile.
+    It looks for new implementations of all that a kernel could call, and imports them the first time, which is half of
+    what a process with cached kernels would wait for; code that is read needs the memory runtime alone. It also imports
+    `scipy.linalg`, to see whether `np.dot` could be compiled. No kernel multiplies matrices; one that did would not
+    compile.
     """
     if not _compilations.depth:
         rtsys.initialize(context)
         return
     if "scipy.linalg" in sys.modules:
-        _load_registries(context)
+        _refresh(context)
         return
     sys.modules["scipy.linalg"] = None  # type: ignore[assignment]  # to import it is an ImportError
     try:
-        _load_registries(context)
+        _refresh(context)
     finally:
         del sys.modules["scipy.linalg"]
 
 
-_load_registries = cpu.CPUContext.load_additional_registries
-cpu.CPUContext.load_additional_registries = _load_registries_when_compiling
+_refresh = cpu.CPUContext.refresh
+cpu.CPUContext.refresh = _refresh_when_compiling
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 ArrayT = TypeVar("ArrayT", bound=npt.NDArray[np.generic])
