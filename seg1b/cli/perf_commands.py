@@ -56,7 +56,12 @@ Examples:
 Exit codes: 0 GO · 3 HOLD · 2 bad input, such as no witness.
 """
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run, or a prefix.", show_default=False)]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run, a prefix of it, or last_good, candidate, baseline.", show_default=False
+    ),
+]
 Waive = Annotated[
     list[str] | None,
     typer.Option("--waive", metavar="STAGE=REASON", help="Accept a RED or slower stage (repeat for more)."),
@@ -78,11 +83,11 @@ def baseline(run: Run, runs: Runs = Path("runs"), config: Config = None, as_json
         policies = load_policies(session, config)
         from seg1b.lanes.perf import pin_baseline
         from seg1b.lanes.perf_times import hotspots
-        from seg1b.lanes.stored_run import resolve_run
+        from seg1b.lanes.stored_run import named_run
         from seg1b.store.store import Store
 
         with Store.open(runs, create=False) as store:
-            timings = pin_baseline(store, policies, resolve_run(store, run))
+            timings = pin_baseline(store, policies, named_run(store, run))
         top = hotspots(timings, policies.budgets)
         clock = policies.budgets.comparison_clock
         if as_json:
@@ -107,12 +112,12 @@ def check(
         policies = load_policies(session, config)
         from seg1b.lanes.perf import check as lane
         from seg1b.lanes.perf import require_witness
-        from seg1b.lanes.stored_run import resolve_run
+        from seg1b.lanes.stored_run import named_run
         from seg1b.store.store import Store
 
         waivers = parse_waivers(waive or [])
         with Store.open(runs, create=False) as store:
-            found = lane(store, policies, resolve_run(store, run), waivers)
+            found = lane(store, policies, named_run(store, run), waivers)
         if not as_json:
             show(session, found)
         if found.rejected or found.deterministic is not None:
@@ -132,12 +137,12 @@ def closure(
     with running("perf closure", as_json=as_json) as session:
         policies = load_policies(session, config)
         from seg1b.lanes.perf import close
-        from seg1b.lanes.stored_run import resolve_run
+        from seg1b.lanes.stored_run import named_run
         from seg1b.store.store import Store
 
         waivers = parse_waivers(waive or [])
         with Store.open(runs, create=False) as store:
-            found = close(store, policies, resolve_run(store, run), waivers)
+            found = close(store, policies, named_run(store, run), waivers)
             path = store.layout.performance / f"{found.name}.md"
         if as_json:
             session.emit({**found.facts(), "path": str(path)})

@@ -118,7 +118,12 @@ def _certification_entry(store: Store, cert_id: str) -> dict[str, str]:
 
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="ID", help="Run or certification, or a prefix.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="Run or certification, a prefix of it, or last_good, candidate, baseline.",
+            show_default=False,
+        ),
     ],
     runs: Runs = Path("runs"),
     as_json: Json = False,
@@ -137,10 +142,10 @@ def show(
 
 
 def _found(store: Store, name: str) -> dict[str, Any]:
-    from seg1b.lanes.stored_run import resolve_run
+    from seg1b.lanes.stored_run import named_run
 
     try:
-        run_id = resolve_run(store, name)
+        run_id = named_run(store, name)
     except InputError as no_run:
         try:
             cert_id = store.certifications.path(name).name

@@ -32,7 +32,14 @@ def register(app: typer.Typer) -> None:
 
 
 def witness(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, or a prefix.", show_default=False)],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run, a prefix of it, or last_good, candidate, baseline.",
+            show_default=False,
+        ),
+    ],
     runs: Runs = Path("runs"),
     config: Config = None,
     world: WorldDirectory = None,
@@ -44,13 +51,13 @@ def witness(
     with running("witness", as_json=as_json) as session:
         policies = load_policies(session, config)
         from seg1b import api
-        from seg1b.lanes.stored_run import resolve_run
+        from seg1b.lanes.stored_run import named_run
         from seg1b.lanes.witness import witness as lane
         from seg1b.store.store import Store
         from seg1b.world.bundle import load_world
 
         with Store.open(runs, create=False) as store:
-            run_id = resolve_run(store, run)
+            run_id = named_run(store, run)
             session.open_log(store.root)
             chosen, _ = api.choose_executor(executor.value, workers=workers)
             with session.err.status(f"making run {run_id[:12]} again"):

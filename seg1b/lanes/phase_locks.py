@@ -52,7 +52,9 @@ def phase_named(text: str) -> Phase:
         "E_PHASE_UNKNOWN",
         f"there is no phase {text!r} that can be locked{did_you_mean(text.upper(), list(LOCKABLE))}",
         where="PHASE",
-        next_step="phases: " + ", ".join(f"{p.name} ({p.title})" for p in PHASES if p.prefixes),
+        next_step="phases: "
+        + ", ".join(f"{p.name} ({p.title})" for p in PHASES if p.prefixes)
+        + "; P0 closes with `seg1b baseline pin RUN`",
     )
 
 

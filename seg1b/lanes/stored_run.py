@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seg1b.errors import InputError
-from seg1b.lanes.pruned import resolve_run as resolve_run
+from seg1b.lanes.pruned import resolve_run
 from seg1b.policy.gates import GatesPolicy
 from seg1b.policy.load import Policies, default_policies, knobs, set_values
 from seg1b.scoring.gates import GateReport, no_regression_rows
@@ -116,12 +116,20 @@ def read_score(store: Store, s9_key: str) -> StoredScore:
         ) from error  # fmt: skip
 
 
+def named_run(store: Store, text: str) -> str:
+    """A run's id, from it, a unique prefix of it, or `baseline`, `last_good`, `candidate`.
+
+    Raises InputError E_STORE_UNKNOWN_ID, E_POINTER_UNSET or E_RUN_PRUNED.
+    """
+    return pointed(store, text) if text in _POINTERS else resolve_run(store, text, NAMES)
+
+
 def load_run(store: Store, text: str) -> StoredRun:
     """A run from its id, a unique prefix of it, or `baseline`, `last_good`, `candidate`.
 
     Raises InputError E_STORE_UNKNOWN_ID, E_POINTER_UNSET, or E_RUN_PRUNED if it or outputs that it names are gone.
     """
-    run_id = pointed(store, text) if text in _POINTERS else resolve_run(store, text, NAMES)
+    run_id = named_run(store, text)
     receipt = store.receipts.load(run_id)
     keys = {_STORE_NAMES[name]: key for name, key in receipt.keys.items() if name in _STORE_NAMES}
     require_outputs(store, run_id, keys, _NEEDED)

@@ -131,7 +131,7 @@ def test_witness_perf_and_du(command: Command, published: Published, small: Path
     assert "witness    none" in command("perf", "check", run, *options[:-1]).stdout
     witness = command("witness", run[:8], *options)
     assert (witness.exit_code, witness.json()["same"]) == (0, True)
-    assert command("perf", "baseline", run, *options).exit_code == 0
+    assert command("perf", "baseline", "candidate", *options).exit_code == 0
     checked = command("perf", "check", witness.json()["witness_run_id"], *options)
     assert checked.exit_code in (0, 3)
     assert checked.json()["baseline_run_id"] == run

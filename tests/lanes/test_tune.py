@@ -20,7 +20,7 @@ from seg1b.lanes import baseline, seed_tasks
 from seg1b.lanes.certify import Certification
 from seg1b.lanes.comparison import compare
 from seg1b.lanes.perf_times import timings_of
-from seg1b.lanes.stored_run import load_run, resolve_run
+from seg1b.lanes.stored_run import load_run, named_run
 from seg1b.policy.load import default_policies, gates_hash, parameter_hash, parse_value, set_values
 from seg1b.states.plan import WORLD_STATES
 from seg1b.store.store import Store
@@ -319,7 +319,7 @@ def test_a_run_that_was_pruned_is_named_with_when_why_and_how_to_make_it_again(
         assert f"run {found.run_id[:12]} was pruned at 20" in error.value.message
         assert "was closed without it" in error.value.message
         assert "s6.cluster_v3.core_sd_tile 0.15 -> 0.34" in error.value.message
-        for act in (load_run, resolve_run, baseline.promote):
+        for act in (load_run, named_run, baseline.promote):
             with pytest.raises(InputError, match="E_RUN_PRUNED"):
                 act(store, found.run_id)
         with pytest.raises(InputError, match="E_STORE_UNKNOWN_ID"):
