@@ -9,7 +9,9 @@ from seg1b.cli.runtime import Session
 
 
 @pytest.mark.parametrize("topic", ["policies", "catalogue", "ten_letters", "more_than_ten"])
-@pytest.mark.parametrize("text", ["the packaged defaults", "[bold]a/path[/bold] :smile: é", "long " * 60])
+@pytest.mark.parametrize(
+    "text", ["the packaged defaults", "[bold]a/path[/bold] :smile: é", "long " * 60 + "end"]
+)
 def test_a_note_reads_the_same_with_and_without_a_console(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], topic: str, text: str
 ) -> None:
