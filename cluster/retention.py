@@ -54,11 +54,19 @@ class RetentionKeeper:
         return {name: run_id for name, run_id in found.items() if run_id is not None}
 
     def prune(
-        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+        self,
+        *,
+        dry_run: bool = True,
+        keep_newest_runs: int = 0,
+        keep_runs: Iterable[str] = (),
+        at_most_bytes: int | None = None,
     ) -> Plan:
         """Remove what nobody holds; by default only say what would go."""
         return self._store.retention.prune(
-            dry_run=dry_run, keep_newest_runs=keep_newest_runs, keep_runs=tuple(keep_runs)
+            dry_run=dry_run,
+            keep_newest_runs=keep_newest_runs,
+            keep_runs=tuple(keep_runs),
+            at_most_bytes=at_most_bytes,
         )
 
     def claim(
@@ -164,11 +172,19 @@ class DistributedRetention:
         return self._client if self._connected() else self._direct
 
     def prune(
-        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+        self,
+        *,
+        dry_run: bool = True,
+        keep_newest_runs: int = 0,
+        keep_runs: Iterable[str] = (),
+        at_most_bytes: int | None = None,
     ) -> Plan:
         """Remove what nobody holds; by default only say what would go."""
         return self._authority().prune(
-            dry_run=dry_run, keep_newest_runs=keep_newest_runs, keep_runs=tuple(keep_runs)
+            dry_run=dry_run,
+            keep_newest_runs=keep_newest_runs,
+            keep_runs=tuple(keep_runs),
+            at_most_bytes=at_most_bytes,
         )
 
     def set_pointer(self, name: str, run_id: str, details: Mapping[str, Any] | None = None) -> None:
@@ -197,11 +213,20 @@ class RetentionClient:
         return found
 
     def prune(
-        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+        self,
+        *,
+        dry_run: bool = True,
+        keep_newest_runs: int = 0,
+        keep_runs: Iterable[str] = (),
+        at_most_bytes: int | None = None,
     ) -> Plan:
         """See `RetentionKeeper.prune`."""
         plan: Plan = self._call(
-            "prune", dry_run=dry_run, keep_newest_runs=keep_newest_runs, keep_runs=tuple(keep_runs)
+            "prune",
+            dry_run=dry_run,
+            keep_newest_runs=keep_newest_runs,
+            keep_runs=tuple(keep_runs),
+            at_most_bytes=at_most_bytes,
         )
         return plan
 

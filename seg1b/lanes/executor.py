@@ -46,9 +46,14 @@ class RetentionAuthority(Protocol):
     """Owner of pointers and pruning during a run: the store itself, or an actor that is the store's client."""
 
     def prune(
-        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+        self,
+        *,
+        dry_run: bool = True,
+        keep_newest_runs: int = 0,
+        keep_runs: Iterable[str] = (),
+        at_most_bytes: int | None = None,
     ) -> Plan:
-        """Remove what nobody holds (by default only say what would go)."""
+        """Remove what nobody holds (by default only say what would go), unless more than `at_most_bytes` would stay."""
         ...
 
     def set_pointer(self, name: str, run_id: str, details: Mapping[str, Any] | None = None) -> None:
@@ -63,11 +68,19 @@ class DirectRetention:
     store: Store
 
     def prune(
-        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+        self,
+        *,
+        dry_run: bool = True,
+        keep_newest_runs: int = 0,
+        keep_runs: Iterable[str] = (),
+        at_most_bytes: int | None = None,
     ) -> Plan:
         """Remove what nobody holds, under the store's lock."""
         return self.store.retention.prune(
-            dry_run=dry_run, keep_newest_runs=keep_newest_runs, keep_runs=keep_runs
+            dry_run=dry_run,
+            keep_newest_runs=keep_newest_runs,
+            keep_runs=keep_runs,
+            at_most_bytes=at_most_bytes,
         )
 
     def set_pointer(self, name: str, run_id: str, details: Mapping[str, Any] | None = None) -> None:

@@ -72,22 +72,20 @@ def prune_before_run(authority: RetentionAuthority, policy: RetentionPolicy, roo
     them; then nothing was removed.
     """
     found = beside(root)
-    newest = policy.keep_newest_runs
-    plan = authority.prune(keep_newest_runs=newest)
-    while plan.live_bytes + found.kept_bytes > policy.live_bytes_max and newest:
-        newest -= 1
-        plan = authority.prune(keep_newest_runs=newest)
+    room_bytes = policy.live_bytes_max - found.kept_bytes
+    for newest in range(policy.keep_newest_runs, -1, -1):
+        plan = authority.prune(dry_run=False, keep_newest_runs=newest, at_most_bytes=room_bytes)
+        if plan.removed:
+            return plan
     kept_bytes = plan.live_bytes + found.kept_bytes
-    if kept_bytes > policy.live_bytes_max:
-        raise InputError(
-            "E_STORE_CAP",
-            f"{size_text(kept_bytes)} stay in the store whatever is pruned, "
-            f"{size_text(kept_bytes - policy.live_bytes_max)} more than retention.live_bytes_max, "
-            f"{size_text(policy.live_bytes_max)}: pointers, packs, locks, phases, waves and running commands reach "
-            f"{size_text(plan.live_bytes)}, certification packs have {size_text(found.packs_bytes)}, logs and records "
-            f"{size_text(found.other_bytes)}",
-            where=str(root),
-            next_step="`seg1b runs du` shows who holds how much; let go of some, remove packs (`seg1b runs remove ID`) "
-            "or logs that you do not need, or raise the cap in retention.yaml (--config)",
-        )
-    return authority.prune(dry_run=False, keep_newest_runs=newest) if plan.collectable else plan
+    raise InputError(
+        "E_STORE_CAP",
+        f"{size_text(kept_bytes)} stay in the store whatever is pruned, "
+        f"{size_text(kept_bytes - policy.live_bytes_max)} more than retention.live_bytes_max, "
+        f"{size_text(policy.live_bytes_max)}: pointers, packs, locks, phases, waves and running commands reach "
+        f"{size_text(plan.live_bytes)}, certification packs have {size_text(found.packs_bytes)}, logs and records "
+        f"{size_text(found.other_bytes)}",
+        where=str(root),
+        next_step="`seg1b runs du` shows who holds how much; let go of some, remove packs (`seg1b runs remove ID`) "
+        "or logs that you do not need, or raise the cap in retention.yaml (--config)",
+    )

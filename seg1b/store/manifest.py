@@ -136,8 +136,16 @@ def read_manifest(path: Path, state: str, key: str) -> Manifest:
     return manifest
 
 
-def read_inputs(path: Path, state: str, key: str) -> dict[str, str]:
-    """The inputs in a manifest whose digest holds; whether its tables' digests follow from their parts is not asked.
+@dataclass(frozen=True)
+class Holding:
+    """What retention asks of an output: what it was made from (key by state), and bytes of its files and manifest."""
+
+    inputs: Mapping[str, str]
+    length_bytes: int
+
+
+def read_holding(path: Path, state: str, key: str) -> Holding:
+    """As a manifest says whose digest holds; whether its tables' digests follow from their parts is not asked.
 
     Raises StoreError E_STORE_DAMAGED.
     """
@@ -147,7 +155,8 @@ def read_inputs(path: Path, state: str, key: str) -> dict[str, str]:
         digests = content_digests(tables, value["documents"], value["facts"], value["inputs"])
         _require_digest(value, sha256_bytes(canonical_json(digests)))
         _require_speaks_of(state, key, value["state"], value["key"])
-        return dict(value["inputs"])
+        length_bytes = len(data) + sum(int(file["length_bytes"]) for file in value["files"].values())
+        return Holding(dict(value["inputs"]), length_bytes)
 
 
 @contextmanager

@@ -22,9 +22,10 @@ from seg1b.store.layout import MANIFEST, PART_RECEIPT, PARTS, Layout, check_name
 from seg1b.store.locks import StoreLock
 from seg1b.store.manifest import (
     FileEntry,
+    Holding,
     Manifest,
     conflict,
-    read_inputs,
+    read_holding,
     read_json,
     read_manifest,
     require_same,
@@ -62,12 +63,12 @@ class ObjectStore:
             )
         return path
 
-    def inputs(self, state: str, key: str) -> Mapping[str, str]:
-        """Keys, by state, that the output names as what it was made from. Raises as `manifest` does.
+    def holding(self, state: str, key: str) -> Holding:
+        """What the output was made from, and its bytes. Raises as `manifest` does.
 
         The manifest's digest is checked, but not that of every partition of every table.
         """
-        return read_inputs(self._published(state, key), state, key)
+        return read_holding(self._published(state, key), state, key)
 
     def open_table(self, state: str, key: str, table: str) -> TableReader:
         """A reader of one table of an output, in partition order whatever the shards."""

@@ -25,6 +25,7 @@ from seg1b.errors import Seg1bError, StoreError
 from seg1b.store.filesystem import FileSystem, storage_errors
 from seg1b.store.layout import MANIFEST, Layout
 from seg1b.store.locks import Clock, LeaseRecord, StoreLock
+from seg1b.store.manifest import Holding
 from seg1b.store.objects import ObjectStore
 from seg1b.store.receipts import Receipts
 from seg1b.store.records import Ledger
@@ -97,10 +98,16 @@ class Retention:
             return self._plan(outputs, self._live_leases(), keep_newest_runs, keep_runs)
 
     def prune(
-        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+        self,
+        *,
+        dry_run: bool = True,
+        keep_newest_runs: int = 0,
+        keep_runs: Iterable[str] = (),
+        at_most_bytes: int | None = None,
     ) -> Plan:
         """Remove what nobody holds, under the store's lock; by default only say what would go.
 
+        With `at_most_bytes` nothing goes where more than that would stay; `removed` tells.
         The ledger remembers the runs that went.
         """
         keep = list(keep_runs)
@@ -109,6 +116,8 @@ class Retention:
         with self._lock.hold("prune"):
             outputs, leases = _Outputs(self._layout, self._objects), self._live_leases()
             plan = self._plan(outputs, leases, keep_newest_runs, keep)
+            if at_most_bytes is not None and plan.live_bytes > at_most_bytes:
+                return plan
             remembered = [self._remembered(item.name) for item in plan.collectable if item.kind == "run"]
             graves, plan = self._bury_all(plan, outputs, leases)
         with storage_errors("removing what was pruned", self._layout.staging):
@@ -258,7 +267,7 @@ class _Outputs:
         folder = layout.objects
         states = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
         self._folders: dict[str, list[Path]] = {}
-        self._inputs: dict[str, frozenset[str]] = {}
+        self._holdings: dict[Path, Holding] = {}
         for path in (path for state in states for path in sorted(state.iterdir()) if path.is_dir()):
             self._folders.setdefault(path.name, []).append(path)
 
@@ -269,18 +278,25 @@ class _Outputs:
             for path in paths:
                 kind: Kind = "object" if (path / MANIFEST).is_file() else "partial"
                 held_by = tuple(holders.get(name, ()))
-                found.append(Item(kind, name, path.parent.name, tree_bytes(path), held_by))
+                found.append(Item(kind, name, path.parent.name, self._bytes(path, kind), held_by))
         return found
 
     def inputs(self, key: str) -> frozenset[str]:
         """Keys that the output names as what it was made from. Raises StoreError if its manifest is damaged."""
-        if key not in self._inputs:
-            named: set[str] = set()
-            for path in self._folders.get(key, ()):
-                if self._objects.has(path.parent.name, key):
-                    named |= set(self._objects.inputs(path.parent.name, key).values())
-            self._inputs[key] = frozenset(named)
-        return self._inputs[key]
+        published = [path for path in self._folders.get(key, ()) if self._objects.has(path.parent.name, key)]
+        return frozenset(name for path in published for name in self._holding(path).inputs.values())
+
+    def _holding(self, path: Path) -> Holding:
+        if path not in self._holdings:
+            self._holdings[path] = self._objects.holding(path.parent.name, path.name)
+        return self._holdings[path]
+
+    def _bytes(self, path: Path, kind: Kind) -> int:
+        """What a published output says of itself, which costs no look at its files; else what is there."""
+        if kind == "object":
+            with suppress(Seg1bError):
+                return self._holding(path).length_bytes
+        return tree_bytes(path)
 
     def dependents_first(self, items: Iterable[Item]) -> list[Item]:
         """Runs before outputs, every output before those that it was made from, and leases last."""

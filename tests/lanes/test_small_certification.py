@@ -199,11 +199,21 @@ class Recorder(DirectRetention):
     kept: ClassVar[list[int]] = []
 
     def prune(
-        self, *, dry_run: bool = True, keep_newest_runs: int = 0, keep_runs: Iterable[str] = ()
+        self,
+        *,
+        dry_run: bool = True,
+        keep_newest_runs: int = 0,
+        keep_runs: Iterable[str] = (),
+        at_most_bytes: int | None = None,
     ) -> Plan:
         """As usual."""
         self.kept.append(keep_newest_runs)
-        return super().prune(dry_run=dry_run, keep_newest_runs=keep_newest_runs, keep_runs=keep_runs)
+        return super().prune(
+            dry_run=dry_run,
+            keep_newest_runs=keep_newest_runs,
+            keep_runs=keep_runs,
+            at_most_bytes=at_most_bytes,
+        )
 
 
 def test_what_the_store_keeps_is_a_policy_and_decides_nothing(

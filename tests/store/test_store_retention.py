@@ -276,6 +276,29 @@ def test_an_unreadable_holder_stops_pruning(store: Store) -> None:
     assert len(store.receipts.run_ids()) == 3
 
 
+def test_an_output_has_the_bytes_of_its_files_whether_its_manifest_can_be_read_or_not(store: Store) -> None:
+    """A published one is not looked at file by file."""
+    folder = store.layout.object("s4", key("o0"))
+    for spoiled in (False, True):
+        if spoiled:
+            (folder / "manifest.json").chmod(0o644)
+            (folder / "manifest.json").write_text("{")
+        sizes = {item.name: item.length_bytes for item in store.retention.plan().collectable}
+        assert sizes[key("o0")] == tree_bytes(folder)
+
+
+def test_more_than_may_stay_means_that_nothing_goes(store: Store) -> None:
+    """Whoever asked can keep less and ask again."""
+    store.pointers.set("last_good", _run_id(0))
+    whole = store.retention.plan()
+    refused = store.retention.prune(dry_run=False, at_most_bytes=whole.live_bytes - 1)
+    assert not refused.removed
+    assert refused.live_bytes == whole.live_bytes
+    assert store.retention.plan() == whole
+    assert store.retention.prune(dry_run=False, at_most_bytes=whole.live_bytes).removed
+    assert store.retention.plan().collectable == ()
+
+
 def test_an_output_whose_inputs_were_altered_stops_pruning(store: Store) -> None:
     """It may have been made from something else than it names now."""
     path = store.layout.object("s4", key("o0")) / "manifest.json"
