@@ -50,7 +50,7 @@ def judge_seed(
             return False
         rests_on = s9_findings.keep_findings(store, keys, policies.gates, seed, found)
     facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
-    s9_findings.run(
+    s9_findings.publish(
         store, keys["S9"], found, facts, policies, s9_findings.logical_digests(store, keys), rests_on
     )
     return True

@@ -303,7 +303,7 @@ def finish_seed(
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
             with times.of("S9.publish"):
                 kept = s9_findings.keep_findings(store, keys, policies.gates, seed, validation)
-                s9_findings.run(store, keys["S9"], validation, facts, policies, digests, kept)
+                s9_findings.publish(store, keys["S9"], validation, facts, policies, digests, kept)
     return Finish(
         seed, validation.passed, validation.score, validation.checks(), validation.evidence, digests, times
     )

@@ -73,9 +73,8 @@ class _Lane:
     def make(self, policies: Policies, lease: Lease) -> tuple[dict[str, str], SeedFacts]:
         """Keys and facts of the seed under `policies`, with every state there in the end; the cheapest way there is."""
         keys = self.keys(policies)
-        lease.hold(
-            keys=claimed_keys(keys, policies, self.seed)
-        )  # a catalogue made meanwhile tells more of them
+        # a catalogue made since the lease was taken tells more of the keys
+        lease.hold(keys=claimed_keys(keys, policies, self.seed))
         there = tuple(name for name in keys if self.store.has(name.lower(), keys[name]))
         if len(keys) == len(STATES) and {"S0c", *BEFORE_S9, "S9"} <= set(there):
             return self._done(keys, there, self._facts(keys))
@@ -85,10 +84,8 @@ class _Lane:
             hashes = seed_hashes(policies, self.world.digest, facts)
             if judge_seed(self.store, policies, self.world, identity, hashes):
                 return self._done(keys, there, facts)
-        from seg1b.lanes.certify import (  # compiled code, which judging again needs not
-            Certification,
-            seed_telemetry,
-        )
+        # compiled code, which judging again needs not
+        from seg1b.lanes.certify import Certification, seed_telemetry
 
         run = Certification(
             self.store, policies, self.world, self.executor, (self.seed,), self.bundle, self.observer, fast=True

@@ -58,7 +58,7 @@ class Validation(Generic[S]):
         return [{**asdict(check), "passed": check.passed} for check in self.replay.checks]
 
 
-def run(
+def publish(
     store: Store,
     key: str,
     validation: Validation[Score] | Validation[Judged],
