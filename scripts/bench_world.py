@@ -86,7 +86,7 @@ def child(case: str, resolution: int, world_folder: Path | None, raster: Path | 
     from seg1b.lanes import world_stage as lane
     from seg1b.lanes.identity import world_keys
     from seg1b.policy.load import default_policies, set_values
-    from seg1b.states import s0_gate, s1_tile_index, s2_weights
+    from seg1b.states import s0_gate, s1_tile_index, s2_shares, s2_weights
     from seg1b.states.shard import StageTimes
     from seg1b.store.store import Store
     from seg1b.world.bundle import load_world
@@ -128,11 +128,11 @@ def child(case: str, resolution: int, world_folder: Path | None, raster: Path | 
             else:
                 surface, weights = s2_weights.load_weights(full, keys["S2w"], spans)
                 if case == "S2s":
-                    work = lambda: s2_weights.run_shares(  # noqa: E731
+                    work = lambda: s2_shares.run(  # noqa: E731
                         new, keys["S2s"], world, spans, surface, policies.country_shares
                     )
                 else:
-                    shares = s2_weights.load_shares(full, keys["S2s"])
+                    shares = s2_shares.load(full, keys["S2s"])
                     times = StageTimes()
                     work = lambda: lane.compose(  # noqa: E731
                         world, policies, spans, surface, weights, shares, keys, (), times

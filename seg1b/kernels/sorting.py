@@ -98,56 +98,6 @@ def order_uniform_keys(key: Any, order: Any, key_scratch: Any, order_scratch: An
         order[j + 1] = index
 
 
-@njit
-def sort_with_values(key: Any, value: Any, key_scratch: Any, value_scratch: Any) -> None:
-    """Sort int64 keys in place and move the int64 values along; the order of equal keys is not kept.
-
-    Made for millions of keys of any distribution: each pass scatters a stretch over about as many buckets as it has
-    keys, evenly between its smallest and its largest; long buckets get a pass of their own, an insertion sort over
-    the whole list finishes. `key_scratch` and `value_scratch` are as long as `key`.
-    """
-    n = len(key)
-    place = np.empty(n // 2 + 2, np.int64)
-    waiting = np.empty((n // INSERTION_MAX + 1, 2), np.int64)
-    waiting[0, 0], waiting[0, 1] = 0, n
-    count = 1 if n > INSERTION_MAX else 0
-    while count > 0:
-        count -= 1
-        first, last = waiting[count, 0], waiting[count, 1]
-        smallest, largest = key[first], key[first]
-        for i in range(first, last):
-            smallest, largest = min(smallest, key[i]), max(largest, key[i])
-        if smallest == largest:
-            continue
-        spread = np.uint64(largest) - np.uint64(smallest)
-        shift = np.uint64(0)
-        while (spread >> shift) >= np.uint64((last - first) // 2):
-            shift += np.uint64(1)
-        buckets = np.int64(spread >> shift) + 1
-        place[: buckets + 1] = 0
-        for i in range(first, last):
-            place[np.int64((np.uint64(key[i]) - np.uint64(smallest)) >> shift) + 1] += 1
-        place[0] = first
-        for b in range(buckets):
-            if place[b + 1] > INSERTION_MAX:
-                waiting[count, 0], waiting[count, 1] = place[b], place[b] + place[b + 1]
-                count += 1
-            place[b + 1] += place[b]
-        for i in range(first, last):
-            bucket = np.int64((np.uint64(key[i]) - np.uint64(smallest)) >> shift)
-            key_scratch[place[bucket]], value_scratch[place[bucket]] = key[i], value[i]
-            place[bucket] += 1
-        key[first:last] = key_scratch[first:last]
-        value[first:last] = value_scratch[first:last]
-    for i in range(1, n):
-        k, v = key[i], value[i]
-        j = i - 1
-        while j >= 0 and key[j] > k:
-            key[j + 1], value[j + 1] = key[j], value[j]
-            j -= 1
-        key[j + 1], value[j + 1] = k, v
-
-
 def counting_order(
     bucket: npt.NDArray[np.int64], buckets: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

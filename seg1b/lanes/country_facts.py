@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from seg1b.catalogue.elementary import power_each
 from seg1b.catalogue.shares import CountryShares, market_size, minimum_sites
 from seg1b.policy.load import Policies
+from seg1b.states import s2_shares
 from seg1b.states.plan import WORLD_STATES, keys_for
 from seg1b.world.content import CountryTable, Polygons, World
 
@@ -65,10 +66,8 @@ def country_facts(world: World, policies: Policies, store: Store | None = None) 
 
 def _published_shares(store: Store, policies: Policies, world: World) -> CountryShares | None:
     """S2's shares in the store, or None."""
-    from seg1b.states.s2_weights import SHARES_STATE, load_shares
-
     key = shares_key(policies, world)
-    return load_shares(store, key) if store.has(SHARES_STATE, key) else None
+    return s2_shares.load(store, key) if store.has(s2_shares.STATE, key) else None
 
 
 def shares_key(policies: Policies, world: World) -> str:

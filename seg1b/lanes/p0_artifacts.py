@@ -15,7 +15,7 @@ from seg1b.lanes.stored_run import StoredRun, require_outputs
 from seg1b.policy.gates import GatesPolicy
 from seg1b.scoring.grading import run_status
 from seg1b.scoring.values import plain
-from seg1b.states import s2_weights, s8_egress
+from seg1b.states import s2_shares, s8_egress
 from seg1b.states.tables import PLAN_TABLE
 from seg1b.store.digest import canonical_json, readable_json, sha256_bytes
 from seg1b.store.state_keys import state_key
@@ -140,7 +140,7 @@ def _region_shares(sites: Mapping[str, int], world: World) -> list[dict[str, Any
 
 def _s2(store: Store, run: StoredRun, world: World) -> dict[str, Any]:
     """Mass per country and region as S2 certifies it, before any catalogue."""
-    shares = s2_weights.load_shares(store, run.keys["S2s"])
+    shares = s2_shares.load(store, run.keys["S2s"])
     ppm = {iso: int(value) for iso, value in zip(shares.iso, shares.share_ppm.tolist(), strict=True)}
     manifest = store.manifest("s2w", run.keys["S2w"])
     return {

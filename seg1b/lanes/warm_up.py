@@ -24,7 +24,7 @@ from seg1b.lanes.seed_tasks import witness_digests
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.later import Later
 from seg1b.policy.load import Policies, default_policies, set_values
-from seg1b.scoring.densities import DensityClasses
+from seg1b.scoring.densities import Densities
 from seg1b.scoring.measure import NamedSurface, ScoringContext
 from seg1b.scoring.reference import SurfaceReference, tiles_per_cell
 from seg1b.states import s9_validation
@@ -129,11 +129,7 @@ def small_stage() -> WorldStage:
         np.arange(_COUNTRIES, dtype=np.int16),
         np.full(_COUNTRIES, 90 * 360 + 180, np.int32),
         np.full(_COUNTRIES, tiles * _PEOPLE_MICRO, np.int64),
-        DensityClasses(
-            np.arange(_COUNTRIES + 1, dtype=np.int64),
-            np.full(_COUNTRIES, _PEOPLE_MICRO / float(grid.row_area_cm2()[_FIRST_ROW])),
-            np.full(_COUNTRIES, tiles * _PEOPLE_MICRO, np.int64),
-        ),
+        Densities(surface, grid.row_area_cm2(), grid.ncols),
     )
     context = ScoringContext(
         countries.iso, countries.macro_region, countries.eligible, shares.prior, shares.market_size, grid, lon, lat,

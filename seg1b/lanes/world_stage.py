@@ -13,7 +13,7 @@ from seg1b.lanes.identity import attribution_of, world_keys
 from seg1b.later import Later
 from seg1b.policy.load import Policies
 from seg1b.scoring.measure import ScoringContext, make_context
-from seg1b.states import s0_gate, s1_tile_index, s2_weights
+from seg1b.states import s0_gate, s1_tile_index, s2_shares, s2_weights
 from seg1b.states.plan import WORLD_STATES
 from seg1b.states.shard import StageTimes
 from seg1b.states.world_model import Landmarks, WorldModel, assemble, frozen, landmarks
@@ -72,11 +72,9 @@ def run_world(store: Store, policies: Policies, world: World) -> WorldStage:
                 )
         with times.of("S2s"):
             if "S2s" in reused:
-                shares = s2_weights.load_shares(store, keys["S2s"])
+                shares = s2_shares.load(store, keys["S2s"])
             else:
-                shares = s2_weights.run_shares(
-                    store, keys["S2s"], world, index, surface, policies.country_shares
-                )
+                shares = s2_shares.run(store, keys["S2s"], world, index, surface, policies.country_shares)
         with times.of("model"):
             found = None if known is None else known.result()
             return compose(world, policies, index, surface, weights, shares, keys, reused, times, found)
@@ -153,5 +151,5 @@ def load_context(store: Store, policies: Policies, world: World) -> ScoringConte
         return None
     index = s1_tile_index.load(store, keys["S1"], len(world.countries))
     surface, _ = s2_weights.load_weights(store, keys["S2w"], index)
-    shares = s2_weights.load_shares(store, keys["S2s"])
+    shares = s2_shares.load(store, keys["S2s"])
     return frozen(scoring_context(world, policies, index, frozen(surface), shares))

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from seg1b.errors import InputError
 from seg1b.kernels.jit import njit
 from seg1b.kernels.sphere import EARTH_RADIUS_M
-from seg1b.scoring.densities import Densities, densities_of
+from seg1b.scoring.densities import Densities
 from seg1b.world.dense_surface import Surface
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -119,7 +119,7 @@ def build_reference(
         cell_country=cell_country,
         cell=cell,
         cell_people=cell_people,
-        densities=densities_of(surface, grid.row_area_cm2(), grid.ncols),
+        densities=Densities(surface, grid.row_area_cm2(), grid.ncols),
     )
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from seg1b.catalogue.guard import measure_bundle
 from seg1b.catalogue.outlets import OutletCatalogue
@@ -129,6 +128,8 @@ def read_sealed_catalogue(store: Store, key: str, iso: tuple[str, ...]) -> Outle
 
 
 def _country_index(table: pa.Table, field: str, iso: tuple[str, ...]) -> npt.NDArray[np.int16]:
+    import pyarrow.compute as pc  # dear to load, and most commands that know this state never read a catalogue
+
     column = table.column(field)
     index = pc.index_in(column, value_set=pa.array(iso, pa.string()))
     if index.null_count:

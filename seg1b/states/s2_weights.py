@@ -1,8 +1,4 @@
-"""S2: where in a country its sites go (S2w, tile weights), and how many countries get how many (S2s, shares).
-
-The two are separate outputs with separate keys: a share knob changes no weight. The shares are a pure function of
-world and policy; the catalogue synthesis draws its quotas from them, and S3 compares any catalogue with them.
-"""
+"""S2w: where in a country its sites go, the weights of tiles. (How many sites a country gets is S2s, `s2_shares`.)"""
 
 from __future__ import annotations
 
@@ -12,9 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from seg1b.catalogue.projected_shares import country_shares
-from seg1b.catalogue.shares import CountryShares
-from seg1b.policy.models import CountrySharesPolicy, TileMix, TileWeightsPolicy
+from seg1b.policy.models import TileMix, TileWeightsPolicy
 from seg1b.states.stages import Stage, untimed
 from seg1b.states.tables import column
 from seg1b.store.publication import Publication
@@ -26,7 +20,6 @@ from seg1b.world.tile_index import TileIndex
 from seg1b.world.weights import DenseWeights, TileWeights, Weights, build_weights, mass_rules
 
 WEIGHTS_STATE = "s2w"
-SHARES_STATE = "s2s"
 _RUN_SCHEMA = pa.schema(
     [
         pa.field("country", pa.int16(), nullable=False),
@@ -51,18 +44,6 @@ _CUT_SCHEMA = pa.schema(
     ]
 )
 _ROWS_AT_ONCE = 1 << 23
-_SHARE_SCHEMA = pa.schema(
-    [
-        pa.field("country_iso", pa.string(), nullable=False),
-        pa.field("share_ppm", pa.int64(), nullable=False),
-        pa.field("prior", pa.float64(), nullable=False),
-        pa.field("market_size", pa.float64(), nullable=False),
-        pa.field("capacity_sites", pa.int64(), nullable=False),
-        pa.field("minimum_sites", pa.int64(), nullable=False),
-        pa.field("southern_share", pa.float64(), nullable=False),
-        pa.field("bound_price", pa.float64(), nullable=False),
-    ]
-)
 
 
 def run_weights(
@@ -200,57 +181,3 @@ def _population_of(surface: PopulationSurface, weights: TileWeights) -> np.ndarr
             people = np.insert(people, tail, people[tail - 1])
         parts.append(people)
     return np.concatenate(parts)
-
-
-def run_shares(
-    store: Store,
-    key: str,
-    world: World,
-    index: TileIndex,
-    surface: Surface,
-    policy: CountrySharesPolicy,
-) -> CountryShares:
-    """Project the market prior onto the certified set and publish the table and the prices of its limits.
-
-    Raises InputError E_SHARES_* (infeasible limits are named).
-    """
-    shares = country_shares(world.countries, surface.southern_share(), index.area_km2(), policy)
-    arrays = [
-        pa.array(list(shares.iso), pa.string()),
-        shares.share_ppm,
-        shares.prior,
-        shares.market_size,
-        shares.capacity_sites,
-        shares.minimum_sites,
-        shares.southern_share,
-        shares.bound_price,
-    ]
-    with store.transaction(SHARES_STATE, key) as out:
-        out.add_table("country_shares", pa.table(arrays, schema=_SHARE_SCHEMA), sorted_by=("country_iso",))
-        out.facts = {
-            "prices": shares.prices,
-            "kl": shares.kl,
-            "duality_gap": shares.duality_gap,
-            "violation": shares.violation,
-        }
-    return shares
-
-
-def load_shares(store: Store, key: str) -> CountryShares:
-    """The published shares."""
-    table = store.read_table(SHARES_STATE, key, "country_shares")
-    facts = store.manifest(SHARES_STATE, key).facts
-    return CountryShares(
-        iso=tuple(table.column("country_iso").to_pylist()),
-        share_ppm=column(table, "share_ppm", np.int64),
-        prior=column(table, "prior", np.float64),
-        market_size=column(table, "market_size", np.float64),
-        capacity_sites=column(table, "capacity_sites", np.int64),
-        minimum_sites=column(table, "minimum_sites", np.int64),
-        southern_share=column(table, "southern_share", np.float64),
-        prices=dict(facts["prices"]),
-        bound_price=column(table, "bound_price", np.float64),
-        kl=float(facts["kl"]),
-        duality_gap=float(facts["duality_gap"]),
-        violation=dict(facts["violation"]),
-    )

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seg1b.errors import ContractError, Seg1bError
@@ -169,7 +168,7 @@ class TableWriter:
         """The partition column, where the file has it, holds the key in every row."""
         column = self._partition_column
         if column is not None and column in table.column_names:
-            others = [value for value in pc.unique(table.column(column)).to_pylist() if value != key]
+            others = [value for value in table.column(column).unique().to_pylist() if value != key]
             if others:
                 raise ContractError("E_STORE_COLUMNS", f"a row has {column} {others[0]!r}", where=where)
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scoring_world import GRID, bumps, runs_from_tiles
-from small_worlds import bits
 
 from seg1b.errors import InputError
 from seg1b.kernels.neighbours import neighbourhood
-from seg1b.scoring.densities import DensityClasses
 from seg1b.scoring.reference import build_reference, cell_of, disc_spans, tile_density, tiles_per_cell
 from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface
@@ -80,22 +78,22 @@ def test_runs_and_single_tiles_give_the_same_reference() -> None:
         "cell_people",
     ):
         assert getattr(a, name).tolist() == getattr(b, name).tolist(), name
-    assert bits(a.densities) == bits(b.densities)
     assert a.cell.tolist() == [0, 1]
     assert a.cell_people.tolist() == [10, 7]
-    assert isinstance(a.densities, DensityClasses)
-    assert a.densities.people.tolist() == [2, 15]
+    area = int(GRID.row_area_cm2()[0])
+    for one in (a, b):
+        below, tied = one.densities.below_and_tied(0, np.array([2 / area, 5 / area, 6 / area]))
+        assert (below.tolist(), tied.tolist()) == ([0, 2, 17], [2, 15, 0])
     assert a.population.tolist() == [17]
 
 
-def test_empty_tiles_make_no_density_class() -> None:
-    """A density without people is not part of the distribution."""
+def test_tiles_without_people_are_no_part_of_the_distribution() -> None:
+    """Who lives as densely as nobody does: nobody, and nobody lives less densely."""
     surface = runs_from_tiles([0, 3], np.array([100, 101, 102]), np.array([0, 4, 0]))
     reference = build_reference("s", GRID, surface, np.empty(0), np.empty(0), 1.0)
     area = int(GRID.row_area_cm2()[0])
-    assert isinstance(reference.densities, DensityClasses)
-    assert reference.densities.people.tolist() == [4]
-    assert reference.densities.density.tolist() == [4 / area]
+    below, tied = reference.densities.below_and_tied(0, np.array([0.0, 4 / area]))
+    assert (below.tolist(), tied.tolist()) == ([0, 0], [0, 4])
     assert tile_density(np.array([4]), np.array([101]), GRID).tolist() == [4 / area]
 
 

@@ -12,7 +12,7 @@ from seg1b.errors import InputError
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import default_policies
 from seg1b.policy.models import TileWeightsPolicy
-from seg1b.states import s2_weights
+from seg1b.states import s2_shares, s2_weights
 from seg1b.store.state_keys import state_key
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -106,9 +106,9 @@ def test_shares_survive_the_store(tmp_path: Path, real_world: World, world_stage
     """The certified shares, their prices and bounds, from the store as computed."""
     store = Store.open(tmp_path / "store")
     world = world_stage.world
-    made = s2_weights.run_shares(
+    made = s2_shares.run(
         store, KEY, real_world, world.index, world.surface, default_policies().country_shares
     )
-    loaded = s2_weights.load_shares(store, KEY)
+    loaded = s2_shares.load(store, KEY)
     assert bits(loaded) == bits(made) == bits(world_stage.shares)
     assert int(made.share_ppm.sum()) == 1_000_000

@@ -15,7 +15,7 @@ from seg1b.errors import InputError
 from seg1b.kernels.largest_remainder import rank_by_weight
 from seg1b.kernels.systematic import take
 from seg1b.policy.models import TileMix
-from seg1b.scoring.densities import DensityClasses, DensityScan
+from seg1b.scoring.densities import Densities
 from seg1b.scoring.reference import build_reference, tile_density
 from seg1b.world import dense_surface as module
 from seg1b.world.dense_surface import DenseSurface
@@ -172,8 +172,6 @@ def test_scoring_sees_the_same(dense: DenseSurface, seed: int) -> None:
     ours, theirs = (reference(s, lon, lat) for s in (dense, runs))
     for name in ("population", "near_city", "cell_country", "cell", "cell_people"):
         assert getattr(ours, name).tolist() == getattr(theirs, name).tolist(), name
-    assert isinstance(ours.densities, DensityScan)
-    assert isinstance(theirs.densities, DensityClasses)
     for country in range(len(dense.start) - 1):
         own = runs.runs_of(country)
         densities = tile_density(own.population, own.tile0, GRID)
@@ -197,5 +195,5 @@ def test_nobody_asks() -> None:
     """No density, no answer, whatever the country holds."""
     dense = dense_of(GRID, [[(90, 0, 5)], []], np.ones(5, np.float32))
     for country in range(2):
-        below, tied = DensityScan(dense, GRID.row_area_cm2(), GRID.ncols).below_and_tied(country, np.empty(0))
+        below, tied = Densities(dense, GRID.row_area_cm2(), GRID.ncols).below_and_tied(country, np.empty(0))
         assert (below.tolist(), tied.tolist()) == ([], [])
