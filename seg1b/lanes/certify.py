@@ -38,7 +38,7 @@ from seg1b.lanes.shards import Shard, plan_shards
 from seg1b.lanes.stored_run import POLICIES, lineage_policies
 from seg1b.lanes.world_stage import WorldStage, run_world
 from seg1b.policy.load import Policies
-from seg1b.states import s0_gate
+from seg1b.states import s0_gate, s9_findings
 from seg1b.states.plan import SHARDED_STATES
 from seg1b.states.replay_checks import Replay
 from seg1b.store.receipts import Receipt, new_run_id
@@ -97,6 +97,7 @@ class SeedProgress:
     """One seed on its way through a certification."""
 
     preparation: Preparation | None = None
+    plan_proven: bool = False
     shards: dict[str, Shard] = field(default_factory=dict)
     placed: int = 0
     checks: dict[str, Replay] = field(default_factory=dict)
@@ -118,7 +119,11 @@ class SeedProgress:
 
 @dataclass
 class Certification:
-    """One certification on its way. `fast`: for a lane that never certifies; no witness, pruning beside the world."""
+    """One certification on its way.
+
+    `fast`: for a lane that never certifies. There is no witness, pruning goes on beside the world, and a plan that was
+    replayed before, under the same keys, is not replayed again.
+    """
 
     store: Store
     policies: Policies
@@ -142,7 +147,7 @@ class Certification:
         root = self.store.root
         with ThreadPoolExecutor(1) as pool:
             pruning = pool.submit(prune_before_run, authority, policy, root) if self.fast else None
-            stage = run_world(self.store, self.policies, self.world)
+            stage = run_world(self.store, self.policies, self.world, fast=self.fast)
             if pruning is not None:
                 pruning.result()
         self.observer(Event("world", None, 1, 1))
@@ -192,6 +197,7 @@ class Certification:
     def _place(self, seed: int, preparation: Preparation) -> None:
         progress = self.progress[seed]
         keys = preparation.identity.keys
+        progress.plan_proven = self.fast and s9_findings.plan_is_proven(self.store, keys, seed)
         progress.shards = {shard.name: shard for shard in plan_shards(preparation.sites_per_country)}
         self.observer(Event("prepare", seed, 1, 1))
         if not self.fast and seed == self.policies.certification.reproducibility_witness_seed:
@@ -208,7 +214,8 @@ class Certification:
 
     def _check(self, seed: int, progress: SeedProgress, name: str) -> None:
         shard = progress.shards[name]
-        arguments = (self.store, self.policies, _prepared(seed, progress).identity, shard)
+        identity = _prepared(seed, progress).identity
+        arguments = (self.store, self.policies, identity, shard, progress.plan_proven)
         self._submit("check", seed, check_shard, arguments, float(shard.sites), name)
 
     def _finish(self, seed: int, progress: SeedProgress) -> None:

@@ -39,8 +39,7 @@ def judge_seed(
     catalogue_digest = str(store.manifest(*sealed).facts["catalogue_digest"])
     guard = GuardMeasurement.from_json(store.read_json(*sealed, s0_gate.GUARD_NAME))
     require_guard(store, policies, catalogue_digest, guard)
-    rests_on = s9_findings.findings_keys(keys, policies.gates, seed)
-    measured = rests_on[s9_findings.MEASURED_STATE]
+    measured = s9_findings.measured_key(keys, policies.gates, seed)
     found: Validation[Judged] | Validation[Score] | None
     if store.has(s9_findings.MEASURED_STATE, measured):
         found = s9_findings.judge_again(store, measured, replay, policies.gates)
@@ -48,10 +47,11 @@ def judge_seed(
         found = _measure(store, policies, world, identity, replay)
         if found is None:
             return False
-        rests_on = s9_findings.keep_findings(store, keys, policies.gates, seed, found)
+        s9_findings.keep_findings(store, keys, policies.gates, seed, found)
+    kept = s9_findings.rests_on(store, keys, policies.gates, seed, replay)
     facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
     s9_findings.publish(
-        store, keys["S9"], found, facts, policies, s9_findings.logical_digests(store, keys), rests_on
+        store, keys["S9"], found, facts, policies, s9_findings.logical_digests(store, keys), kept
     )
     return True
 
@@ -62,12 +62,14 @@ def _measure(
     """Score the published coordinates of a seed that was replayed before; None without S1, S2w and S2s."""
     from seg1b.lanes.seed_tasks import read_tally  # compiled code, which judging again does without
     from seg1b.lanes.world_stage import load_context
-    from seg1b.states import s9_validation
+    from seg1b.states import s9_old_placement, s9_validation
 
     s9_validation.require_scorable(replay)
     context = load_context(store, policies, world)
     if context is None:
         return None
     grid = Grid(policies.tile_index.resolution_arcsec)
-    sites = [read_tally(store, context, grid, identity.keys, identity.seed)]
-    return s9_validation.conclude(sites.pop(), replay, context, identity.seed)
+    keys, seed = identity.keys, identity.seed
+    sites = [read_tally(store, context, grid, keys, seed)]
+    recall = s9_old_placement.recalling(store, keys, seed)
+    return s9_validation.conclude(sites.pop(), replay, context, seed, recall)

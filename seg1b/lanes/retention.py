@@ -17,7 +17,7 @@ from seg1b.policy.load import Policies
 from seg1b.policy.retention import RetentionPolicy
 from seg1b.report.wording import size_text
 from seg1b.states import s9_findings
-from seg1b.states.plan import keys_for
+from seg1b.states.plan import keys_for, world_image_key
 from seg1b.store.locks import Lease
 from seg1b.store.retention import Plan
 from seg1b.store.store import Store
@@ -39,8 +39,11 @@ def anticipated_keys(
 
 
 def claimed_keys(keys: Mapping[str, str], policies: Policies, seed: int) -> set[str]:
-    """What a lease must name of a seed whose states have these keys: theirs, and those of what S9 will rest on."""
-    return {*keys.values(), *s9_findings.findings_keys(keys, policies.gates, seed).values()}
+    """What a lease must name of a seed whose states have these keys: theirs, the image of their world, and what S9 will
+    rest on.
+    """
+    findings = s9_findings.findings_keys(keys, policies.gates, seed)
+    return {*keys.values(), world_image_key(keys), *findings.values()}
 
 
 def known_keys(

@@ -38,6 +38,7 @@ from seg1b.states import (
     s7_synthesis,
     s8_egress,
     s9_findings,
+    s9_old_placement,
     s9_replay,
     s9_validation,
 )
@@ -204,9 +205,17 @@ def place_shard(
 
 
 def check_shard(
-    shared: Mapping[str, Any], store: Store, policies: Policies, identity: SeedIdentity, shard: Shard
+    shared: Mapping[str, Any],
+    store: Store,
+    policies: Policies,
+    identity: SeedIdentity,
+    shard: Shard,
+    plan_proven: bool = False,
 ) -> ShardCheck:
-    """S9's replay of the countries of one shard, from what S3 to S8 published."""
+    """S9's replay of the countries of one shard, from what S3 to S8 published.
+
+    `plan_proven`: the draws of S4 and S5 were made again in an earlier run, and are not now. Never for a certificate.
+    """
     stage: WorldStage = shared[STAGE]
     times = StageTimes()
     replays = []
@@ -225,7 +234,7 @@ def check_shard(
                     replays.append(
                         s9_replay.run_countries(
                             stage.world, block.tables, block.tables.pairs, policies, identity.seed,
-                            identity.manifest_fingerprint, numbering=block.numbering,
+                            identity.manifest_fingerprint, numbering=block.numbering, plan_proven=plan_proven,
                         )
                     )  # fmt: skip
     return ShardCheck(s9_replay.summed(replays), times)
@@ -297,12 +306,14 @@ def finish_seed(
         with times.of("S9.tally"):
             sites = [read_tally(store, stage.context, stage.world.grid, keys, seed)]
         with times.of("S9.score"):  # nobody else keeps the tally, which is the largest thing in memory
-            validation = s9_validation.conclude(sites.pop(), replay, stage.context, seed)
+            recall = s9_old_placement.recalling(store, keys, seed)
+            validation = s9_validation.conclude(sites.pop(), replay, stage.context, seed, recall)
         digests = s9_findings.logical_digests(store, keys)
         if not store.has(s9_findings.STATE, keys["S9"]):
             facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
             with times.of("S9.publish"):
-                kept = s9_findings.keep_findings(store, keys, policies.gates, seed, validation)
+                s9_findings.keep_findings(store, keys, policies.gates, seed, validation)
+                kept = s9_findings.rests_on(store, keys, policies.gates, seed, replay)
                 s9_findings.publish(store, keys["S9"], validation, facts, policies, digests, kept)
     return Finish(
         seed, validation.passed, validation.score, validation.checks(), validation.evidence, digests, times

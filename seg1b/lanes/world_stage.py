@@ -13,17 +13,17 @@ from seg1b.lanes.identity import attribution_of, world_keys
 from seg1b.later import Later
 from seg1b.policy.load import Policies
 from seg1b.scoring.measure import ScoringContext, make_context
-from seg1b.states import s0_gate, s1_tile_index, s2_shares, s2_weights
-from seg1b.states.plan import WORLD_STATES
+from seg1b.states import s0_gate, s1_tile_index, s2_shares, s2_weights, world_image
+from seg1b.states.plan import WORLD_STATES, world_image_key
 from seg1b.states.shard import StageTimes
 from seg1b.states.world_model import Landmarks, WorldModel, assemble, frozen, landmarks
 from seg1b.store.store import Store
 from seg1b.world.content import World
 from seg1b.world.dense_surface import Surface
 from seg1b.world.grid import Grid
-from seg1b.world.surface import build_surface
+from seg1b.world.surface import PopulationSurface, build_surface
 from seg1b.world.tile_index import TileIndex
-from seg1b.world.weights import Weights
+from seg1b.world.weights import TileWeights, Weights
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,12 @@ class WorldStage:
         return self.context_later.result()
 
 
-def run_world(store: Store, policies: Policies, world: World) -> WorldStage:
-    """Run or reuse S0w, S1, S2w and S2s, and put the shared model together."""
+def run_world(store: Store, policies: Policies, world: World, *, fast: bool = False) -> WorldStage:
+    """Run or reuse S0w, S1, S2w and S2s, and put the shared model together.
+
+    `fast`: for a lane that comes back to the same world again and again, and uses little of it. What was put together
+    is kept and mapped the next time, and the weights are brought into S4's order only when somebody asks for it.
+    """
     keys = world_keys(policies, world)
     times = StageTimes()
     reused = tuple(name for name in WORLD_STATES if store.has(name.lower(), keys[name]))
@@ -57,14 +61,20 @@ def run_world(store: Store, policies: Policies, world: World) -> WorldStage:
             s0_gate.seal_world(store, keys["S0w"], world)
     with ThreadPoolExecutor(1) as pool:  # reading S1 and S2 and finding landmarks use two CPUs
         grid = Grid(policies.tile_index.resolution_arcsec)
-        known = pool.submit(landmarks, world, grid) if {"S1", "S2w"} <= set(reused) else None
+        there = {"S1", "S2w"} <= set(reused)
+        image = world_image.load(store, world_image_key(keys)) if fast and there else None
+        known = pool.submit(landmarks, world, grid) if there and image is None else None
         with times.of("S1"):
             if "S1" in reused:
                 index = s1_tile_index.load(store, keys["S1"], len(world.countries))
             else:
                 index = s1_tile_index.run(store, keys["S1"], world, policies.tile_index, times.of)
         with times.of("S2w"):
-            if "S2w" in reused:
+            surface: Surface
+            weights: Weights
+            if image is not None:
+                surface, weights = image.surface, image.weights
+            elif "S2w" in reused:
                 surface, weights = s2_weights.load_weights(store, keys["S2w"], index)
             else:
                 surface, weights = s2_weights.run_weights(
@@ -76,8 +86,23 @@ def run_world(store: Store, policies: Policies, world: World) -> WorldStage:
             else:
                 shares = s2_shares.run(store, keys["S2s"], world, index, surface, policies.country_shares)
         with times.of("model"):
-            found = None if known is None else known.result()
-            return compose(world, policies, index, surface, weights, shares, keys, reused, times, found)
+            found = image.landmarks if image is not None else None if known is None else known.result()
+            stage = compose(
+                world, policies, index, surface, weights, shares, keys, reused, times, found,
+                pieces_when_asked=fast,
+            )  # fmt: skip
+    if fast and image is None:
+        with times.of("image"):
+            _keep_image(store, stage.world, keys)
+    return stage
+
+
+def _keep_image(store: Store, model: WorldModel, keys: Mapping[str, str]) -> None:
+    """Keep the model as it lies in memory, if it is one of runs."""
+    if isinstance(model.surface, PopulationSurface) and isinstance(model.weights, TileWeights):
+        marks = Landmarks(model.polygons, model.edges, model.anchors)
+        image = world_image.WorldImage(model.surface, model.weights, marks)
+        world_image.publish(store, world_image_key(keys), image)
 
 
 def compute_world(policies: Policies, world: World) -> WorldStage:
@@ -111,14 +136,17 @@ def compose(
     reused: tuple[str, ...],
     times: StageTimes,
     known: Landmarks | None = None,
+    *,
+    pieces_when_asked: bool = False,
 ) -> WorldStage:
-    """Join the world's outputs to what every seed shares; `known` are its landmarks, where they are at hand."""
+    """Join the world's outputs to what every seed shares; `known` and `pieces_when_asked` are for `assemble`."""
     frozen(
         surface
     )  # before both halves use it: a kernel is compiled for read-only and for writable arrays apart
     frozen(shares)
     context = Later(lambda: frozen(scoring_context(world, policies, index, surface, shares)))
-    model = assemble(world, index, surface, weights, policies.tile_weights.hilbert_block_tiles, known)
+    block_tiles = policies.tile_weights.hilbert_block_tiles
+    model = assemble(world, index, surface, weights, block_tiles, known, pieces_when_asked=pieces_when_asked)
     return WorldStage(model, shares, context, keys, attribution_of(world), reused, times)
 
 

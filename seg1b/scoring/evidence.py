@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -55,6 +56,30 @@ class TestResult:
     reason: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """n sites, country by country: country int16[n], distance_m float64[n] to the nearest other site (NaN: none)."""
+
+    country: npt.NDArray[np.int16]
+    distance_m: FloatArray
+
+
+Recall: TypeAlias = Callable[[Callable[[], Neighbours]], Neighbours]
+"""Gives what the function given to it computes: by calling it, or because it was computed before."""
+
+
+def computed(compute: Callable[[], Neighbours]) -> Neighbours:
+    """Recall nothing."""
+    return compute()
+
+
+def neighbours_of(sites: Sites) -> Neighbours:
+    """Of sites in the order of their countries."""
+    if len(sites) < 2:
+        return Neighbours(sites.country, np.full(len(sites), np.nan))
+    return Neighbours(sites.country, nearest_neighbour_m(sites.lon_deg, sites.lat_deg))
+
+
 def country_medians(country: npt.NDArray[np.int16], distance_m: FloatArray, countries: int) -> FloatArray:
     """Median nearest-neighbour distance of every country with at least two sites, ascending by country
     index.
@@ -67,17 +92,23 @@ def country_medians(country: npt.NDArray[np.int16], distance_m: FloatArray, coun
 
 
 def old_placement_tests(
-    sites: SiteTally, measurement: Measurement, context: ScoringContext, seed: int
+    sites: SiteTally, measurement: Measurement, context: ScoringContext, seed: int, recall: Recall = computed
 ) -> list[TestResult]:
-    """`neighbour_tests` against the first engine's placement of the same counts."""
+    """`neighbour_tests` against the first engine's placement of the same counts.
+
+    That placement depends on the counts, the surface and the seed alone, not on where the sites stand: `recall` may
+    know its neighbours.
+    """
     n = len(measurement)
     if n > REFERENCE_SITES_MAX:
         reason = f"not_computed: more than {REFERENCE_SITES_MAX:,} sites"
         return [TestResult(name, None, None, n, 0, reason) for name in NEIGHBOUR_TESTS]
-    outlets = _outlets(sites, context)
-    return neighbour_tests(
-        measurement, old_placement(outlets, context.surfaces[0].surface, context.grid, seed)
-    )
+
+    def compute() -> Neighbours:
+        outlets = _outlets(sites, context)
+        return neighbours_of(old_placement(outlets, context.surfaces[0].surface, context.grid, seed))
+
+    return neighbour_tests(measurement, recall(compute))
 
 
 def _outlets(sites: SiteTally, context: ScoringContext) -> Sites:
@@ -96,7 +127,7 @@ def _outlets(sites: SiteTally, context: ScoringContext) -> Sites:
     return outlets
 
 
-def neighbour_tests(measurement: Measurement, reference: Sites) -> list[TestResult]:
+def neighbour_tests(measurement: Measurement, reference: Neighbours) -> list[TestResult]:
     """Nearest-neighbour distances against those of a reference set of sites.
 
     Kolmogorov-Smirnov on the distances of all sites, Mann-Whitney on the medians of the countries. The
@@ -104,15 +135,14 @@ def neighbour_tests(measurement: Measurement, reference: Sites) -> list[TestResu
     values.
     """
     names = NEIGHBOUR_TESTS
-    n, m = len(measurement), len(reference)
+    n, m = len(measurement), len(reference.country)
     if measurement.distance_m is None or m < 2:
         reason = "not_computable: one of the samples has fewer than two sites"
         return [TestResult(name, None, None, n, m, reason) for name in names]
     country = np.repeat(measurement.pair_country, measurement.pair_sites)
-    other = nearest_neighbour_m(reference.lon_deg, reference.lat_deg)
-    ks = kolmogorov_smirnov(measurement.distance_m, other)
+    ks = kolmogorov_smirnov(measurement.distance_m, reference.distance_m)
     a = country_medians(country, measurement.distance_m, measurement.countries)
-    b = country_medians(reference.country, other, measurement.countries)
+    b = country_medians(reference.country, reference.distance_m, measurement.countries)
     results = [TestResult(names[0], rounded(ks[0]), rounded(ks[1]), n, m)]
     if not len(a) or not len(b):
         reason = "not_computable: no country has two sites in one of the samples"

@@ -111,10 +111,12 @@ def build_reference(
     edge = tiles_per_cell(grid, cell_deg)
     cover = disc_spans(grid, city_lon_deg, city_lat_deg, radius_km * 1000.0)
     near_city, cell_country, cell, cell_people = _near_and_cells(grid, surface, edge, *cover)
+    population = np.zeros(len(near_city), np.int64)  # everybody lives in a cell
+    np.add.at(population, cell_country, cell_people)
     return SurfaceReference(
         name=name,
         tiles_per_cell=edge,
-        population=surface.totals,
+        population=population,
         near_city=near_city,
         cell_country=cell_country,
         cell=cell,

@@ -85,6 +85,7 @@ STATES: tuple[State, ...] = (
 BY_NAME: Mapping[str, State] = {state.name: state for state in STATES}
 WORLD_STATES = ("S0w", "S1", "S2w", "S2s")
 SHARDED_STATES = ("S4", "S5", "S6", "S8")
+WORLD_IMAGE, _WORLD_IMAGE_REVISION = "s2m", 1
 
 
 def world_externals(world_digest: str, attribution: str) -> dict[str, str]:
@@ -118,3 +119,9 @@ def keys_for(
             seed=seed if state.seeded else None,
         )
     return keys
+
+
+def world_image_key(keys: Mapping[str, str]) -> str:
+    """Key (hex64) of the image (`states.world_image`) of the world whose states have these keys."""
+    inputs = {name: keys[name] for name in ("S1", "S2w")}
+    return state_key(WORLD_IMAGE, _WORLD_IMAGE_REVISION, None, inputs=inputs)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PLAN_CHECKS = ("s4_plan", "s5_tiles")
+"""The checks that make the draws of S4 and S5 again; no other check needs them."""
+
 
 @dataclass(frozen=True)
 class Check:

@@ -7,7 +7,7 @@ computes: lanes that only judge again load no compiled code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ from seg1b.scoring.measured import Judged, Measured, measuring_digest
 from seg1b.scoring.values import plain
 from seg1b.states import s8_egress
 from seg1b.states.plan import BY_NAME
-from seg1b.states.replay_checks import Check, Replay
+from seg1b.states.replay_checks import PLAN_CHECKS, Check, Replay
 from seg1b.states.tables import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
 from seg1b.store.digest import readable_json, sha256_bytes
 from seg1b.store.state_keys import state_key
@@ -31,6 +31,9 @@ MEASURED_STATE = "s9m"
 MEASURED_NAME = "measured.json"
 REPLAY_STATE = "s9r"
 REPLAY_NAME = "replay.json"
+PLAN_STATE = "s9p"
+PLAN_NAME = "plan.json"
+OLD_PLACEMENT_STATE = "s9o"
 FLAG_NAME = "_passed.flag"
 INDEX_NAME = "index.json"
 
@@ -65,16 +68,15 @@ def publish(
     identity: Mapping[str, Any],
     policies: Policies,
     logical_digests: Mapping[str, str],
-    rests_on: Mapping[str, str],
+    kept: Mapping[str, str],
 ) -> None:
     """Publish the validation bundle of one seed.
 
-    `identity`: seed, manifest_fingerprint, parameter_hash and gates_hash; `logical_digests`: by table; `rests_on`:
-    where `keep_findings` put what the verdicts rest on, which is kept as long as the bundle is.
+    `identity`: seed, manifest_fingerprint, parameter_hash and gates_hash; `logical_digests`: by table; `kept`: what the
+    verdicts rest on, as `rests_on` says, which stays as long as the bundle does.
     """
     documents = bundle_documents(validation, identity, policies, logical_digests)
-    inputs = dict(rests_on)
-    with store.transaction(STATE, key, inputs) as out:
+    with store.transaction(STATE, key, kept) as out:
         for name, data in documents.items():
             out.add_bytes(f"validation/{name}", data)
         out.facts = {"passed": validation.passed, "status": validation.score.status}
@@ -94,35 +96,80 @@ def replay_key(keys: Mapping[str, str], seed: int) -> str:
     return state_key(REPLAY_STATE, BY_NAME["S9"].revision, None, inputs=inputs, seed=seed)
 
 
+def plan_key(keys: Mapping[str, str], seed: int) -> str:
+    """Key of what S9's replay says of a seed's plan and tiles: what it reads to make the draws of S4 and S5 again."""
+    inputs = {name: keys[name] for name in ("S3", "S4", "S5")}
+    return state_key(PLAN_STATE, BY_NAME["S9"].revision, None, inputs=inputs, seed=seed)
+
+
+def old_placement_key(keys: Mapping[str, str], seed: int) -> str:
+    """Key of the neighbours of the first engine's placement: the counts, the surface that people live on, the seed."""
+    inputs = {name: keys[name] for name in ("S2w", "S3")}
+    return state_key(OLD_PLACEMENT_STATE, BY_NAME["S9"].revision, None, inputs=inputs, seed=seed)
+
+
 def findings_keys(keys: Mapping[str, str], gates: GatesPolicy, seed: int) -> dict[str, str]:
-    """Keys, by state name, of all that `keep_findings` may publish of a seed; none where S9's inputs are not known yet.
+    """Keys, by state name, of what S9 may keep beside its bundle of a seed; none where S9's inputs are not known yet.
 
     S9's manifest names them, and nothing else does before it is published; so a run claims them with its lease.
     """
     if any(name not in keys for name in BY_NAME["S9"].inputs):
         return {}
-    return {REPLAY_STATE: replay_key(keys, seed), MEASURED_STATE: measured_key(keys, gates, seed)}
+    return {
+        REPLAY_STATE: replay_key(keys, seed),
+        MEASURED_STATE: measured_key(keys, gates, seed),
+        PLAN_STATE: plan_key(keys, seed),
+        OLD_PLACEMENT_STATE: old_placement_key(keys, seed),
+    }
 
 
 def keep_findings(
     store: Store, keys: Mapping[str, str], gates: GatesPolicy, seed: int, validation: Validation[Score]
-) -> dict[str, str]:
+) -> None:
     """Publish what the verdicts rest on, small and without the sites: the replay, and what was measured.
 
-    Returns the keys by state name; what was measured is not among them if it cannot be written as JSON.
+    What was measured is left out if it cannot be written as JSON. That the draws of S4 and S5 were made again and are
+    the published ones is published under a key of its own, if the replay says so: other runs have the same plan.
     """
-    found = findings_keys(keys, gates, seed)
-    if not store.has(REPLAY_STATE, found[REPLAY_STATE]):
-        with store.transaction(REPLAY_STATE, found[REPLAY_STATE]) as out:
-            out.add_bytes(REPLAY_NAME, readable_json(plain(asdict(validation.replay))))
-    measured = validation.score.measured
-    if not measured.finite():
-        return {REPLAY_STATE: found[REPLAY_STATE]}
-    if not store.has(MEASURED_STATE, found[MEASURED_STATE]):
+    replay, measured = validation.replay, validation.score.measured
+    _keep(store, REPLAY_STATE, replay_key(keys, seed), REPLAY_NAME, asdict(replay))
+    if _proves_plan(replay.checks):
+        checks = [asdict(check) for check in replay.checks if check.name in PLAN_CHECKS]
+        _keep(store, PLAN_STATE, plan_key(keys, seed), PLAN_NAME, {"checks": checks})
+    if measured.finite():
         document = {"measured": measured.to_json(), "evidence": validation.evidence}
-        with store.transaction(MEASURED_STATE, found[MEASURED_STATE]) as out:
-            out.add_bytes(MEASURED_NAME, readable_json(plain(document)))
-    return found
+        _keep(store, MEASURED_STATE, measured_key(keys, gates, seed), MEASURED_NAME, document)
+
+
+def rests_on(
+    store: Store, keys: Mapping[str, str], gates: GatesPolicy, seed: int, replay: Replay
+) -> dict[str, str]:
+    """Keys, by state name, of what was kept for a seed's verdicts."""
+    return {
+        state: key
+        for state, key in findings_keys(keys, gates, seed).items()
+        if store.has(state, key) and (state != PLAN_STATE or _proves_plan(replay.checks))
+    }
+
+
+def _proves_plan(checks: Iterable[Check]) -> bool:
+    """Whether every draw of S4 and S5 was made again, and is the published one."""
+    return {check.name for check in checks if check.passed} >= set(PLAN_CHECKS)
+
+
+def plan_is_proven(store: Store, keys: Mapping[str, str], seed: int) -> bool:
+    """Whether `keep_findings` has published it. Raises StoreError if it is not what was published."""
+    key = plan_key(keys, seed)
+    if not store.has(PLAN_STATE, key):
+        return False
+    return _proves_plan(Check(**check) for check in store.read_json(PLAN_STATE, key, PLAN_NAME)["checks"])
+
+
+def _keep(store: Store, state: str, key: str, name: str, document: Any) -> None:
+    """Publish one JSON document as an output, if it is not there."""
+    if not store.has(state, key):
+        with store.transaction(state, key) as out:
+            out.add_bytes(name, readable_json(plain(document)))
 
 
 def known_replay(store: Store, keys: Mapping[str, str], seed: int) -> Replay | None:

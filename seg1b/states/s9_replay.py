@@ -87,11 +87,13 @@ def run_countries(
     surface_known: bool = True,
     draw: bool = True,
     numbering: Numbering | None = None,
+    plan_proven: bool = False,
 ) -> Replay:
     """All of `run` but the check of S3, for some countries of a seed, or for a block of pairs of one country.
 
     `required`: these pairs; `numbering` says which block, None that they are all pairs of their countries. Without
-    `draw`, or where keys differ, no draw is made again.
+    `draw`, or where keys differ, no draw is made again. `plan_proven`: the draws of S4 and S5 were made again before,
+    and were the published ones; then those of S6 alone are.
     """
     iso = world.iso
     expected = SiteKeys.of(required)
@@ -111,7 +113,8 @@ def run_countries(
     if parity or not keys[-1].passed or not draw:
         return Replay(tuple(keys), violations, blocks)
     if surface_known:
-        drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks, numbering)
+        known = tables.assigned_tile if plan_proven else None
+        drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks, numbering, known)
     else:
         drawn = [_assignment_on_plan(world.iso, tables, policies, seed, manifest_fingerprint)]
     return Replay((*keys, *drawn, *_coordinates(tables, iso)), violations, blocks)
@@ -238,24 +241,19 @@ def _draws(
     manifest_fingerprint: str,
     blocks: dict[str, int],
     numbering: Numbering | None,
+    known_tile: IntArray | None,
 ) -> list[Check]:
-    """Replay S4, S5 and S6 country by country."""
+    """Replay S4, S5 and S6 country by country; S6 alone if the tile of every site is known."""
     pairs = tables.pairs
     sites = int(pairs.n_sites.sum())
-    tile = np.empty(sites, np.int64)
     lon, lat = np.empty(sites), np.empty(sites)
     attempts, component = np.empty(sites, np.int64), np.empty(sites, np.uint8)
-    plan_tile = _expanded(tables.plan)
-    plan_differs = 0
+    if known_tile is None:
+        tile, plan_differs = _replayed_tiles(world, tables, policies, seed, manifest_fingerprint, numbering)
+    else:
+        tile, plan_differs = known_tile, 0
     for country, part, rows in _country_pairs(pairs):
-        planned = replay_plan(world, country, pairs, part, policies, seed, numbering)
         merchants, n_sites = pairs.merchant_id[part], pairs.n_sites[part]
-        planned = planned[np.lexsort((planned, np.repeat(np.arange(len(n_sites), dtype=np.int32), n_sites)))]
-        plan_differs += int((planned != plan_tile[rows]).sum())
-        iso = world.iso[country]
-        tile[rows] = replay_assignment.replay_assignment(
-            seed, iso, merchants, n_sites, planned, _v1_fingerprint(policies, manifest_fingerprint)
-        )
         lon[rows], lat[rows], attempts[rows], component[rows] = _replayed_points(
             world, country, merchants, n_sites, tile[rows], policies, seed, manifest_fingerprint
         )
@@ -296,6 +294,31 @@ def _draws(
             iso_codes,
         ),
     ]
+
+
+def _replayed_tiles(
+    world: WorldModel,
+    tables: SiteTables,
+    policies: Policies,
+    seed: int,
+    manifest_fingerprint: str,
+    numbering: Numbering | None,
+) -> tuple[IntArray, int]:
+    """The tile of every site by the draws of S4 and S5, and how many of the planned ones are not as published."""
+    pairs = tables.pairs
+    tile = np.empty(int(pairs.n_sites.sum()), np.int64)
+    published = _expanded(tables.plan)
+    differing = 0
+    for country, part, rows in _country_pairs(pairs):
+        planned = replay_plan(world, country, pairs, part, policies, seed, numbering)
+        merchants, n_sites = pairs.merchant_id[part], pairs.n_sites[part]
+        planned = planned[np.lexsort((planned, np.repeat(np.arange(len(n_sites), dtype=np.int32), n_sites)))]
+        differing += int((planned != published[rows]).sum())
+        fingerprint = _v1_fingerprint(policies, manifest_fingerprint)
+        tile[rows] = replay_assignment.replay_assignment(
+            seed, world.iso[country], merchants, n_sites, planned, fingerprint
+        )
+    return tile, differing
 
 
 def _assignment_on_plan(

@@ -12,7 +12,7 @@ from typing import Any
 from seg1b.errors import ContractError
 from seg1b.kernels.jit import side_by_side
 from seg1b.policy.load import Policies
-from seg1b.scoring.evidence import old_placement_tests, soft_diagnostics
+from seg1b.scoring.evidence import Recall, computed, old_placement_tests, soft_diagnostics
 from seg1b.scoring.measure import Measurement, ScoringContext, SiteTally, measure, tally
 from seg1b.scoring.score import Score, score_measured
 from seg1b.scoring.sentinel import collapse_sentinel
@@ -51,10 +51,12 @@ def conclude(
     replayed: Replay,
     context: ScoringContext,
     seed: int,
+    recall: Recall = computed,
 ) -> Validation[Score]:
     """Score the egress of a seed that was replayed; `require_scorable` must have passed.
 
-    A caller who keeps no reference to `sites` has their memory back when intervals are computed.
+    `recall` may know the neighbours of the first engine's placement. A caller who keeps no reference to `sites` has
+    their memory back when intervals are computed.
     """
     sentinel = collapse_sentinel(
         sites.points(context.countries), context.iso, context.gates.collapse_sentinel
@@ -65,9 +67,9 @@ def conclude(
         return score_measured(measurement, sentinel, seed, context, replayed.violations)
 
     if len(measurement) <= _SITES_HELD:
-        found, score = side_by_side(partial(evidence, sites, measurement, context, seed), scored)
+        found, score = side_by_side(partial(evidence, sites, measurement, context, seed, recall), scored)
         return Validation(replayed, score, found)
-    found = evidence(sites, measurement, context, seed)
+    found = evidence(sites, measurement, context, seed, recall)
     del sites
     return Validation(replayed, scored(), found)
 
@@ -87,12 +89,16 @@ def require_scorable(replayed: Replay) -> None:
 
 
 def evidence(
-    sites: SiteTally, measurement: Measurement, context: ScoringContext, seed: int
+    sites: SiteTally,
+    measurement: Measurement,
+    context: ScoringContext,
+    seed: int,
+    recall: Recall = computed,
 ) -> dict[str, Any]:
     """Two-sample tests against the first engine's placement of the same counts, and soft diagnostics."""
     points = sites.points(context.countries)
     return {
         "reference": "the same counts placed by largest remainder, as the first engine did",
-        "neighbour_tests": plain(old_placement_tests(sites, measurement, context, seed)),
+        "neighbour_tests": plain(old_placement_tests(sites, measurement, context, seed, recall)),
         "soft_diagnostics": plain(soft_diagnostics(points, measurement, context)),
     }

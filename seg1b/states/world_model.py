@@ -116,13 +116,15 @@ def assemble(
     weights: Weights,
     hilbert_block_tiles: int,
     known: Landmarks | None = None,
+    *,
+    pieces_when_asked: bool = False,
 ) -> WorldModel:
     """Put a model together from the results of S1 and S2, with read-only arrays.
 
-    `known` are the landmarks, where they are at hand already.
+    `known` are the landmarks, where they are at hand already; the pieces are cut at once or `pieces_when_asked`.
     """
     frozen(weights)  # before they are cut: a kernel is compiled for read-only and for writable arrays apart
-    pieces = Later(lambda: frozen(weights.pieces(hilbert_block_tiles)))
+    pieces = Later(lambda: frozen(weights.pieces(hilbert_block_tiles)), when_asked=pieces_when_asked)
     known = landmarks(world, index.grid) if known is None else known
     return frozen(
         WorldModel(

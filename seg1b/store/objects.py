@@ -7,6 +7,8 @@ processes, and then *commits*: the manifest, written last, is what makes the out
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -85,6 +87,27 @@ class ObjectStore:
 
         Raises StoreError E_STORE_MISSING or E_STORE_DAMAGED.
         """
+        path, entry = self._document(state, key, name)
+        with storage_errors("reading a document", path):
+            data = path.read_bytes()
+        if sha256_bytes(data) != entry.sha256:
+            raise damaged(path, "its bytes are not those published")
+        return data
+
+    def map_document(self, state: str, key: str, name: str) -> mmap.mmap:
+        """A document as read-only memory; as of a table, only its length is checked against the manifest.
+
+        Raises StoreError E_STORE_MISSING or E_STORE_DAMAGED.
+        """
+        path, entry = self._document(state, key, name)
+        with storage_errors("mapping a document", path), path.open("rb") as file:
+            length_bytes = os.fstat(file.fileno()).st_size
+            if length_bytes != entry.length_bytes:
+                raise damaged(path, f"it has {length_bytes} bytes, {entry.length_bytes} were published")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def _document(self, state: str, key: str, name: str) -> tuple[Path, FileEntry]:
+        """Where a document lies, and what was published there."""
         manifest = self.manifest(state, key)
         path = self._layout.object(state, key) / name
         if name not in manifest.documents:
@@ -93,11 +116,7 @@ class ObjectStore:
                 "E_STORE_MISSING", f"{state} has no document {name!r} (it has: {known})", where=str(path),
                 next_step=MAKE_AGAIN,
             )  # fmt: skip
-        with storage_errors("reading a document", path):
-            data = path.read_bytes()
-        if sha256_bytes(data) != manifest.documents[name]:
-            raise damaged(path, "its bytes are not those published")
-        return data
+        return path, manifest.files[name]
 
     def read_json(self, state: str, key: str, name: str) -> Any:
         """A JSON document, checked against the manifest."""

@@ -27,6 +27,7 @@ from seg1b.scoring.evidence import (
     NEIGHBOUR_TESTS,
     country_medians,
     neighbour_tests,
+    neighbours_of,
     old_placement_tests,
     soft_diagnostics,
 )
@@ -206,12 +207,12 @@ def test_only_the_largest_countries_are_judged() -> None:
 def test_neighbour_tests_see_the_old_placement_and_not_the_run_itself() -> None:
     """Against itself D = 0; against the old placement both tests reject."""
     measurement = measured(honest(), 42)
-    same = neighbour_tests(measurement, honest())
+    same = neighbour_tests(measurement, neighbours_of(honest()))
     assert same[0].statistic == 0.0
     assert same[1].p_value == pytest.approx(1.0)
-    old = neighbour_tests(measurement, old_placement(honest(), bumps()[0], GRID, 9))
+    old = neighbour_tests(measurement, neighbours_of(old_placement(honest(), bumps()[0], GRID, 9)))
     assert all(row.p_value is not None and row.p_value < 1e-3 for row in old)
-    empty = neighbour_tests(measurement, make_sites([], [], [], [], [], []))
+    empty = neighbour_tests(measurement, neighbours_of(make_sites([], [], [], [], [], [])))
     assert [row.statistic for row in empty] == [None, None]
 
 
@@ -219,7 +220,7 @@ def test_the_old_placement_of_a_tally_is_that_of_its_sites(monkeypatch: pytest.M
     """Up to the limit the tests are made, of the same outlets; above it they name the reason."""
     sites, told = honest(), tally(honest(), 42, context())
     measurement = measure(told, context())
-    expected = neighbour_tests(measurement, old_placement(sites, bumps()[0], GRID, 7))
+    expected = neighbour_tests(measurement, neighbours_of(old_placement(sites, bumps()[0], GRID, 7)))
     monkeypatch.setattr(evidence, "REFERENCE_SITES_MAX", len(sites))
     made = old_placement_tests(told, measurement, context(), 7)
     assert made == expected

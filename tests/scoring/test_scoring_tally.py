@@ -18,7 +18,7 @@ from scoring_world import COUNTRIES, GRID, bumps, chosen, context, context_of, h
 
 from seg1b.scoring import evidence
 from seg1b.scoring.controls import old_placement
-from seg1b.scoring.evidence import neighbour_tests, old_placement_tests, soft_diagnostics
+from seg1b.scoring.evidence import neighbour_tests, neighbours_of, old_placement_tests, soft_diagnostics
 from seg1b.scoring.gates import STRUCTURAL_CHECKS
 from seg1b.scoring.measure import SiteTally, measure, pool, tally, tally_blocks
 from seg1b.scoring.score import score_seed, score_tally
@@ -136,7 +136,7 @@ def test_a_pair_cut_in_two_is_still_one_pair() -> None:
         )
     assert results[0] == results[1]
     reference = old_placement(few(), bumps()[0], GRID, 7)
-    assert results[1][1] == neighbour_tests(measure(whole, context()), reference)
+    assert results[1][1] == neighbour_tests(measure(whole, context()), neighbours_of(reference))
 
 
 def test_the_reference_is_made_of_the_same_outlets(monkeypatch: pytest.MonkeyPatch) -> None:
