@@ -66,8 +66,10 @@ def load_candidates(
     """As `load_candidate`, each; policies with the same country shares have them projected once."""
     own = {path: found for path in paths if (found := _policies_at(path, policies)) is not None}
     shares = dict(zip(own, _projected(list(own.values()), world, store), strict=True))
+    planned = _planned([(shares[path], own[path]) for path in own], seed)
+    plans = dict(zip(own, planned, strict=True))
     return [
-        policy_candidate(str(path), own[path], world, store, seed, shares[path])
+        _of_policies(str(path), own[path], world, seed, shares[path], plans[path])
         if path in own
         else _catalogue_candidate(path, world)
         for path in paths
@@ -150,22 +152,38 @@ def _with_file(policies: Policies, path: Path) -> Policies:
     return set_values(policies, {f"{named[0].prefix}.{key}": value for key, value in tree.items()})
 
 
+def _planned(candidates: Sequence[tuple[CountryShares, Policies]], seed: int) -> list[tuple[Integers, int]]:
+    """`planned_quotas` of each of these shares and policies."""
+    if not candidates:
+        return []
+    from seg1b.catalogue.synthesise import planned_quotas
+
+    def plan(one: tuple[CountryShares, Policies]) -> tuple[Integers, int]:
+        return planned_quotas(one[0], one[1].synthesis, seed)
+
+    return [plan(candidates[0]), *share_out(plan, candidates[1:])]  # copies know what the first had to draw
+
+
 def policy_candidate(
+    name: str, policies: Policies, world: World, store: Store | None, seed: int
+) -> Candidate:
+    """What `seed` would synthesise under `policies`: the quotas now, the catalogue when it is asked for."""
+    shares = shares_of(policies, world, store)
+    (planned,) = _planned([(shares, policies)], seed)
+    return _of_policies(name, policies, world, seed, shares, planned)
+
+
+def _of_policies(
     name: str,
     policies: Policies,
     world: World,
-    store: Store | None,
     seed: int,
-    shares: CountryShares | None = None,
+    shares: CountryShares,
+    planned: tuple[Integers, int],
 ) -> Candidate:
-    """What `seed` would synthesise under `policies`: the quotas now, the catalogue when it is asked for.
+    from seg1b.catalogue.synthesise import synthesise
 
-    `shares`: theirs, if they are known.
-    """
-    from seg1b.catalogue.synthesise import planned_quotas, synthesise
-
-    shares = shares or shares_of(policies, world, store)
-    quotas, merchants = planned_quotas(shares, policies.synthesis, seed)
+    quotas, merchants = planned
     return Candidate(
         name,
         "policies",

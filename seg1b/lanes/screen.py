@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from seg1b.forks import share_out
 from seg1b.lanes.candidates import Candidate as Candidate
 from seg1b.lanes.candidates import load_candidate as load_candidate
 from seg1b.lanes.candidates import load_candidates as load_candidates
@@ -125,14 +126,17 @@ def screen(
         margins = row.feasibility.margins(row.reachable, counts_only=by_quotas)
         return dataclasses.replace(row, margins=margins)
 
-    judged = [(judge(one, quotas=by_quotas and one.quotas is not None), one) for one in candidates]
+    first = share_out(lambda one: judge(one, quotas=by_quotas and one.quotas is not None), candidates)
+    judged = list(zip(first, candidates, strict=True))
     while True:
         judged.sort(key=lambda pair: _rank(pair[0]))
         unproven = [place for place, (row, _) in enumerate(judged[:SHORTLIST]) if not row.proven]
         if not unproven:
             break
-        one = judged[unproven[0]][1]
-        judged[unproven[0]] = judge(one, quotas=False), one
+        again = [judged[place][1] for place in unproven]
+        proven = share_out(lambda one: judge(one, quotas=False), again)
+        for place, row, one in zip(unproven, proven, again, strict=True):
+            judged[place] = row, one
     rows = [row for row, _ in judged]
     return [
         dataclasses.replace(

@@ -95,7 +95,7 @@ def run_countries(
     `draw`, or where keys differ, no draw is made again. `plan_proven`: the draws of S4 and S5 were made again before,
     and were the published ones; then those of S6 alone are.
     """
-    iso = world.iso
+    iso, borders = world.iso, _Borders(world)
     expected = SiteKeys.of(required)
     keys = [
         _same_keys("s5_keys", tables.assigned, expected, iso),
@@ -106,7 +106,7 @@ def run_countries(
     violations: dict[str, int | None] = {
         PARITY: parity,
         "duplicate_keys": tables.egress.duplicates(),
-        **_placement_violations(world, tables),
+        **_placement_violations(world, tables, borders),
     }
     keys.append(_plan_fits(tables))
     blocks: dict[str, int] = {}
@@ -114,7 +114,7 @@ def run_countries(
         return Replay(tuple(keys), violations, blocks)
     if surface_known:
         known = tables.assigned_tile if plan_proven else None
-        drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks, numbering, known)
+        drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks, numbering, known, borders)
     else:
         drawn = [_assignment_on_plan(world.iso, tables, policies, seed, manifest_fingerprint)]
     return Replay((*keys, *drawn, *_coordinates(tables, iso)), violations, blocks)
@@ -197,7 +197,24 @@ def _same_keys(name: str, found: SiteKeys, expected: SiteKeys, iso: tuple[str, .
     return Check(name, demand, int(differs.sum()), first)
 
 
-def _placement_violations(world: WorldModel, tables: SiteTables) -> dict[str, int | None]:
+class _Borders:
+    """The edges of countries as the replay finds them, indexed once for all that a part of a seed is asked."""
+
+    def __init__(self, world: WorldModel) -> None:
+        self._world = world
+        self._known: dict[int, replay_containment.EdgeIndex] = {}
+
+    def of(self, country: int) -> replay_containment.EdgeIndex:
+        """Those of one country."""
+        if country not in self._known:
+            x, y, ring_start = self._world.polygons.of(country)
+            self._known[country] = replay_containment.build_edge_index(
+                x, y, ring_start, self._world.grid.tiles_per_degree
+            )
+        return self._known[country]
+
+
+def _placement_violations(world: WorldModel, tables: SiteTables, borders: _Borders) -> dict[str, int | None]:
     """Egress coordinates that are no coordinates, or lie outside their S5 tile or their country."""
     lon, lat = tables.lon_deg, tables.lat_deg
     valid = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lon) <= 180.0) & (np.abs(lat) <= 90.0)
@@ -212,18 +229,13 @@ def _placement_violations(world: WorldModel, tables: SiteTables) -> dict[str, in
     in_tile = (x >> 32 == col) & (y >> 32 == row)
     in_country = np.zeros(len(lon), np.bool_)
     for country, part in tables.egress.countries():
-        index = _edges(world, country)
+        index = borders.of(country)
         in_country[part] = replay_containment.points_in_country(x[part], y[part], index)
     return {
         "invalid_coordinates": int((~valid).sum()),
         "points_outside_tile": int((~in_tile & valid).sum()),
         "points_outside_country": int((~in_country & valid).sum()),
     }
-
-
-def _edges(world: WorldModel, country: int) -> replay_containment.EdgeIndex:
-    x, y, ring_start = world.polygons.of(country)
-    return replay_containment.build_edge_index(x, y, ring_start, world.grid.tiles_per_degree)
 
 
 def _country_pairs(pairs: Pairs) -> Iterator[tuple[int, slice, slice]]:
@@ -242,6 +254,7 @@ def _draws(
     blocks: dict[str, int],
     numbering: Numbering | None,
     known_tile: IntArray | None,
+    borders: _Borders,
 ) -> list[Check]:
     """Replay S4, S5 and S6 country by country; S6 alone if the tile of every site is known."""
     pairs = tables.pairs
@@ -252,10 +265,20 @@ def _draws(
         tile, plan_differs = _replayed_tiles(world, tables, policies, seed, manifest_fingerprint, numbering)
     else:
         tile, plan_differs = known_tile, 0
+    rule = cluster_rule(world.digest, policies)
     for country, part, rows in _country_pairs(pairs):
         merchants, n_sites = pairs.merchant_id[part], pairs.n_sites[part]
         lon[rows], lat[rows], attempts[rows], component[rows] = _replayed_points(
-            world, country, merchants, n_sites, tile[rows], policies, seed, manifest_fingerprint
+            world,
+            country,
+            merchants,
+            n_sites,
+            tile[rows],
+            policies,
+            seed,
+            manifest_fingerprint,
+            rule,
+            borders,
         )
     keys, iso_codes = tables.assigned, world.iso
     per_attempt = 2 if policies.jitter.mode == "cluster_v3" else 1
@@ -422,10 +445,12 @@ def _replayed_points(
     policies: Policies,
     seed: int,
     manifest_fingerprint: str,
+    rule: replay_jitter.ClusterRule,
+    borders: _Borders,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], IntArray, NDArray[np.uint8]]:
     """Longitude, latitude, attempts and component (255: none) of a country's sites."""
     policy, iso = policies.jitter, world.iso[country]
-    index = _edges(world, country)
+    index = borders.of(country)
     if policy.mode == "cluster_v3":
         settlements = world.settlements
         own = slice(*np.searchsorted(settlements.country, [country, country + 1]).tolist())
@@ -438,9 +463,7 @@ def _replayed_points(
             settlements.geonameid[own],
         )
         people = world.surface.population_at(np.full(len(tile), country, np.int16), tile)
-        found = replay_jitter.replay_jitter(
-            seed, iso, merchants, n_sites, tile, people, anchors, cluster_rule(world.digest, policies), index
-        )
+        found = replay_jitter.replay_jitter(seed, iso, merchants, n_sites, tile, people, anchors, rule, index)
         scale = float(world.grid.tiles_per_degree << 32)
         lon = (found.x - (180 * world.grid.tiles_per_degree << 32)) / scale
         lat = ((90 * world.grid.tiles_per_degree << 32) - found.y) / scale
