@@ -80,7 +80,8 @@ def screen(
         from seg1b.world.bundle import load_world
 
         earth = load_world(world)
-        store = existing_store(runs)
+        helps = least_change or lane.store_helps(files, policies, earth)
+        store = existing_store(runs) if helps else None
         candidates = lane.load_candidates(files, policies, earth, store, seed=seed)
         facts = lane.country_facts(earth, policies, store)
         rows = lane.screen(candidates, policies, facts)

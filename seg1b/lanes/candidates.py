@@ -18,7 +18,7 @@ from seg1b.catalogue.outlets import OutletCatalogue
 from seg1b.catalogue.shares import CountryShares
 from seg1b.errors import InputError
 from seg1b.forks import share_out
-from seg1b.lanes.country_facts import CountryFacts, shares_key, shares_of
+from seg1b.lanes.country_facts import CountryFacts, are_packaged, shares_key, shares_of
 from seg1b.policy.load import POLICY_FILES, Policies, load_policies, set_values
 from seg1b.policy.yaml_reader import read_yaml
 from seg1b.world.content import World
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from seg1b.store.store import Store
 
 Integers = NDArray[np.int64]
+_POLICY_SUFFIXES = frozenset({".yaml", ".yml"})
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,13 @@ def load_candidate(
     return load_candidates([path], policies, world, store, seed=seed)[0]
 
 
+def store_helps(paths: Sequence[Path], policies: Policies, world: World) -> bool:
+    """Whether a store could spare work: for candidates that are policies, and for a world without packaged facts."""
+    return not are_packaged(world, policies) or any(
+        path.suffix in _POLICY_SUFFIXES or (path.is_dir() and not _is_bundle(path)) for path in paths
+    )
+
+
 def _policies_at(path: Path, policies: Policies) -> Policies | None:
     """What a folder of policies or a policy file says; None for anything else, but a folder must be one or a bundle."""
     if path.is_dir():
@@ -100,7 +108,7 @@ def _policies_at(path: Path, policies: Policies) -> Policies | None:
             where=str(path),
             next_step="name a catalogue file, a bundle's root folder or a folder of policies",
         )
-    return _with_file(policies, path) if path.suffix in {".yaml", ".yml"} else None
+    return _with_file(policies, path) if path.suffix in _POLICY_SUFFIXES else None
 
 
 def _is_bundle(path: Path) -> bool:

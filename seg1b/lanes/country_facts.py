@@ -1,7 +1,7 @@
 """What screening must know of the world: southern share, area, prior and market of every country.
 
-A store that has S2's shares is asked first. Southern share and area follow from the world and the policies of S1 and
-S2 alone: for the packaged ones they are a packaged file, bound to the key of S2w, and computed otherwise.
+Southern share and area follow from the world and the policies of S1 and S2 alone: for the packaged ones they are a
+packaged file, bound to the key of S2w; otherwise a store that has S2's shares is asked, and else they are computed.
 `scripts/build_country_facts.py` makes the file; a test compares it with what S1 and S2 give.
 """
 
@@ -49,13 +49,14 @@ class CountryFacts:
 
 
 def country_facts(world: World, policies: Policies, store: Store | None = None) -> CountryFacts:
-    """Southern share, prior and market of every country: S2's from a store that has them, else computed.
+    """Southern share, prior and market of every country, as S2 has them.
 
     Only countries on the equator need a population surface, so without a store this takes a fraction of S2's time.
     """
-    found = None if store is None else _published_shares(store, policies, world)
-    if found is not None:
-        return CountryFacts(world.countries, found.southern_share, found.prior, found.market_size)
+    if store is not None and not are_packaged(world, policies):
+        found = _published_shares(store, policies, world)
+        if found is not None:
+            return CountryFacts(world.countries, found.southern_share, found.prior, found.market_size)
     countries, rule = world.countries, policies.country_shares
     market = market_size(countries, rule.prior.gdp_exponent)
     served = np.flatnonzero((minimum_sites(countries, rule) > 0) & (market > 0.0))
@@ -92,6 +93,11 @@ def computed_area_km2(world: World, policies: Policies) -> Floats:
 def weights_key(world: World, policies: Policies) -> str:
     """Key of S2w (hex64)."""
     return keys_for(policies, {"world": world.digest}, None, WORLD_STATES)["S2w"]
+
+
+def are_packaged(world: World, policies: Policies) -> bool:
+    """Whether southern share and area of this world, under these policies of S1 and S2, are a packaged file."""
+    return _packaged(world, policies) is not None
 
 
 def _packaged(world: World, policies: Policies) -> tuple[Floats, Floats] | None:

@@ -20,6 +20,7 @@ from seg1b.lanes.candidates import Candidate as Candidate
 from seg1b.lanes.candidates import load_candidate as load_candidate
 from seg1b.lanes.candidates import load_candidates as load_candidates
 from seg1b.lanes.candidates import policy_candidate as policy_candidate
+from seg1b.lanes.candidates import store_helps as store_helps
 from seg1b.lanes.country_facts import CountryFacts as CountryFacts
 from seg1b.lanes.country_facts import country_facts as country_facts
 from seg1b.lanes.country_facts import only_countries as only_countries

@@ -14,10 +14,10 @@ import pyarrow as pa
 from seg1b.catalogue.shares import CountryShares
 from seg1b.policy.models import CountrySharesPolicy
 from seg1b.states.tables import column
-from seg1b.store.store import Store
 from seg1b.world.content import World
 
 if TYPE_CHECKING:
+    from seg1b.store.store import Store
     from seg1b.world.dense_surface import Surface
     from seg1b.world.tile_index import TileIndex
 
