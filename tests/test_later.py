@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -44,3 +45,20 @@ def test_a_copy_is_the_value() -> None:
     copy = pickle.loads(pickle.dumps(Later(lambda: "value")))
     assert copy.result() == "value"
     assert Later.known(3).result() == 3
+
+
+def test_a_value_may_wait_until_somebody_asks() -> None:
+    """Nothing begins before; whoever asks then, from however many threads, gets the one value."""
+    calls: list[int] = []
+
+    def compute() -> list[int]:
+        calls.append(threading.get_ident())
+        return [1]
+
+    later = Later(compute, when_asked=True)
+    assert not calls
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: later.result(), range(8)))
+    assert len(calls) == 1
+    assert all(one is found[0] for one in found)
+    assert pickle.loads(pickle.dumps(Later(lambda: "value", when_asked=True))).result() == "value"

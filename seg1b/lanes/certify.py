@@ -121,8 +121,8 @@ class SeedProgress:
 class Certification:
     """One certification on its way.
 
-    `fast`: for a lane that never certifies. There is no witness, pruning goes on beside the world, and a plan that was
-    replayed before, under the same keys, is not replayed again.
+    `fast`: for a lane that never certifies. There is no witness, pruning goes on beside the world and the first shards,
+    and a plan that was replayed before, under the same keys, is not replayed again.
     """
 
     store: Store
@@ -144,22 +144,21 @@ class Certification:
         self.executor.start()
         self.observer(Event("world", None, 0, 1))
         authority, policy = self.executor.retention(self.store), self.policies.retention
-        root = self.store.root
         with ThreadPoolExecutor(1) as pool:
-            pruning = pool.submit(prune_before_run, authority, policy, root) if self.fast else None
+            pruning = pool.submit(prune_before_run, authority, policy, self.store.root) if self.fast else None
             stage = run_world(self.store, self.policies, self.world, fast=self.fast)
-            if pruning is not None:
-                pruning.result()
-        self.observer(Event("world", None, 1, 1))
-        self.executor.share(STAGE, stage)
-        if pruning is None:
-            prune_before_run(authority, policy, root)
-        for seed in self.seeds:
-            self.progress[seed] = SeedProgress()
-            preparing = (self.store, self.policies, seed, self.bundle, self.lease_id)
-            self._submit("prepare", seed, prepare_seed, preparing, _PREPARE_COST)
-        for completion in self.executor.completions():
-            self._follow_up(completion)
+            self.observer(Event("world", None, 1, 1))
+            self.executor.share(STAGE, stage)
+            if pruning is None:
+                prune_before_run(authority, policy, self.store.root)
+            for seed in self.seeds:
+                self.progress[seed] = SeedProgress()
+                preparing = (self.store, self.policies, seed, self.bundle, self.lease_id)
+                self._submit("prepare", seed, prepare_seed, preparing, _PREPARE_COST)
+            for completion in self.executor.completions():
+                if pruning is not None and completion.task.key[0] != "prepare":
+                    pruning.result()  # a store that is too full takes no more
+                self._follow_up(completion)
         return stage, self.progress
 
     def _submit(self, kind: str, seed: int, function: Callable[..., Any], arguments: tuple[Any, ...], cost: float,

@@ -62,7 +62,7 @@ def _measure(
     """Score the published coordinates of a seed that was replayed before; None without S1, S2w and S2s."""
     from seg1b.lanes.seed_tasks import read_tally  # compiled code, which judging again does without
     from seg1b.lanes.world_stage import load_context
-    from seg1b.states import s9_old_placement, s9_validation
+    from seg1b.states import s9_validation
 
     s9_validation.require_scorable(replay)
     context = load_context(store, policies, world)
@@ -71,5 +71,5 @@ def _measure(
     grid = Grid(policies.tile_index.resolution_arcsec)
     keys, seed = identity.keys, identity.seed
     sites = [read_tally(store, context, grid, keys, seed)]
-    recall = s9_old_placement.recalling(store, keys, seed)
+    recall = s9_validation.recalling(store, keys, seed)
     return s9_validation.conclude(sites.pop(), replay, context, seed, recall)

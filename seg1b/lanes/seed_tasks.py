@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from seg1b.catalogue.bundle import write_synthesis
 from seg1b.catalogue.guard import GuardMeasurement
@@ -38,7 +39,6 @@ from seg1b.states import (
     s7_synthesis,
     s8_egress,
     s9_findings,
-    s9_old_placement,
     s9_replay,
     s9_validation,
 )
@@ -63,12 +63,15 @@ from seg1b.states.tables import (
     jitter_to_arrow,
     plan_to_arrow,
 )
+from seg1b.store.digest import PartitionKey
 from seg1b.store.store import Store
 from seg1b.store.tables import TableHasher
 from seg1b.world.grid import Grid
 
 STAGE = "world_stage"
 CATALOGUE_STATE = "cat"
+_TALLY_TOGETHER_SITES = 1 << 13
+"""To tally a country of a hundred sites takes hardly longer than to begin."""
 _WITNESSED = {PLAN_TABLE: (), ASSIGNMENT_TABLE: (), JITTER_TABLE: (), s8_egress.TABLE: s8_egress.DERIVED}
 
 
@@ -306,7 +309,7 @@ def finish_seed(
         with times.of("S9.tally"):
             sites = [read_tally(store, stage.context, stage.world.grid, keys, seed)]
         with times.of("S9.score"):  # nobody else keeps the tally, which is the largest thing in memory
-            recall = s9_old_placement.recalling(store, keys, seed)
+            recall = s9_validation.recalling(store, keys, seed)
             validation = s9_validation.conclude(sites.pop(), replay, stage.context, seed, recall)
         digests = s9_findings.logical_digests(store, keys)
         if not store.has(s9_findings.STATE, keys["S9"]):
@@ -357,22 +360,40 @@ def read_tally(
     """The tally of a seed's published egress, read a block at a time."""
     position = {code: index for index, code in enumerate(context.iso)}
     whole = store.open_table("s8", keys["S8"], s8_egress.TABLE)
-    blocks = [
-        (code, first, min(BLOCK_SITES, rows - first))
-        for code, rows in whole.partition_rows
-        for first in range(0, rows, BLOCK_SITES)
-    ]
+    blocks = _tally_blocks(whole.partition_rows)
 
     def read(first: int, stop: int) -> Iterator[Sites]:
         reader = store.open_table("s8", keys["S8"], s8_egress.TABLE)  # one for each thread
-        for code, begin, rows in blocks[first:stop]:
-            table = reader.slice(code, begin, rows, (*s8_egress.SITE_ORDER_KEY, "lon_deg", "lat_deg"))
+        columns = (*s8_egress.SITE_ORDER_KEY, "lon_deg", "lat_deg")
+        for block in blocks[first:stop]:
+            table = pa.concat_tables(
+                [reader.slice(code, begin, rows, columns) for code, begin, rows in block]
+            )
+            countries = [position[str(code)] for code, _, _ in block]
             site_keys = SiteKeys(
-                np.full(rows, position[str(code)], np.int16),
+                np.repeat(np.array(countries, np.int16), [rows for _, _, rows in block]),
                 column(table, "merchant_id", np.uint64),
                 column(table, "site_order", np.int32),
             )
             lon, lat = column(table, "lon_deg", np.float64), column(table, "lat_deg", np.float64)
             yield egress_sites(site_keys, lon, lat, grid)
 
-    return tally_blocks(read, np.array([rows for _, _, rows in blocks], np.int64), seed, context)
+    sizes = np.array([sum(rows for _, _, rows in block) for block in blocks], np.int64)
+    return tally_blocks(read, sizes, seed, context)
+
+
+def _tally_blocks(
+    partition_rows: Sequence[tuple[PartitionKey, int]],
+) -> list[list[tuple[PartitionKey, int, int]]]:
+    """Blocks of (country, first row, rows): a part of a large country, or small countries together."""
+    blocks: list[list[tuple[PartitionKey, int, int]]] = []
+    held = _TALLY_TOGETHER_SITES
+    for code, total in partition_rows:
+        for first in range(0, total, BLOCK_SITES):
+            rows = min(BLOCK_SITES, total - first)
+            if held + rows > _TALLY_TOGETHER_SITES:
+                blocks.append([])
+                held = 0
+            blocks[-1].append((code, first, rows))
+            held += rows
+    return blocks

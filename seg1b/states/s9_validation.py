@@ -6,23 +6,36 @@ reported. What is found is published by `s9_findings.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from seg1b.errors import ContractError
 from seg1b.kernels.jit import side_by_side
 from seg1b.policy.load import Policies
-from seg1b.scoring.evidence import Recall, computed, old_placement_tests, soft_diagnostics
+from seg1b.scoring.evidence import Neighbours, Recall, computed, old_placement_tests, soft_diagnostics
 from seg1b.scoring.measure import Measurement, ScoringContext, SiteTally, measure, tally
 from seg1b.scoring.score import Score, score_measured
 from seg1b.scoring.sentinel import collapse_sentinel
 from seg1b.scoring.values import plain
 from seg1b.states import s9_replay
 from seg1b.states.replay_checks import Replay
-from seg1b.states.s9_findings import Validation
+from seg1b.states.s9_findings import OLD_PLACEMENT_STATE, Validation, old_placement_key
 from seg1b.states.seed_tables import SeedTables
+from seg1b.states.tables import column
 from seg1b.states.world_model import WorldModel
+from seg1b.store.store import Store
 
+_NEIGHBOURS = "neighbours"
+_SCHEMA = pa.schema(
+    [
+        pa.field("country", pa.int16(), nullable=False),
+        pa.field("distance_m", pa.float64(), nullable=False),
+    ]
+)
 _SITES_HELD = 1_000_000
 """So many sites (60 bytes each) may be held while intervals are computed, beside what these need."""
 
@@ -102,3 +115,22 @@ def evidence(
         "neighbour_tests": plain(old_placement_tests(sites, measurement, context, seed, recall)),
         "soft_diagnostics": plain(soft_diagnostics(points, measurement, context)),
     }
+
+
+def recalling(store: Store, keys: Mapping[str, str], seed: int) -> Recall:
+    """What reads the neighbours of a seed's placement by the first engine, or computes and publishes them.
+
+    They depend on the requirements, the tile weights and the seed, and on nothing that S4 to S8 put out: few knobs
+    change them.
+    """
+    return partial(_recall, store, old_placement_key(keys, seed))
+
+
+def _recall(store: Store, key: str, compute: Callable[[], Neighbours]) -> Neighbours:
+    if not store.has(OLD_PLACEMENT_STATE, key):
+        found = compute()
+        with store.transaction(OLD_PLACEMENT_STATE, key) as out:
+            out.add_table(_NEIGHBOURS, pa.table([found.country, found.distance_m], schema=_SCHEMA))
+        return found
+    table = store.read_table(OLD_PLACEMENT_STATE, key, _NEIGHBOURS)
+    return Neighbours(column(table, "country", np.int16), column(table, "distance_m", np.float64))

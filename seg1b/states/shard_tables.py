@@ -38,9 +38,7 @@ class ShardTables:
 
     def blocks(self, unit: Unit) -> Iterator[BlockTables]:
         """The unit in its blocks; as a whole where the tables do not have the rows that the blocks should have."""
-        plan = pa.concat_tables(
-            [self._reader("S4", PLAN_TABLE).partition(code) for code in self._codes(unit.pairs)]
-        )
+        plan = self._reader("S4", PLAN_TABLE).several(self._codes(unit.pairs))
         if len(unit.blocks) == 1 or not self._in_blocks(unit, plan):
             yield BlockTables(self._tables(unit.pairs, plan, None), None)
             return
@@ -79,12 +77,14 @@ class ShardTables:
         """`sites`: first row and rows of the one country that is read in blocks; None: whole countries."""
         codes = self._codes(pairs)
 
-        def rows(state: str) -> Iterator[tuple[str, pa.Table]]:
+        def rows(state: str) -> pa.Table:
             reader = self._reader(state, _PER_SITE[state])
+            return reader.several(codes) if sites is None else reader.slice(codes[0], *sites)
+
+        def egress() -> Iterator[tuple[str, pa.Table]]:
+            reader = self._reader("S8", s8_egress.TABLE)
             for code in codes:
                 yield code, reader.partition(code) if sites is None else reader.slice(code, *sites)
 
-        assigned, jittered = (pa.concat_tables([table for _, table in rows(state)]) for state in ("S5", "S6"))
-        return SiteTables.from_arrow(
-            self.iso, pairs, plan, assigned, jittered, join_egress(self.iso, rows("S8"))
-        )
+        joined = join_egress(self.iso, egress())
+        return SiteTables.from_arrow(self.iso, pairs, plan, rows("S5"), rows("S6"), joined)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from seg1b.store.digest import PartitionKey, arrow_partition_digest, numbers_of
 from seg1b.store.filesystem import storage_errors
-from seg1b.store.tables import TableEntry, damaged
+from seg1b.store.tables import PartitionEntry, TableEntry, damaged
 
 _OPEN_FILES = 16
 _ROWS_AT_ONCE = 1 << 22
@@ -103,6 +103,15 @@ class TableReader:
                 table = table.select(list(columns))
         return table
 
+    def several(self, keys: Sequence[PartitionKey]) -> pa.Table:
+        """All columns of some partitions, in the order of `keys`; no rows of one that is not there.
+
+        What lies together in a file is read at once. Raises StoreError E_STORE_DAMAGED as `partition` does.
+        """
+        there = [self._by_key[key] for key in keys if key in self._by_key]
+        tables = [self._rows(file, first, rows, None) for file, first, rows in _runs(there)]
+        return pa.concat_tables(tables) if tables else self.schema().empty_table()
+
     def slice(
         self, key: PartitionKey, first: int, rows: int, columns: Sequence[str] | None = None
     ) -> pa.Table:
@@ -133,7 +142,9 @@ class TableReader:
             tables = [table for _, table in self.partitions(columns, verify=True)]
         else:
             wanted = None if columns is None else tuple(columns)
-            tables = [self._rows(file, first, rows, wanted) for file, first, rows in self._runs()]
+            tables = [
+                self._rows(file, first, rows, wanted) for file, first, rows in _runs(self.entry.partitions)
+            ]
         return pa.concat_tables(tables) if tables else self.schema(columns).empty_table()
 
     def column(self, name: str) -> NDArray[Any]:
@@ -144,7 +155,7 @@ class TableReader:
         kind = self.schema([name]).field(0).type.to_pandas_dtype()
         values = np.empty(self.rows, kind)
         done = 0
-        for file, first, rows in self._runs():
+        for file, first, rows in _runs(self.entry.partitions):
             for part in range(first, first + rows, _ROWS_AT_ONCE):
                 table = self._rows(file, part, min(_ROWS_AT_ONCE, first + rows - part), (name,))
                 values[done : done + table.num_rows] = numbers_of(table.column(name))
@@ -157,19 +168,6 @@ class TableReader:
         file = self.entry.empty_file or self.entry.partitions[0].file
         schema = self._parquet(file).parquet.schema_arrow
         return schema if columns is None else pa.schema([schema.field(name) for name in columns])
-
-    def _runs(self) -> Iterator[tuple[str, int, int]]:
-        """(file, first row, rows) of partitions that follow each other in one file."""
-        run: tuple[str, int, int] | None = None
-        for item in self.entry.partitions:
-            if run is not None and (run[0], run[1] + run[2]) == (item.file, item.first_row):
-                run = (run[0], run[1], run[2] + item.rows)
-                continue
-            if run is not None:
-                yield run
-            run = (item.file, item.first_row, item.rows)
-        if run is not None:
-            yield run
 
     def _parquet(self, file: str) -> _OpenFile:
         found = self._open.pop(file, None)
@@ -203,3 +201,17 @@ class TableReader:
             path = self._folder / file
             raise damaged(path, f"it gave {table.num_rows} rows where {rows} were published")
         return table
+
+
+def _runs(partitions: Iterable[PartitionEntry]) -> Iterator[tuple[str, int, int]]:
+    """(file, first row, rows) of partitions, those together that follow each other in one file."""
+    run: tuple[str, int, int] | None = None
+    for item in partitions:
+        if run is not None and (run[0], run[1] + run[2]) == (item.file, item.first_row):
+            run = (run[0], run[1], run[2] + item.rows)
+            continue
+        if run is not None:
+            yield run
+        run = (item.file, item.first_row, item.rows)
+    if run is not None:
+        yield run

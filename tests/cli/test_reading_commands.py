@@ -53,6 +53,8 @@ def test_screening_loads_no_compiled_code(tmp_path: Path) -> None:
     code = (
         "import sys; from seg1b.cli.app import run; "
         f"assert run(['screen', {str(catalogue)!r}, '--runs', {str(tmp_path / 'none')!r}]) == 0;"
+        "assert 'seg1b.store.store' not in sys.modules;"
+        "import seg1b.store.store, seg1b.states.s2_shares;"  # for a world whose facts are not packaged
         "heavy = {'numba', 'llvmlite', 'scipy', 'ray', 'polars', 'matplotlib'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from seg1b.kernels import replay_assignment
 from seg1b.lanes.seed_tasks import STAGE, check_shard, place_shard
 from seg1b.lanes.shards import Shard
 from seg1b.lanes.world_stage import WorldStage
 from seg1b.policy.load import default_policies
 from seg1b.states import s8_egress, s9_replay, shard
 from seg1b.states.plan import SeedIdentity
-from seg1b.states.replay_checks import Check, Replay
+from seg1b.states.replay_checks import PLAN_CHECKS, Check, Replay
 from seg1b.states.required_pairs import required_pairs
 from seg1b.states.shard import units
 from seg1b.states.shard_tables import ShardTables
@@ -100,10 +101,10 @@ def publish(store: Store, tables: Mapping[str, Mapping[str, pa.Table]]) -> None:
                 writer.append(key, by_country[key])
 
 
-def check(store: Store, stage: WorldStage, keys: dict[str, str]) -> Replay:
+def check(store: Store, stage: WorldStage, keys: dict[str, str], *, plan_proven: bool = False) -> Replay:
     """The replay of the shard, as a seed's verdict takes it."""
     identity = SeedIdentity(42, keys, FINGERPRINT)
-    found = check_shard({STAGE: stage}, store, DEFAULTS, identity, the_shard(stage)).replay
+    found = check_shard({STAGE: stage}, store, DEFAULTS, identity, the_shard(stage), plan_proven).replay
     return s9_replay.joined(Check("s3_requirements", "", 0), [found])
 
 
@@ -153,6 +154,18 @@ def test_an_honest_shard_is_replayed_in_blocks_as_in_whole_countries(
     monkeypatch.setattr(shard, "BLOCK_SITES", 1 << 20)
     assert check(store, world_stage, HONEST) == in_blocks
     assert calls[-1] == 4 * 210 + 24
+
+
+def test_a_plan_that_was_proven_before_is_not_replayed_and_the_findings_are_the_same(
+    store: Store, world_stage: WorldStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every check, violation and count of blocks: what is kept of a seed does not tell which way it was found."""
+    replayed = check(store, world_stage, HONEST)
+    for owner, name in ((s9_replay, "replay_plan"), (replay_assignment, "replay_assignment")):
+        monkeypatch.setattr(owner, name, lambda *_, what=name: pytest.fail(f"{what} was called"))
+    assert check(store, world_stage, HONEST, plan_proven=True) == replayed
+    with pytest.raises(pytest.fail.Exception, match="replay_plan"):
+        check(store, world_stage, HONEST)
 
 
 def test_blocks_know_their_numbers(store: Store, world_stage: WorldStage) -> None:
@@ -309,6 +322,10 @@ def test_every_forgery_is_found_in_blocks_as_in_whole_countries(
     monkeypatch.setattr(shard, "BLOCK_SITES", 1 << 20)
     whole = check(store, world_stage, FORGED)
     assert failed(whole) == expected
+    proven = failed(check(store, world_stage, FORGED, plan_proven=True))
+    assert expected - set(PLAN_CHECKS) <= proven
+    if name != "another tile in S5":  # whose points are then not those of the tile either
+        assert proven == expected - set(PLAN_CHECKS)
     keys = {f"s{digit}_keys" for digit in "568"}
     if not expected & keys:
         assert in_blocks.violations == whole.violations

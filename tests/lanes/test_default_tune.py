@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 from lane_cases import Certified, linked
 
-from seg1b.lanes import waves
+from seg1b.kernels import replay_assignment
+from seg1b.lanes import waves, world_stage
 from seg1b.lanes.certify import Certification
 from seg1b.lanes.stored_run import load_run
 from seg1b.lanes.tune import tune
+from seg1b.lanes.tune_result import TuneResult
 from seg1b.policy.load import default_policies
+from seg1b.scoring import evidence
+from seg1b.states import s2_weights, s9_replay
 from seg1b.store.store import Store
 from seg1b.world.content import World
+from seg1b.world.weights import TileWeights
 
 pytestmark = pytest.mark.end_to_end
 
@@ -79,3 +84,40 @@ def test_resampling_measures_again_but_replays_nothing(
     assert moved == {"bootstrap_upper"}
     for part in ("core", "counter_metrics", "collapse_sentinel"):
         assert found.after.facts[part] == found.before.facts[part]
+
+
+def test_what_a_jitter_knob_does_not_concern_is_neither_read_nor_made_again(
+    root: Path, real_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second candidate maps the world, replays no plan and places nothing as the first engine did; a new plan is
+    replayed. Pruning takes the image, which no run names, and the next candidate makes it again, to the last byte.
+    """
+
+    def sigma(value: float, knob: str = "s6.cluster_v3.core_sd_tile") -> TuneResult:
+        with Store.open(root) as store:
+            found = tune(store, default_policies(), real_world, seed=42, overrides={knob: value})
+            waves.drop(store)
+            return found
+
+    def image() -> bytes:
+        (path,) = root.glob("objects/s2m/*/image.bin")
+        return path.read_bytes()
+
+    sigma(0.16)
+    first = image()
+    with monkeypatch.context() as patch:
+        for owner, name in (
+            (s2_weights, "load_weights"), (world_stage, "landmarks"), (s9_replay, "replay_plan"),
+            (replay_assignment, "replay_assignment"), (TileWeights, "pieces"), (evidence, "old_placement"),
+        ):  # fmt: skip
+            patch.setattr(owner, name, lambda *_, what=name: pytest.fail(f"{what} was called"))
+        found = sigma(0.17)
+        assert found.reran == ("S6", "S7", "S8", "S9")
+        assert found.standing.status == "GREEN_B"
+        with pytest.raises(pytest.fail.Exception, match="pieces was called"):
+            sigma(7, "s4.two_stage.sites_per_area")
+    with Store.open(root) as store:
+        assert "s2m" in {item.state for item in store.retention.prune(dry_run=False).collectable}
+    assert not list(root.glob("objects/s2m/*"))
+    sigma(0.18)
+    assert image() == first

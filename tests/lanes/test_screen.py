@@ -176,7 +176,11 @@ def test_many_policies_are_judged_by_quotas_and_the_shortlist_by_its_catalogues(
             return one.make() if one.make else one.whole()
 
         candidates.append(dataclasses.replace(one, make=make))
+    shared = screen(candidates, policies, facts)
+    made.clear()
+    monkeypatch.setattr("seg1b.lanes.screen.share_out", lambda work, items: [work(item) for item in items])
     rows = screen(candidates, policies, facts)
+    assert [row.facts() for row in rows] == [row.facts() for row in shared]  # also where copies judge them
     assert len(made) >= 2
     assert sorted(row.name for row in rows if row.judged_by == "catalogue") == sorted(made)
     assert [row.judged_by for row in rows if row.shortlisted] == ["catalogue", "catalogue"]

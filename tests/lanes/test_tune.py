@@ -161,7 +161,7 @@ def test_gates_alone_replay_nothing_and_the_bundle_is_the_same_whichever_way(
     with opened(root) as store:
         key = load_run(store, quick.run_id).keys["S9"]
         manifest = store.manifest("s9", key)
-        assert set(manifest.inputs) == {"s9m", "s9r"}
+        assert set(manifest.inputs) == {"s9m", "s9o", "s9p", "s9r"}
         folders = [store.layout.object(*each) for each in (("s9", key), *manifest.inputs.items())]
         before = files_in(folders)
         store.remove("s9", key)

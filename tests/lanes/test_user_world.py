@@ -86,7 +86,7 @@ def test_worlds_that_differ_in_their_attribution_alone_share_no_egress(
     ]
     assert len(set(told.values())) == 1
     assert {path.name: len(list(path.iterdir())) for path in (tmp_path / "runs/objects").iterdir()} == {
-        "s0c": 1, "s3": 1, "s4": 1, "s5": 1, "s6": 1, "s7": 1, "s8": 2, "s9": 2, "s9m": 2, "s9r": 2,
+        "s0c": 1, "s3": 1, "s4": 1, "s5": 1, "s6": 1, "s7": 1, "s8": 2, "s9": 2, "s9m": 2, "s9o": 1, "s9p": 1, "s9r": 2,
     }  # fmt: skip
 
 

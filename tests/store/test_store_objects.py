@@ -56,6 +56,27 @@ def test_what_is_published_is_read_back(store: Store) -> None:
     assert store.verify_object("s4", S4).rows("plan") == 6
 
 
+def test_a_document_is_mapped_and_of_its_file_the_length_is_checked(store: Store) -> None:
+    """It is memory that nobody can write; a file that is shorter, or gone, is no such document."""
+    with store.transaction("s2m", S4) as publication:
+        publication.add_bytes("image.bin", b"twelve bytes")
+    mapped = store.map_document("s2m", S4, "image.bin")
+    assert mapped[:] == b"twelve bytes"
+    with pytest.raises(TypeError):
+        mapped[0] = 0
+    with pytest.raises(StoreError, match=r"has no document 'image\.npy'"):
+        store.map_document("s2m", S4, "image.npy")
+    path = store.layout.object("s2m", S4) / "image.bin"
+    path.chmod(0o644)
+    path.write_bytes(b"eleven byte")
+    with pytest.raises(StoreError, match="it has 11 bytes, 12 were published") as error:
+        store.map_document("s2m", S4, "image.bin")
+    assert (error.value.code, error.value.where) == ("E_STORE_DAMAGED", str(path))
+    path.unlink()
+    with pytest.raises(StoreError):
+        store.map_document("s2m", S4, "image.bin")
+
+
 @pytest.mark.parametrize("files", get_args(TableFiles))
 @pytest.mark.parametrize("columns", [None, ("lon_deg",), ("lon_deg", "site_order", "country_iso")])
 @pytest.mark.parametrize("group_rows", [1, 2, 3, 1 << 20])

@@ -1,0 +1,98 @@
+"""A lane of one seed maps the world's model: it is the model, it is nobody's output, and a raster has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lane_cases import Certified, small_policies, world_only
+from small_worlds import bits
+from tune_cases import opened
+
+from seg1b.errors import StoreError
+from seg1b.lanes import world_stage
+from seg1b.lanes.retention import claimed_keys, known_keys
+from seg1b.lanes.world_stage import WorldStage, run_world
+from seg1b.states import s2_weights
+from seg1b.states.plan import WORLD_IMAGE, world_image_key
+from seg1b.store.store import Store
+from seg1b.world.content import World
+from seg1b.world.surface import PopulationSurface
+from seg1b.world.weights import TileWeights
+
+POLICIES = small_policies()
+
+
+@pytest.fixture
+def root(small: Certified, tmp_path: Path) -> Path:
+    """A store that has the world states."""
+    return world_only(small.root, tmp_path / "runs")
+
+
+def parts(stage: WorldStage) -> dict[str, str]:
+    """Digest of every part of the model, and of what scoring knows of the surface."""
+    model, reference = stage.world, stage.context.surfaces[0].reference
+    names = ("index", "surface", "weights", "polygons", "edges", "anchors")
+    return {name: bits(getattr(model, name)) for name in names} | {
+        "pieces": bits(model.pieces),
+        "people": bits(reference.population),
+        "near a city": bits(reference.near_city),
+    }
+
+
+def test_the_mapped_model_is_the_computed_one(
+    root: Path, real_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, read-only and aligned, and without reading weights or indexing borders; a lease claims it."""
+    with opened(root) as store:
+        plain = run_world(store, POLICIES, real_world)
+        assert not (root / "objects" / WORLD_IMAGE).exists()
+        run_world(store, POLICIES, real_world, fast=True)
+        for owner, name in ((s2_weights, "load_weights"), (world_stage, "landmarks")):
+            monkeypatch.setattr(owner, name, lambda *_, what=name: pytest.fail(f"{what} was called"))
+        mapped = run_world(store, POLICIES, real_world, fast=True)
+        assert parts(mapped) == parts(plain)
+        surface, weights = mapped.world.surface, mapped.world.weights
+        assert isinstance(surface, PopulationSurface)
+        assert isinstance(weights, TileWeights)
+        for array in (surface.population, weights.weight, mapped.world.edges.edge):
+            assert type(array) is np.ndarray
+            assert (array.flags.writeable, array.flags.aligned, array.flags.c_contiguous) == (
+                False,
+                True,
+                True,
+            )
+        assert surface.tile0 is weights.tile0
+        key = world_image_key(plain.keys)
+        assert store.has(WORLD_IMAGE, key)
+        assert key in claimed_keys(known_keys(store, POLICIES, real_world, 42, None), POLICIES, 42)
+
+
+def test_an_image_that_is_cut_off_is_damage_and_no_certification_looks_at_it(
+    root: Path, real_world: World
+) -> None:
+    """The fast lane says which file; `run_world` as certifications call it reads what S1 and S2 published."""
+    with opened(root) as store:
+        stage = run_world(store, POLICIES, real_world, fast=True)
+        path = store.layout.object(WORLD_IMAGE, world_image_key(stage.keys)) / "image.bin"
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-8])
+        with pytest.raises(StoreError) as error:
+            run_world(store, POLICIES, real_world, fast=True)
+        assert (error.value.code, error.value.where) == ("E_STORE_DAMAGED", str(path))
+        run_world(store, POLICIES, real_world)
+
+
+def test_other_weights_have_an_image_of_their_own(root: Path, real_world: World) -> None:
+    """S1's and S2w's keys are in the image's; S2s's, of which it has nothing, is not."""
+    with Store.open(root) as store:
+        keys = known_keys(store, POLICIES, real_world, 42, None)
+        of = {
+            name: world_image_key(known_keys(store, changed, real_world, 42, None))
+            for name, changed in {
+                "S2w": small_policies(s2w__dp=11),
+                "S2s": small_policies(s2s__prior__tempering=0.6),
+            }.items()
+        }
+    assert of["S2w"] != world_image_key(keys) == of["S2s"]
