@@ -387,11 +387,12 @@ def _tally_blocks(
 ) -> list[list[tuple[PartitionKey, int, int]]]:
     """Blocks of (country, first row, rows): a part of a large country, or small countries together."""
     blocks: list[list[tuple[PartitionKey, int, int]]] = []
-    held = _TALLY_TOGETHER_SITES
+    together = min(_TALLY_TOGETHER_SITES, BLOCK_SITES)
+    held = together
     for code, total in partition_rows:
         for first in range(0, total, BLOCK_SITES):
             rows = min(BLOCK_SITES, total - first)
-            if held + rows > _TALLY_TOGETHER_SITES:
+            if held + rows > together:
                 blocks.append([])
                 held = 0
             blocks[-1].append((code, first, rows))

@@ -86,6 +86,7 @@ BY_NAME: Mapping[str, State] = {state.name: state for state in STATES}
 WORLD_STATES = ("S0w", "S1", "S2w", "S2s")
 SHARDED_STATES = ("S4", "S5", "S6", "S8")
 WORLD_IMAGE, _WORLD_IMAGE_REVISION = "s2m", 1
+"""The folder of world images, and a revision that must grow when what they hold changes; a golden digest pins it."""
 
 
 def world_externals(world_digest: str, attribution: str) -> dict[str, str]:
