@@ -12,6 +12,7 @@ from cli_cases import Command, Published
 from resealing import reseal
 
 from seg1b.catalogue.guard_evidence import EVIDENCE
+from seg1b.store.store import Store
 
 
 @pytest.fixture(scope="module")
