@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from seg1b.errors import InputError
 from seg1b.policy.validate import did_you_mean
-from seg1b.store.digest import numbers_of
+from seg1b.store.digest import arrow_of, numbers_of
 
 _PARQUET_SUFFIXES: Final = (".parquet", ".pq")
 _TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt")
 _DELIMITERS: Final = (",", ";", "\t")
 _EXACT_IN_A_DOUBLE: Final = 2.0**53
+_DIGITS_IN_64_BITS: Final = 19
 _RENAMED_COUNTRIES: Final = {"UK": "GB", "EL": "GR", "TP": "TL", "ZR": "CD", "BU": "MM", "YU": "RS"}
 _NAMIBIA_HINT: Final = (
     "fill in the ISO code; if it was Namibia, the reader that wrote this file took 'NA' for a missing value: "
@@ -106,6 +106,12 @@ class SourceTable:
         ):
             message = f"the column holds {column.type}, two-letter country codes are needed"
             raise fault(self, "E_CATALOGUE_TYPE", message, None, field, "store the column as text")
+        known = _two_letters(column, iso)
+        return self._read_countries(column, field, iso) if known is None else known
+
+    def _read_countries(self, column: pa.Array, field: str, iso: tuple[str, ...]) -> npt.NDArray[np.int16]:
+        """Codes with blanks as positions, or the row that is none."""
+        pc = _functions()
         text = pc.utf8_trim_whitespace(column.cast(pa.string()))
         empty = _rows_where(pc.or_kleene(pc.is_null(text), pc.equal(text, "")))
         if empty.size:
@@ -137,7 +143,7 @@ class SourceTable:
 
     def _refuse_nulls(self, column: pa.Array, field: str) -> None:
         if column.null_count:
-            missing = _rows_where(pc.is_null(column))
+            missing = _rows_where(_functions().is_null(column))
             step = "fill in the value or remove the row"
             raise fault(
                 self,
@@ -151,11 +157,13 @@ class SourceTable:
 
     def _parsed_text(self, column: pa.Array, field: str) -> pa.Array:
         """Text as integers; empty text is a missing value."""
-        plain = _plain_digits(column)
+        digits = _digits(column)
+        plain = _plain_digits(column) if digits is None else arrow_of(digits)
         return self._read_carefully(column, field) if plain is None else plain
 
     def _read_carefully(self, column: pa.Array, field: str) -> pa.Array:
         """Text with blanks or signs as integers, or the row that is none."""
+        pc = _functions()
         text = pc.utf8_trim_whitespace(column)
         text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
         self._refuse_nulls(text, field)
@@ -193,11 +201,59 @@ class SourceTable:
 
 def _rows_where(flags: pa.Array) -> npt.NDArray[np.int64]:
     """Rows where a column of booleans is true, ascending; Arrow's `to_numpy` would import pandas."""
-    return numbers_of(pc.indices_nonzero(flags)).astype(np.int64)
+    return numbers_of(_functions().indices_nonzero(flags)).astype(np.int64)
+
+
+def _functions() -> Any:
+    """Arrow's functions: to load them takes longer than to read most catalogues, and few need them."""
+    import pyarrow.compute
+
+    return pyarrow.compute
+
+
+def _bytes_of(column: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer[Any]]] | None:
+    """The bytes of text without nulls, and where each of n texts begins in them, [n + 1]; None for anything else."""
+    kinds = {pa.string(): np.int32, pa.large_string(): np.int64}
+    if column.null_count or column.type not in kinds:
+        return None
+    kind = np.dtype(kinds[column.type])
+    _, bounds, content = column.buffers()
+    start = np.frombuffer(bounds, kind, len(column) + 1, column.offset * kind.itemsize)
+    return np.frombuffer(content or b"", np.uint8)[: start[-1]], start
+
+
+def _digits(column: pa.Array) -> npt.NDArray[np.uint64] | None:
+    """Text of 1 to 19 digits throughout as u64[n]; None if some of it is anything else."""
+    found = _bytes_of(column)
+    if found is None:
+        return None
+    content, start = found
+    digit, length = content[start[0] :] - np.uint8(ord("0")), np.diff(start)
+    if not len(length) or length.min() < 1 or length.max() > _DIGITS_IN_64_BITS or digit.max() > 9:
+        return None
+    value = np.zeros(len(length), np.uint64)
+    for place in range(int(length.max())):
+        rows = np.flatnonzero(length > place)
+        value[rows] = value[rows] * np.uint64(10) + digit[start[rows] - start[0] + place]
+    return value
+
+
+def _two_letters(column: pa.Array, iso: tuple[str, ...]) -> npt.NDArray[np.int16] | None:
+    """Positions in `iso` i16[n] of text that is a code of two letters throughout; None if some of it is none."""
+    found = _bytes_of(column)
+    if found is None or (np.diff(found[1]) != 2).any():
+        return None
+    content, start = found
+    codes = {code: place for place, code in enumerate(iso) if len(code) == 2 and code.isascii()}
+    position = np.full(1 << 16, -1, np.int16)
+    position[np.frombuffer("".join(codes).encode(), ">u2")] = list(codes.values())
+    known = position[content[start[0] :].view(">u2")]
+    return None if (known < 0).any() else known
 
 
 def _plain_digits(column: pa.Array) -> pa.Array | None:
     """Text that is digits throughout as integers; None if some of it is not (Arrow would take 0x1F for a number)."""
+    pc = _functions()
     if any(pc.any(pc.match_substring(column, letter)).as_py() for letter in "xX"):
         return None
     try:

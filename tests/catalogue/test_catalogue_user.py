@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,7 @@ from catalogue_cases import ISO, small_synthesis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seg1b.catalogue import user_columns
 from seg1b.catalogue.bundle_law import pairs_digest
 from seg1b.catalogue.tables import Lineage, outlet_rows
 from seg1b.catalogue.user import UserCatalogue, load_user_catalogue
@@ -330,3 +332,46 @@ def test_truncated_and_foreign_files(tmp_path: Path) -> None:
     assert refusal(csv(tmp_path, COUNTS, "shops.xlsx")).code == "E_CATALOGUE_FORMAT_UNKNOWN"
     assert refusal(tmp_path / "nothing.csv").code == "E_CATALOGUE_FILE_MISSING"
     assert refusal(tmp_path).code == "E_CATALOGUE_FILE_MISSING"
+
+
+# Text that is read without Arrow's functions
+
+WORDS = st.one_of(
+    st.integers(0, 10**19 - 1).map(str),
+    st.sampled_from(["", " 7", "0x1F", "+3", "-1", "12a", "007", "18446744073709551615", "9" * 20, "é", "٣"]),
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(WORDS, min_size=1, max_size=6),
+    st.sampled_from([pa.string(), pa.large_string()]),
+    st.integers(0, 2),
+)
+def test_digits_are_read_as_python_reads_them_and_anything_else_is_left(
+    words: list[str], kind: pa.DataType, skipped: int
+) -> None:
+    """Also of a slice: Arrow's bytes then begin somewhere in the middle."""
+    found = user_columns._digits(pa.array(["1", "22"][:skipped] + words, kind).slice(skipped))
+    if all(word.isascii() and word.isdigit() and len(word) < 20 for word in words):
+        assert found is not None
+        assert found.tolist() == [int(word) for word in words]
+    else:
+        assert found is None
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from(["AA", "NA", "ZZ", "aa", "A", "", " NA", "é", "AAA", "ZZ "]), min_size=1, max_size=6),
+       st.sampled_from([pa.string(), pa.large_string()]), st.integers(0, 2))  # fmt: skip
+def test_codes_of_two_letters_are_found_and_anything_else_is_left(
+    words: list[str], kind: pa.DataType, skipped: int
+) -> None:
+    """Codes of a world that are no two letters (a user's own) are left to the careful way, too."""
+    iso = ("AA", "AAA", "NA", "ZZ", "é")
+    found = user_columns._two_letters(pa.array(["NA", "A"][:skipped] + words, kind).slice(skipped), iso)
+    if set(words) <= {"AA", "NA", "ZZ"}:
+        assert found is not None
+        assert found.dtype == np.int16
+        assert found.tolist() == [iso.index(word) for word in words]
+    else:
+        assert found is None
