@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -26,7 +26,6 @@ STATES = [f"S{number}" for number in range(10)]
 # -- workloads -----------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.floats(0.0, 1.0))
 def test_sizes_of_pairs_are_exact_and_allowed(pairs: int, fill: float) -> None:
     """From one site a pair to the most that all can have; largest first."""
@@ -46,7 +45,6 @@ def test_sizes_that_cannot_be_are_refused() -> None:
             pair_sizes(sites, pairs)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=40), st.integers(0, 10**9))
 def test_apportionment_keeps_sum_and_bounds(weight: list[int], extra: int) -> None:
     """At least one each; what does not fit is refused."""

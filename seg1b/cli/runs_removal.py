@@ -59,12 +59,14 @@ def prune(
 ) -> None:
     """See PRUNE_HELP."""
     with running("runs prune", as_json=as_json) as session:
+        from seg1b.lanes.pruned import resolve_run
         from seg1b.store.store import Store
 
         with Store.open(runs, create=False) as store:
             if yes:
                 session.open_log(store.root)
-            plan = store.retention.prune(dry_run=not yes, keep_newest_runs=keep_newest, keep_runs=keep or ())
+            kept = [resolve_run(store, text) for text in keep or ()]
+            plan = store.retention.prune(dry_run=not yes, keep_newest_runs=keep_newest, keep_runs=kept)
         if as_json:
             items = [
                 {"kind": item.kind, "state": item.state, "name": item.name, "length_bytes": item.length_bytes}

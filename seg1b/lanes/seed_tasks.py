@@ -57,6 +57,7 @@ from seg1b.states.tables import (
     COUNTRY,
     JITTER_TABLE,
     PLAN_TABLE,
+    TABLE_OF,
     Pairs,
     assignment_to_arrow,
     column,
@@ -330,7 +331,6 @@ def commit_state(
     name, key = state.lower(), keys[state]
     if store.has(name, key):
         return
-    table = {"S4": PLAN_TABLE, "S5": ASSIGNMENT_TABLE, "S6": JITTER_TABLE, "S8": "site_locations"}[state]
     documents = {}
     if state == "S4":
         documents["diagnostics.json"] = _joined_diagnostics(store, key, parts)
@@ -341,7 +341,7 @@ def commit_state(
         inputs={source.lower(): keys[source] for source in BY_NAME[state].inputs},
         documents=documents,
         expected_parts=parts,
-        expected_rows=None if state == "S4" else {table: sites},
+        expected_rows=None if state == "S4" else {TABLE_OF[state]: sites},
     )
 
 

@@ -20,7 +20,14 @@ from seg1b.errors import InputError
 from seg1b.policy.models import RequirementsPolicy
 from seg1b.states import s0_gate
 from seg1b.states.required_pairs import required_pairs
-from seg1b.states.tables import COUNTRY, PAIR_KEY, Pairs, pairs_from_arrow, pairs_to_arrow
+from seg1b.states.tables import (
+    COUNTRY,
+    PAIR_KEY,
+    REQUIREMENTS_TABLE,
+    Pairs,
+    pairs_from_arrow,
+    pairs_to_arrow,
+)
 from seg1b.store.store import Store
 from seg1b.world.content import CountryTable
 
@@ -47,7 +54,7 @@ def run(
     _require_tiles(pairs, countries, tiles)
     with store.transaction(STATE, key) as out:
         out.add_table(
-            "s3_requirements",
+            REQUIREMENTS_TABLE,
             pairs_to_arrow(countries.iso, pairs),
             partition_column=COUNTRY,
             sorted_by=PAIR_KEY,
@@ -65,7 +72,7 @@ def run(
 
 def load(store: Store, key: str, iso: tuple[str, ...], countries: Sequence[int] | None = None) -> Pairs:
     """The published requirements, of all countries or of some (ascending indices); the others are not read."""
-    reader = store.open_table(STATE, key, "s3_requirements")
+    reader = store.open_table(STATE, key, REQUIREMENTS_TABLE)
     if countries is None:
         return pairs_from_arrow(iso, reader.read())
     return pairs_from_arrow(iso, pa.concat_tables([reader.partition(iso[country]) for country in countries]))

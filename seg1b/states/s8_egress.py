@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from seg1b.states.tables import COUNTRY, Pairs, Placement
+from seg1b.states.tables import COUNTRY, EGRESS_TABLE, Pairs, Placement
 from seg1b.store.digest import PartitionKey
 
 STATE = "s8"
-TABLE = "site_locations"
+TABLE = EGRESS_TABLE
 SITE_ORDER_KEY = ("merchant_id", "site_order")
 DERIVED = ("geometry",)
 WRITING: dict[str, Any] = {

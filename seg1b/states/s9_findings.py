@@ -15,10 +15,9 @@ from seg1b.policy.gates import GatesPolicy
 from seg1b.policy.load import POLICY_FILES, Policies, digest
 from seg1b.scoring.measured import Judged, Measured, measuring_digest
 from seg1b.scoring.values import plain
-from seg1b.states import s8_egress
 from seg1b.states.plan import BY_NAME
 from seg1b.states.replay_checks import PLAN_CHECKS, Check, Replay
-from seg1b.states.tables import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE
+from seg1b.states.tables import TABLE_OF
 from seg1b.store.digest import readable_json, sha256_bytes
 from seg1b.store.state_keys import state_key
 from seg1b.store.store import Store
@@ -261,12 +260,9 @@ def bundle_documents(
 
 def logical_digests(store: Store, keys: Mapping[str, str]) -> dict[str, str]:
     """Logical digest of every table of a seed, by table name."""
-    tables = {
-        "S3": "s3_requirements", "S4": PLAN_TABLE, "S5": ASSIGNMENT_TABLE, "S6": JITTER_TABLE, "S8": s8_egress.TABLE,
-    }  # fmt: skip
     return {
         table: store.manifest(state.lower(), keys[state]).tables[table].logical_digest
-        for state, table in tables.items()
+        for state, table in TABLE_OF.items()
     }
 
 

@@ -22,14 +22,12 @@ from seg1b.states import s4_allocation, s5_assignment, s6_jitter, s8_egress
 from seg1b.states.plan import SeedIdentity
 from seg1b.states.tables import (
     ASSIGNMENT_SCHEMA,
-    ASSIGNMENT_TABLE,
     COUNTRY,
     JITTER_SCHEMA,
-    JITTER_TABLE,
     PLAN_KEY,
     PLAN_SCHEMA,
-    PLAN_TABLE,
     SITE_KEY,
+    TABLE_OF,
     Pairs,
     Plan,
     assignment_to_arrow,
@@ -43,7 +41,6 @@ from seg1b.store.store import Store
 from seg1b.store.table_reader import TableReader
 
 BLOCK_SITES = 1 << 20
-_TABLES = {"S4": PLAN_TABLE, "S5": ASSIGNMENT_TABLE, "S6": JITTER_TABLE, "S8": s8_egress.TABLE}
 _SCHEMAS = {"S4": PLAN_SCHEMA, "S5": ASSIGNMENT_SCHEMA, "S6": JITTER_SCHEMA}
 _KEYS = {"S4": PLAN_KEY, "S5": SITE_KEY, "S6": SITE_KEY}
 _PLACED_COLUMNS = ("tile_id", "lon_deg", "lat_deg", "attempts", "component")
@@ -159,7 +156,7 @@ class ShardRun:
         with ExitStack() as stack:
             sinks = {state: _Sink(self, state, stack) for state in lacking}
             readers = {
-                state: self._reader(state, _TABLES[state])
+                state: self._reader(state, TABLE_OF[state])
                 for state, reader in (("S5", "S6"), ("S6", "S8"))
                 if state not in sinks and reader in sinks
             }
@@ -256,7 +253,7 @@ class _Sink:
         self.out = self._stack.enter_context(
             run.store.part(state.lower(), run.identity.keys[state], run.name)
         )
-        self.writer = self._stack.enter_context(self.out.table_writer(_TABLES[state], schema, **options))
+        self.writer = self._stack.enter_context(self.out.table_writer(TABLE_OF[state], schema, **options))
 
     def close(self) -> None:
         """Publish."""

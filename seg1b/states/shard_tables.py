@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from seg1b.states import s8_egress
 from seg1b.states.seed_tables import Numbering, SiteTables, join_egress
 from seg1b.states.shard import Unit, shard_reader
-from seg1b.states.tables import ASSIGNMENT_TABLE, JITTER_TABLE, PLAN_TABLE, Pairs, column
+from seg1b.states.tables import TABLE_OF, Pairs, column
 from seg1b.store.store import Store
 from seg1b.store.table_reader import TableReader
 
-_PER_SITE = {"S5": ASSIGNMENT_TABLE, "S6": JITTER_TABLE, "S8": s8_egress.TABLE}
+_PER_SITE = ("S5", "S6", "S8")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class ShardTables:
 
     def blocks(self, unit: Unit) -> Iterator[BlockTables]:
         """The unit in its blocks; as a whole where the tables do not have the rows that the blocks should have."""
-        plan = self._reader("S4", PLAN_TABLE).several(self._codes(unit.pairs))
+        plan = self._reader("S4").several(self._codes(unit.pairs))
         if len(unit.blocks) == 1 or not self._in_blocks(unit, plan):
             yield BlockTables(self._tables(unit.pairs, plan, None), None)
             return
@@ -60,17 +59,17 @@ class ShardTables:
         """Whether every table of one country has its row per site, and the plan's merchants ascend."""
         merchant = column(plan, "merchant_id", np.uint64)
         (code,) = self._codes(unit.pairs)
-        found = {
-            dict(self._reader(state, table).partition_rows).get(code) for state, table in _PER_SITE.items()
-        }
+        found = {dict(self._reader(state).partition_rows).get(code) for state in _PER_SITE}
         return found == {int(unit.pairs.n_sites.sum())} and bool((merchant[1:] >= merchant[:-1]).all())
 
     def _codes(self, pairs: Pairs) -> Sequence[str]:
         return [self.iso[country] for country, _ in pairs.countries()]
 
-    def _reader(self, state: str, table: str) -> TableReader:
+    def _reader(self, state: str) -> TableReader:
         if state not in self._readers:
-            self._readers[state] = shard_reader(self.store, state, self.keys[state], self.part, table)
+            self._readers[state] = shard_reader(
+                self.store, state, self.keys[state], self.part, TABLE_OF[state]
+            )
         return self._readers[state]
 
     def _tables(self, pairs: Pairs, plan: pa.Table, sites: tuple[int, int] | None) -> SiteTables:
@@ -78,11 +77,11 @@ class ShardTables:
         codes = self._codes(pairs)
 
         def rows(state: str) -> pa.Table:
-            reader = self._reader(state, _PER_SITE[state])
+            reader = self._reader(state)
             return reader.several(codes) if sites is None else reader.slice(codes[0], *sites)
 
         def egress() -> Iterator[tuple[str, pa.Table]]:
-            reader = self._reader("S8", s8_egress.TABLE)
+            reader = self._reader("S8")
             for code in codes:
                 yield code, reader.partition(code) if sites is None else reader.slice(code, *sites)
 

@@ -21,9 +21,15 @@ from seg1b.store.digest import numbers_of
 IntArray = NDArray[np.int64]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 COUNTRY = "legal_country_iso"
+REQUIREMENTS_TABLE = "s3_requirements"
 PLAN_TABLE = "s4_alloc_plan"
 ASSIGNMENT_TABLE = "s5_site_tile_assignment"
 JITTER_TABLE = "s6_site_jitter"
+EGRESS_TABLE = "site_locations"
+TABLE_OF = {
+    "S3": REQUIREMENTS_TABLE, "S4": PLAN_TABLE, "S5": ASSIGNMENT_TABLE, "S6": JITTER_TABLE, "S8": EGRESS_TABLE,
+}  # fmt: skip
+"""The table that a state of a seed publishes."""
 
 
 def country_slices(country: NDArray[np.int16]) -> Iterator[tuple[int, slice]]:

@@ -28,7 +28,7 @@ def realised_keys(synthesis: Synthesis) -> set[tuple[int, int]]:
     return set(zip(catalogue.merchant_id.tolist(), catalogue.country.tolist(), strict=True))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS)
 @example(101550254)
 def test_nothing_is_lost_and_every_cap_holds(seed: int) -> None:
@@ -52,7 +52,7 @@ def test_nothing_is_lost_and_every_cap_holds(seed: int) -> None:
     assert set(pairs) <= excused
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS)
 def test_realised_within_members_within_candidates(seed: int) -> None:
     """Home is rank 0, ranks are contiguous, C candidates and R members are there, realised countries are

@@ -114,7 +114,7 @@ def test_types_that_mean_whole_numbers(tmp_path: Path) -> None:
         assert pairs(load_user_catalogue(tmp_path / "a.parquet", ISO)) == [(7, "NA", 2, "NA")]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.dictionaries(
         st.tuples(st.integers(1, 2**64 - 1), st.sampled_from(ISO)), st.integers(1, 9), min_size=1, max_size=30
@@ -223,7 +223,7 @@ def test_a_null_country_explains_namibia(tmp_path: Path) -> None:
     assert "Namibia" in error.next_step
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.tuples(st.integers(1, 4), st.sampled_from(ISO)), st.integers(1, 4), min_size=1, max_size=8

@@ -189,6 +189,10 @@ def test_a_certification_goes_by_name_and_pruning_collects_what_it_held(
     pruned = command("runs", "prune", "--yes", "--runs", runs, "--json").json()
     assert pruned["collectable_bytes"] >= done["held_bytes"] > 0
     assert pruned["live"] == 0
+    run_id = published.document["seeds"][0]["run_id"]
+    gone = command("runs", "prune", "--keep", run_id[:8], "--runs", runs, "--json")
+    assert (gone.exit_code, gone.error()["code"]) == (2, "E_RUN_PRUNED")
+    assert f"run {run_id[:12]} was pruned at 20" in gone.error()["message"]
     assert "certification_removed" in command("ledger", "--runs", runs).stdout
 
 

@@ -126,7 +126,7 @@ persons_lists = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(persons_lists, st.integers(1, 10**15), st.sampled_from([0, 1, 1 << 16]))
 def test_the_cut_is_largest_remainder(persons: list[float], total: int, few: int) -> None:
     """With ties and zeros; whether the last digits are searched in a list or counted to the end."""
@@ -139,7 +139,7 @@ def test_the_cut_is_largest_remainder(persons: list[float], total: int, few: int
     assert weights == largest_remainder(masses, total)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.lists(st.integers(0, 255), min_size=1, max_size=12), min_size=1, max_size=5),
     st.integers(0, 20),
@@ -163,7 +163,7 @@ def test_a_mix_weighs_as_runs_do(rows: list[list[int]], share: int, total: int) 
     assert weights == quantise_runs(np.ones(len(persons), np.int32), masses, total).weight.tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=9), min_size=1, max_size=6),
     st.integers(1, 5000),

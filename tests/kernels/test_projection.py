@@ -214,7 +214,7 @@ def test_agrees_with_a_conic_solver(seed: int) -> None:
 # Properties
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 60), st.floats(0.25, 0.8), st.floats(0.0, 2.5))
 def test_the_projection_is_feasible_optimal_and_does_not_depend_on_order(
     seed: int, n: int, gini_max: float, steepness: float

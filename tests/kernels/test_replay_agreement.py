@@ -131,7 +131,7 @@ def test_production_v1_streams_agree() -> None:
         assert (one.key, one.counter_hi, one.counter_lo) == expected
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.lists(vertices, min_size=3, max_size=9), min_size=1, max_size=3), st.integers(0, 99))
 def test_production_containment_agrees(rings: list[Ring], seed: int) -> None:
     """On random polygons, vertices on tile corners and centres included: every point, every length."""

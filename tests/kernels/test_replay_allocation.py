@@ -86,7 +86,7 @@ def test_plan_refuses_broken_weights() -> None:
         replay_allocation.replay_country_plan(1, "AA", ints(3), runs([10, 20], [1, 1], [5, 5], [0, 6]), 1, 0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32),
     st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9)), min_size=1, max_size=8),

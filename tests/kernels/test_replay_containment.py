@@ -25,7 +25,6 @@ from seg1b.kernels import replay_containment
 from seg1b.kernels.replay_containment import TILE_UNITS, EdgeIndex
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**62), st.integers(0, 2**61), st.integers(1, 2**61))
 def test_long_division_is_exact(a: int, b: int, d: int) -> None:
     """a*b/d without a wide product, compiled and plain."""
@@ -74,7 +73,7 @@ def test_the_whole_border_is_on_the_border() -> None:
                 assert on == ((dx, dy) in expected)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.lists(vertices, min_size=3, max_size=9), min_size=1, max_size=3), st.data())
 def test_containment_is_even_odd(rings: list[Ring], data: st.DataObject) -> None:
     """West ray on the cover, long division: the same as an east ray in fractions, borders included."""
@@ -168,7 +167,7 @@ def test_sub_rows_of_a_tile_that_is_all_land() -> None:
         assert total == expected
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.lists(vertices, min_size=3, max_size=7), min_size=1, max_size=3), st.integers(0, 10**9))
 def test_the_fallback_point_is_the_targeted_inside_point(rings: list[Ring], seed: int) -> None:
     """On any polygon: the point found lies inside, and exactly `target` inside points come before it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from replay_cases import (
     FINGERPRINT,
@@ -34,7 +34,6 @@ def test_published_known_answers(lo: int, hi: int, key: int, x0: int, x1: int) -
     assert reference_philox(lo, hi, key) == (x0, x1)
 
 
-@settings(deadline=None)
 @given(uint64s, uint64s, uint64s)
 def test_compiled_block_is_big_integer_block(lo: int, hi: int, key: int) -> None:
     """Limb products in machine words give what unbounded integers give."""
@@ -43,7 +42,6 @@ def test_compiled_block_is_big_integer_block(lo: int, hi: int, key: int) -> None
     assert (int(high) << 64) + int(low) == lo * key
 
 
-@settings(deadline=None)
 @given(uint64s | st.integers(0, 4096).map(lambda k: MASK - k))
 def test_unit_interval_rounds_once(x: int) -> None:
     """u = (double(x) + 1) * 2^-64 with one rounding to even, strictly inside (0, 1)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seg1b.lanes.shards import LARGEST_SITES, SHARDS, SMALLEST_SITES, plan_shards
@@ -11,7 +11,6 @@ from seg1b.lanes.shards import LARGEST_SITES, SHARDS, SMALLEST_SITES, plan_shard
 counts = st.lists(st.integers(0, 5_000_000), min_size=1, max_size=60).map(lambda c: np.array(c, np.int64))
 
 
-@settings(deadline=None)
 @given(counts, st.none() | st.integers(1, 10**7))
 def test_every_country_with_sites_is_in_one_shard(sites: np.ndarray, shard_sites: int | None) -> None:
     """Once; those without are in none; shards are numbered as their countries ascend, and know their sites."""
@@ -23,7 +22,6 @@ def test_every_country_with_sites_is_in_one_shard(sites: np.ndarray, shard_sites
     assert [shard.countries for shard in shards] == sorted(shard.countries for shard in shards)
 
 
-@settings(deadline=None)
 @given(counts, st.none() | st.integers(1, 10**7))
 def test_no_shard_is_much_larger_than_the_others(sites: np.ndarray, shard_sites: int | None) -> None:
     """Each country goes where least is yet, the largest first: without its smallest no shard is above the mean."""

@@ -166,7 +166,7 @@ def test_what_no_counts_can_meet_is_said() -> None:
     assert "region_floor.Oceania" in found.unmet
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 400), min_size=8, max_size=30), st.floats(0.2, 0.5), st.floats(0.3, 0.8))
 def test_the_changed_counts_hold_exactly(counts: list[int], gini: float, top: float) -> None:
     """Judged by the exact metrics, not by the programme that found them."""

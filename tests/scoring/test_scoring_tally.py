@@ -105,7 +105,7 @@ def test_cells_of_a_tally_hold_all_sites() -> None:
     assert told == [(*cell, cells.count(cell)) for cell in sorted(set(cells))]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 500), max_size=40), st.integers(1, 5))
 @example([], 1)
 @example([0, 0, 500], 3)

@@ -13,7 +13,7 @@ from seg1b.scoring.two_sample import kolmogorov_smirnov, kolmogorov_survival, ma
 samples = st.lists(st.integers(0, 12), min_size=2, max_size=40).map(lambda values: np.array(values, float))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(samples, samples)
 def test_statistics_and_the_normal_limit_are_scipys(a: np.ndarray, b: np.ndarray) -> None:
     """Few distinct values: many ties within and between the samples."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from seed_cases import FINGERPRINT, catalogue
 
@@ -82,7 +82,6 @@ class Counted:
 sizes_by_country = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=8), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(sizes_by_country, st.integers(1, 60))
 def test_units_are_whole_countries_and_blocks_whole_pairs(sizes: list[list[int]], block_sites: int) -> None:
     """In order and complete; no block is larger than it must be, and none could have taken the next pair too."""

@@ -72,7 +72,7 @@ def play(root: Path, steps: Sequence[Step]) -> None:
     assert not list(driving.layout.leases.iterdir() if driving.layout.leases.is_dir() else ())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_STEPS)
 def test_no_pruning_comes_between_a_task_and_its_driver(steps: list[Step]) -> None:
     """In any order of tasks, heartbeats and prunings; and when all drivers have ended, nothing is left behind."""

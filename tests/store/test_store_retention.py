@@ -172,7 +172,7 @@ def _held_bytes(store: Store) -> int:
     return sum(tree_bytes(folder) for folder in (layout.objects, layout.runs, layout.leases))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_worlds())
 def test_pruning_keeps_exactly_what_can_be_reached(world: World) -> None:
     """The kept set is the reachable set; a dry run changes nothing, a second run finds nothing."""

@@ -60,7 +60,7 @@ def tile_by_tile(runs: Any) -> list[tuple[int, int]]:
 # Populations
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(surfaces(), st.sampled_from([1, 100, 1 << 20]))
 def test_people_are_the_same(dense: DenseSurface, at_once: int) -> None:
     """Totals, the southern share, look-ups inside and outside, and tiles; whatever the size of a batch."""
@@ -88,7 +88,7 @@ def test_people_are_the_same(dense: DenseSurface, at_once: int) -> None:
 # Weights
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     surfaces(),
     st.sampled_from([PEOPLE, MIXED]),
@@ -162,7 +162,7 @@ def test_one_value_a_tile_is_all_there_is() -> None:
 # What scoring asks
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(surfaces(), st.integers(0, 2**32))
 def test_scoring_sees_the_same(dense: DenseSurface, seed: int) -> None:
     """Cells, people near cities, and who lives less densely than whom: for tiles of the country and for any density."""
