@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seg1b.catalogue.shares import CountryShares
+from seg1b.errors import StoreAccessError
 from seg1b.lanes.identity import attribution_of, world_keys
 from seg1b.later import Later
 from seg1b.policy.load import Policies
@@ -24,6 +26,11 @@ from seg1b.world.grid import Grid
 from seg1b.world.surface import PopulationSurface, build_surface
 from seg1b.world.tile_index import TileIndex
 from seg1b.world.weights import TileWeights, Weights
+
+log = logging.getLogger(__name__)
+
+_IMAGE_SHARE_OF_CAP = 0.05
+"""An image that takes more of what a store may keep is not worth its place."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +100,22 @@ def run_world(store: Store, policies: Policies, world: World, *, fast: bool = Fa
             )  # fmt: skip
     if fast and image is None:
         with times.of("image"):
-            _keep_image(store, stage.world, keys)
+            _keep_image(store, policies, stage.world, keys)
     return stage
 
 
-def _keep_image(store: Store, model: WorldModel, keys: Mapping[str, str]) -> None:
-    """Keep the model as it lies in memory, if it is one of runs."""
-    if isinstance(model.surface, PopulationSurface) and isinstance(model.weights, TileWeights):
-        marks = Landmarks(model.polygons, model.edges, model.anchors)
-        image = world_image.WorldImage(model.surface, model.weights, marks)
+def _keep_image(store: Store, policies: Policies, model: WorldModel, keys: Mapping[str, str]) -> None:
+    """Keep the model as it lies in memory, if it is one of runs and there is room; without it a run takes longer."""
+    if not (isinstance(model.surface, PopulationSurface) and isinstance(model.weights, TileWeights)):
+        return
+    marks = Landmarks(model.polygons, model.edges, model.anchors)
+    image = world_image.WorldImage(model.surface, model.weights, marks)
+    if image.length_bytes > _IMAGE_SHARE_OF_CAP * policies.retention.live_bytes_max:
+        return
+    try:
         world_image.publish(store, world_image_key(keys), image)
+    except StoreAccessError as error:
+        log.warning("no image of the world is kept: %s", error)
 
 
 def compute_world(policies: Policies, world: World) -> WorldStage:

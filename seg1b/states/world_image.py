@@ -34,6 +34,11 @@ class WorldImage:
     weights: TileWeights
     landmarks: Landmarks
 
+    @property
+    def length_bytes(self) -> int:
+        """Of all arrays together."""
+        return sum(array.nbytes for array in _arrays(self).values())
+
 
 def publish(store: Store, key: str, image: WorldImage) -> None:
     """Write the arrays one after the other, and say in the facts where each lies."""

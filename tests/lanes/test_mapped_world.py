@@ -10,11 +10,11 @@ from lane_cases import Certified, small_policies, world_only
 from small_worlds import bits
 from tune_cases import opened
 
-from seg1b.errors import StoreError
+from seg1b.errors import StoreAccessError, StoreError
 from seg1b.lanes import world_stage
 from seg1b.lanes.retention import claimed_keys, known_keys
 from seg1b.lanes.world_stage import WorldStage, run_world
-from seg1b.states import s2_weights
+from seg1b.states import s2_weights, world_image
 from seg1b.states.plan import WORLD_IMAGE, world_image_key
 from seg1b.store.store import Store
 from seg1b.world.content import World
@@ -96,3 +96,30 @@ def test_other_weights_have_an_image_of_their_own(root: Path, real_world: World)
             }.items()
         }
     assert of["S2w"] != world_image_key(keys) == of["S2s"]
+
+
+def test_a_disk_without_room_for_an_image_may_have_room_for_the_rest(
+    root: Path, real_world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said, and the model is there."""
+
+    def refuse(*_: object) -> None:
+        raise StoreAccessError("E_STORE_FULL", "the disk is full", where="image.bin", next_step="make room")
+
+    monkeypatch.setattr(world_image, "publish", refuse)
+    with opened(root) as store:
+        stage = run_world(store, POLICIES, real_world, fast=True)
+        assert not store.has(WORLD_IMAGE, world_image_key(stage.keys))
+    assert len(stage.world.iso) == len(real_world.countries)
+    assert "no image of the world is kept" in caplog.text
+
+
+def test_a_small_cap_leaves_no_place_for_an_image(root: Path, real_world: World) -> None:
+    """It is 180 MB, a run some five."""
+    with opened(root) as store:
+        stage = run_world(
+            store, small_policies(retention__live_bytes_max=3_000_000_000), real_world, fast=True
+        )
+        assert not store.has(WORLD_IMAGE, world_image_key(stage.keys))
+        run_world(store, small_policies(retention__live_bytes_max=4_000_000_000), real_world, fast=True)
+        assert store.has(WORLD_IMAGE, world_image_key(stage.keys))
