@@ -2,8 +2,8 @@
 
 A merchant, not a site, is the unit that is resampled: a chain's sites stand or fall together, so this is the
 harder unit. A replicate draws M merchants out of M with replacement; all counts are integers. Draw j of
-replicate r uses the (j mod 4)-th 32-bit word of Philox block (r * 2^32 + j // 4): a replicate depends on its
-number and on M alone. An index is `word * M >> 32` (bias below M / 2^32).
+replicate r uses the (j mod 8)-th 32-bit word, lower halves first, of Philox4x64-10 block (r * ceil(M / 8) + j // 8):
+a replicate depends on its number and on M alone. An index is `word * M >> 32` (bias below M / 2^32).
 
 The ratio of nearest-neighbour quantiles is resampled *given the neighbours*: every site keeps the distance
 that it has in the full sample, and merchants' distances are resampled. Recomputing neighbours inside a
@@ -32,7 +32,7 @@ from seg1b.kernels.bootstrap_statistics import (
     resampling_units,
 )
 from seg1b.kernels.jit import in_chunks, njit
-from seg1b.kernels.philox import block
+from seg1b.kernels.philox import block_4x64
 from seg1b.kernels.sorting import ascending_with_order
 
 _WORD = np.uint64(0xFFFFFFFF)
@@ -65,22 +65,21 @@ def merchant_sample(
 
 
 @njit
-def draw_multiplicities(counter_lo: Any, counter_hi: Any, key: Any, multiplicity: Any) -> None:
-    """Overwrite int32[M] with how often each merchant is drawn in M draws, from the blocks at `counter_lo`
-    on.
-    """
+def draw_multiplicities(replicate: Any, counter_upper: Any, key: Any, multiplicity: Any) -> None:
+    """Overwrite int32[M] with how often each merchant is drawn in a replicate."""
     n = multiplicity.shape[0]
     multiplicity[:] = 0
     bound = np.uint64(n)
-    lo = np.uint64(counter_lo)
+    number = np.uint64(replicate) * np.uint64((n + 7) // 8)
     drawn = 0
     while drawn < n:
-        x0, x1 = block(lo, counter_hi, key)
-        lo += np.uint64(1)
-        for word in (x0 & _WORD, x0 >> _SHIFT, x1 & _WORD, x1 >> _SHIFT):
-            if drawn < n:
-                multiplicity[np.int64((word * bound) >> _SHIFT)] += 1
-                drawn += 1
+        words = block_4x64(number, counter_upper, key)
+        number += np.uint64(1)
+        for word in words:
+            for half in (word & _WORD, word >> _SHIFT):
+                if drawn < n:
+                    multiplicity[np.int64((half * bound) >> _SHIFT)] += 1
+                    drawn += 1
 
 
 @njit
@@ -118,7 +117,7 @@ def _resample(
     merchants = pair_start.shape[0] - 1
     weight = np.empty(merchants, np.int32)
     for r in range(counts.shape[0]):
-        draw_multiplicities(np.uint64(first + r) << _SHIFT, counter_hi, key, weight)
+        draw_multiplicities(first + r, counter_hi, key, weight)
         total = np.int64(0)
         southern_sites = np.int64(0)
         for m in range(merchants):

@@ -15,45 +15,47 @@ import numpy.typing as npt
 
 from seg1b.cpus import usable_cpus
 from seg1b.forks import share_out
-from seg1b.kernels.bootstrap_statistics import FloatArray, IntArray, MerchantSample, country_statistics
-from seg1b.kernels.philox_arrays import blocks
+from seg1b.kernels.bootstrap_statistics import (
+    FloatArray,
+    IntArray,
+    MerchantSample,
+    country_statistics,
+    word_stream,
+)
 
 Times = npt.NDArray[np.int32]
 
 _WORD, _SHIFT = np.array(0xFFFFFFFF, np.uint64), np.array(32, np.uint64)
-_BLOCKS_AT_ONCE = 1 << 14  # they stay in a CPU's cache
+_BLOCKS_AT_ONCE = 1 << 13  # they stay in a CPU's cache
 _DRAWS_OF_A_COPY = 4_000_000  # fewer take no longer than to copy the process
 
 
 class Multiplicities:
     """How often each of M >= 1 merchants is drawn in replicates, `at_once` of them in a call.
 
-    The rule is that of `bootstrap`: draw j of replicate r is the (j mod 4)-th 32-bit word of block r * 2^32 + j // 4.
-    It owns the memory that it works in: to ask for it in every call would cost as much as the arithmetic.
+    The rule is that of `bootstrap`: draw j of replicate r is the (j mod 8)-th 32-bit word of block r * ceil(M / 8) +
+    j // 8. It owns the memory that it works in: to ask for it in every call would cost as much as the arithmetic.
     """
 
     def __init__(self, merchants: int, key: int, counter_hi: int) -> None:
         self._merchants, self._key, self._counter_hi = merchants, key, counter_hi
-        self._per_replicate = -(-merchants // 4)
-        self.at_once = max(1, _BLOCKS_AT_ONCE // self._per_replicate)
-        self._work = np.empty((6, self.at_once * self._per_replicate), np.uint64)
-        self._words = np.empty((self.at_once, 4, self._per_replicate), np.uint64)
+        self._blocks = -(-merchants // 8)
+        self.at_once = max(1, _BLOCKS_AT_ONCE // self._blocks)
+        self._halves = np.empty((self.at_once, 2, 4 * self._blocks), np.uint64)
         self._times = np.empty((self.at_once, merchants), np.int32)
 
     def __call__(self, first: int, replicates: int) -> Times:
         """Of replicates first, first + 1, ..., int32[replicates, M]; at most `at_once`. The next call overwrites it."""
-        shape = replicates, self._per_replicate
-        numbers = np.arange(first, first + replicates, dtype=np.uint64)[:, None] << _SHIFT
-        counter = (numbers | np.arange(self._per_replicate, dtype=np.uint64)).ravel()
-        halves = blocks(counter, self._counter_hi, self._key, self._work[:, : counter.size])
-        words = self._words[:replicates]
-        for place, half in enumerate(halves):
-            np.bitwise_and(half.reshape(shape), _WORD, words[:, 2 * place])
-            np.right_shift(half.reshape(shape), _SHIFT, words[:, 2 * place + 1])
-        np.multiply(words, np.uint64(self._merchants), words)
-        np.right_shift(words, _SHIFT, words)
-        words[:, self._merchants - 4 * (self._per_replicate - 1) :, -1] = self._merchants  # draws of nobody
-        drawn = words.reshape(replicates, -1).view(np.int64)
+        stream = word_stream(self._key, self._counter_hi, first * self._blocks)
+        words = stream.random_raw(replicates * 4 * self._blocks).reshape(replicates, -1)
+        halves = self._halves[:replicates]
+        np.bitwise_and(words, _WORD, halves[:, 0])
+        np.right_shift(words, _SHIFT, halves[:, 1])
+        np.multiply(halves, np.uint64(self._merchants), halves)
+        np.right_shift(halves, _SHIFT, halves)
+        halves[:, 0, (self._merchants + 1) // 2 :] = self._merchants  # draws of nobody
+        halves[:, 1, self._merchants // 2 :] = self._merchants
+        drawn = halves.reshape(replicates, -1).view(np.int64)
         for times, row in zip(self._times, drawn, strict=False):
             times[:] = np.bincount(row, minlength=self._merchants + 1)[: self._merchants]
         return self._times[:replicates]

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Philox
 
-from seg1b.kernels.philox_arrays import blocks
 from seg1b.kernels.quantiles import interpolate
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -68,6 +68,14 @@ class MerchantSample:
         return len(self.pair_start) - 1
 
 
+def word_stream(key: int, counter_upper: int, block: int) -> Philox:
+    """Philox4x64-10, of which `random_raw` gives the words of `philox.block_4x64` from block number `block` on.
+
+    numpy counts up before it draws.
+    """
+    return Philox(key=key, counter=((counter_upper << 128) + block - 1) % (1 << 256))
+
+
 def resampling_units(merchant: npt.NDArray[np.integer[Any]]) -> tuple[IntArray, int]:
     """The unit of resampling that each pair's merchant (dense numbers 0..M-1) belongs to, int64[P], and how many there
     are: the merchants themselves, or GROUPS groups of them.
@@ -80,12 +88,11 @@ def resampling_units(merchant: npt.NDArray[np.integer[Any]]) -> tuple[IntArray, 
 
 
 def _random_groups(merchants: int) -> IntArray:
-    """Merchant m belongs to group w * GROUPS >> 32, w the upper half of x0 of Philox block m under a key of its own."""
-    group = np.empty(merchants, np.int64)
+    """Merchant m belongs to group w * GROUPS >> 32, w the upper half of word m of a stream of its own."""
+    group, stream = np.empty(merchants, np.int64), word_stream(_GROUP_KEY, _GROUP_COUNTER, 0)
     for first in range(0, merchants, _MERCHANTS_AT_ONCE):
         part = group[first : first + _MERCHANTS_AT_ONCE]
-        x0, _ = blocks(np.arange(first, first + len(part), dtype=np.uint64), _GROUP_COUNTER, _GROUP_KEY)
-        part[:] = ((x0 >> _SHIFT) * np.uint64(GROUPS)) >> _SHIFT
+        part[:] = ((stream.random_raw(len(part)) >> _SHIFT) * np.uint64(GROUPS)) >> _SHIFT
     return group
 
 
@@ -184,14 +191,28 @@ def jackknife_counts(sample: MerchantSample) -> FloatArray:
 
     NaN where one does not exist, and for the distances.
     """
-    rows = np.empty((sample.merchants, len(STATISTICS) + sample.regions))
+    merchants, which = np.unique(_first_alike(sample), return_inverse=True)
+    rows = np.empty((len(merchants), len(STATISTICS) + sample.regions))
     whole, southern = _sites_per_country(sample), sample.southern.sum() - sample.southern
-    for first in range(0, sample.merchants, _ROWS_AT_ONCE):
-        bounds = sample.pair_start[first : first + _ROWS_AT_ONCE + 1]
-        merchants = slice(first, first + len(bounds) - 1)
-        pairs = slice(int(bounds[0]), int(bounds[-1]))
-        counts = np.tile(whole, (len(bounds) - 1, 1))
-        own = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    for first in range(0, len(merchants), _ROWS_AT_ONCE):
+        some = merchants[first : first + _ROWS_AT_ONCE]
+        start, length = sample.pair_start[some], np.diff(sample.pair_start)[some]
+        pairs = np.repeat(start - np.cumsum(length) + length, length) + np.arange(length.sum())
+        counts = np.tile(whole, (len(some), 1))
+        own = np.repeat(np.arange(len(some)), length)
         counts[own, sample.pair_country[pairs]] -= sample.pair_sites[pairs]
-        rows[merchants] = country_statistics(counts, southern[merchants], sample)
-    return rows
+        rows[first : first + len(some)] = country_statistics(counts, southern[some], sample)
+    return rows[which]
+
+
+def _first_alike(sample: MerchantSample) -> IntArray:
+    """The first merchant that has what each merchant has, int64[M]: told of those in one country, itself for others."""
+    first = np.arange(sample.merchants)
+    single = np.flatnonzero(np.diff(sample.pair_start) == 1)
+    if not len(single):
+        return first
+    pair, southern = sample.pair_start[single], sample.southern[single]
+    held = sample.pair_country[pair] * (sample.pair_sites.max() + 1) + sample.pair_sites[pair]
+    _, at, alike = np.unique(held * (southern.max() + 1) + southern, return_index=True, return_inverse=True)
+    first[single] = single[at[alike]]
+    return first

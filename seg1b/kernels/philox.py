@@ -1,7 +1,7 @@
-"""Philox2x64-10 and the 128-bit products that exact kernels need.
+"""Philox2x64-10, Philox4x64-10 for the bootstrap, and the 128-bit products that exact kernels need.
 
-Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC11). numpy's `Philox`
-is the 4x64 variant and is another generator. Outside compiled code, wrap arguments of 2^63 and more in
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC11). numpy's `Philox` is the 4x64
+variant, from which code without a compiler can draw as well. Outside compiled code, wrap arguments of 2^63 and more in
 `np.uint64`: a bare Python int is taken for an int64.
 """
 
@@ -22,6 +22,8 @@ ROUNDS = 10
 MULTIPLIER = np.uint64(0xD2B74407B1CE6E93)
 KEY_INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 
+_MULTIPLIERS_4 = (np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157))
+_KEY_INCREMENTS_4 = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B))
 _ONE = np.uint64(1)
 _WORDS = 1 << 64
 _U01_SCALE = 2.0**-64
@@ -97,6 +99,19 @@ def block(counter_lo: Any, counter_hi: Any, key: Any) -> Any:
         hi = low
         k = k + KEY_INCREMENT
     return lo, hi
+
+
+@njit
+def block_4x64(counter: Any, counter_upper: Any, key: Any) -> Any:
+    """One Philox4x64-10 block, four uint64, of the counter (counter, 0, counter_upper, 0) and the key (key, 0)."""
+    c0, c1, c2, c3 = np.uint64(counter), np.uint64(0), np.uint64(counter_upper), np.uint64(0)
+    k0, k1 = np.uint64(key), np.uint64(0)
+    for _ in range(ROUNDS):
+        high0, low0 = _multiply_high(_MULTIPLIERS_4[0], c0), _MULTIPLIERS_4[0] * c0
+        high1, low1 = _multiply_high(_MULTIPLIERS_4[1], c2), _MULTIPLIERS_4[1] * c2
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = k0 + _KEY_INCREMENTS_4[0], k1 + _KEY_INCREMENTS_4[1]
+    return c0, c1, c2, c3
 
 
 @njit

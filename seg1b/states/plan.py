@@ -74,7 +74,7 @@ STATES: tuple[State, ...] = (
     State(
         "S9",
         "validation",
-        5,
+        6,
         inputs=("S3", "S4", "S5", "S6", "S7", "S8"),
         externals=(PARAMETERS,),
         policy=lambda p: p.gates,

@@ -20,7 +20,7 @@ from seg1b.kernels.bootstrap_counts import Multiplicities
 from seg1b.kernels.bootstrap_counts import replicate_statistics as replicate_counts
 from seg1b.kernels.bootstrap_statistics import STATISTICS, MerchantSample, observed_statistics
 from seg1b.kernels.inequality import gini, top_share
-from seg1b.kernels.philox import block
+from seg1b.kernels.philox import block_4x64
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -82,20 +82,20 @@ class World:
 def multiplicities(replicate: int, merchants: int) -> npt.NDArray[np.int32]:
     """How often a replicate draws each merchant; the array is poisoned before the call."""
     drawn = np.full(merchants, 99, np.int32)
-    draw_multiplicities(np.uint64(replicate << 32), np.uint64(COUNTER_HI), np.uint64(KEY), drawn)
+    draw_multiplicities(replicate, np.uint64(COUNTER_HI), np.uint64(KEY), drawn)
     return drawn
 
 
 def test_multiplicities_follow_the_written_rule() -> None:
-    """Draw j is the (j mod 4)-th 32-bit word of block r * 2^32 + j // 4, times M, shifted by 32."""
-    expected = [0] * 7
+    """Draw j is the (j mod 8)-th 32-bit word of block r * ceil(M / 8) + j // 8, times M, shifted by 32."""
+    expected = [0] * 11
     words: list[int] = []
     for index in range(2):
-        for x in block(np.uint64((3 << 32) + index), np.uint64(COUNTER_HI), np.uint64(KEY)):
+        for x in block_4x64(np.uint64(3 * 2 + index), np.uint64(COUNTER_HI), np.uint64(KEY)):
             words += [int(x) & 0xFFFFFFFF, int(x) >> 32]
-    for word in words[:7]:
-        expected[word * 7 >> 32] += 1
-    assert multiplicities(3, 7).tolist() == expected
+    for word in words[:11]:
+        expected[word * 11 >> 32] += 1
+    assert multiplicities(3, 11).tolist() == expected
 
 
 @pytest.mark.parametrize("merchants", [1, 2, 5, 7, 60, 4096, 140_003])
@@ -228,12 +228,13 @@ class ManyMerchants:
 
 
 def groups_by_the_written_rule(merchants: int, groups: int) -> list[int]:
-    """Merchant m is in group w * groups >> 32, w the upper 32 bits of the first word of block m."""
+    """Merchant m is in group w * groups >> 32, w the upper 32 bits of word m of the stream."""
     key, counter_hi = (int.from_bytes(word, "big") for word in (b"random", b"groups"))
-    words = [
-        int(block(np.uint64(m), np.uint64(counter_hi), np.uint64(key))[0]) >> 32 for m in range(merchants)
+    blocks = [
+        block_4x64(np.uint64(b), np.uint64(counter_hi), np.uint64(key)) for b in range(merchants // 4 + 1)
     ]
-    return [word * groups >> 32 for word in words]
+    words = [int(word) >> 32 for block in blocks for word in block]
+    return [word * groups >> 32 for word in words[:merchants]]
 
 
 def test_above_the_limit_random_groups_of_merchants_are_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,3 +358,25 @@ def test_pairs_cut_in_two_are_one_pair() -> None:
     whole = world.sample()
     for name in ("pair_start", "pair_country", "pair_sites", "southern", "distance_m", "distance_merchant"):
         assert getattr(cut, name).tobytes() == getattr(whole, name).tobytes(), name
+
+
+def test_leaving_one_of_several_alike_out_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merchants in one country, with as many sites and as many of them in the south, share a row; no others do."""
+    rng = np.random.default_rng(3)
+    merchant = np.repeat(np.arange(400), rng.integers(1, 3, 400))
+    country = rng.integers(0, 5, len(merchant)).astype(np.int16)
+    sites = rng.integers(1, 4, len(merchant))
+    sample = merchant_sample(
+        merchant,
+        country,
+        sites,
+        rng.integers(0, 2, len(merchant)),
+        np.ones(5, np.bool_),
+        None,
+        np.arange(5) % 2,
+    )
+    first = bootstrap_statistics._first_alike(sample)
+    assert 200 < len(np.unique(first)) < 350
+    rows = bootstrap_statistics.jackknife_counts(sample)
+    monkeypatch.setattr(bootstrap_statistics, "_first_alike", lambda one: np.arange(one.merchants))
+    assert rows.tobytes() == bootstrap_statistics.jackknife_counts(sample).tobytes()

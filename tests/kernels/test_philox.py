@@ -6,8 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seg1b.kernels.bootstrap_statistics import word_stream
 from seg1b.kernels.philox import (
     block,
+    block_4x64,
     compare_products,
     fill,
     fill_at,
@@ -15,7 +17,6 @@ from seg1b.kernels.philox import (
     multiply_high,
     u01,
 )
-from seg1b.kernels.philox_arrays import blocks
 
 WORD = st.integers(0, 2**64 - 1)
 SIGNED = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), -1, 0, 1, 2**63 - 1])
@@ -36,15 +37,33 @@ def test_a_block_is_ten_rounds_of_the_definition(lo: int, hi: int, key: int) -> 
     assert tuple(block(np.uint64(lo), np.uint64(hi), np.uint64(key))) == slow_block(lo, hi, key)
 
 
-@given(st.lists(WORD, max_size=20), WORD, WORD)
-def test_blocks_of_arrays_are_blocks(lows: list[int], hi: int, key: int) -> None:
-    """Array arithmetic without a compiler gives the definition, in memory of its own or in memory given, poisoned."""
-    counter = np.array(lows, np.uint64)
-    expected = [slow_block(low, hi, key) for low in lows]
-    for work in (None, np.full((6, len(lows)), 0xDEADBEEF, np.uint64)):
-        x0, x1 = blocks(counter, hi, key, work)
-        assert list(zip(x0.tolist(), x1.tolist(), strict=True)) == expected
-    assert counter.tolist() == lows
+def slow_block_4x64(counter: list[int], key: list[int]) -> list[int]:
+    """The definition of the four-word variant, in Python integers."""
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        left, right = 0xD2E7470EE14C6C93 * c[0], 0xCA5A826395121157 * c[2]
+        c = [(right >> 64) ^ c[1] ^ k[0], right % 2**64, (left >> 64) ^ c[3] ^ k[1], left % 2**64]
+        k = [(k[0] + 0x9E3779B97F4A7C15) % 2**64, (k[1] + 0xBB67AE8584CAA73B) % 2**64]
+    return c
+
+
+def test_the_published_vectors_of_four_words() -> None:
+    """Of the authors' `kat_vectors`: the definition here is theirs."""
+    ones = 2**64 - 1
+    assert slow_block_4x64([0] * 4, [0] * 2) == [
+        0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B,
+    ]  # fmt: skip
+    assert slow_block_4x64([ones] * 4, [ones] * 2) == [
+        0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0,
+    ]  # fmt: skip
+
+
+@given(st.integers(0, 2**63), WORD, WORD)
+def test_a_block_of_four_words_is_ten_rounds_and_what_numpy_draws(counter: int, upper: int, key: int) -> None:
+    """Compiled, on big integers, and from numpy's own generator, which goes on with the next block."""
+    blocks = [slow_block_4x64([counter + i, 0, upper, 0], [key, 0]) for i in range(2)]
+    assert list(block_4x64(np.uint64(counter), np.uint64(upper), np.uint64(key))) == blocks[0]
+    assert word_stream(key, upper, counter).random_raw(8).tolist() == blocks[0] + blocks[1]
 
 
 @given(WORD, WORD)
