@@ -56,6 +56,16 @@ def test_what_is_published_is_read_back(store: Store) -> None:
     assert store.verify_object("s4", S4).rows("plan") == 6
 
 
+def test_several_partitions_come_in_the_order_asked_for(store: Store) -> None:
+    """Neighbours in a file, apart, backwards, and one that is not there; none at all keeps the columns."""
+    table = sites("AD", "FR", "NA")
+    _publish(store, table, rows=9)
+    reader = store.open_table("s4", S4, "plan")
+    assert reader.several(["AD", "FR", "NA"]).equals(table)
+    assert reader.several(["NA", "ZW", "AD"]).equals(pa.concat_tables([table.slice(6), table.slice(0, 3)]))
+    assert reader.several(["ZW"]).equals(table.slice(0, 0))
+
+
 def test_a_document_is_mapped_and_of_its_file_the_length_is_checked(store: Store) -> None:
     """It is memory that nobody can write; a file that is shorter, or gone, is no such document."""
     with store.transaction("s2m", S4) as publication:
