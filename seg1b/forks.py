@@ -21,21 +21,31 @@ from seg1b.cpus import usable_cpus
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
+_PARTS_MAX = 1 << 11
+"""Two bytes each: they fit into the smallest pipe that Linux makes."""
+
 
 def share_out(work: Callable[[ItemT], ResultT], items: Sequence[ItemT]) -> list[ResultT]:
-    """`work` of every item, in their order; the results of copies are pickled. Raises what the first to fail raises."""
+    """`work` of every item, in their order; whoever is free takes the next one. The results of copies are pickled.
+
+    Raises what the first item to fail raises.
+    """
     workers = min(usable_cpus(), len(items)) if _can_fork() else 1
     if workers > 1:
         copies: list[_Copy[ResultT]] = []
+        parts = _Parts(items)
         try:
-            copies += (_Copy(work, items[first::workers]) for first in range(1, workers))
-            parts = [[work(item) for item in items[::workers]], *(copy.results() for copy in copies)]
-            return [parts[place % workers][place // workers] for place in range(len(items))]
+            copies += (_Copy(work, parts) for _ in range(workers - 1))
+            found = parts.work_off(work)
+            for copy in copies:
+                found.update(copy.results())
+            return [found[place] for place in range(len(items))]
         except Exception:  # noqa: BLE001 - whatever it was, it comes again below, with the first item that it befalls
             pass
         finally:
             for copy in copies:
                 copy.end()
+            parts.close()
     return [work(item) for item in items]
 
 
@@ -43,20 +53,45 @@ def _can_fork() -> bool:
     return sys.platform == "linux" and threading.active_count() == 1
 
 
+class _Parts(Generic[ItemT]):
+    """Items that processes take from a pipe, in order, each once: a part's number in it stands for a few of them.
+
+    A read takes two bytes or none: Linux locks a pipe while it is read.
+    """
+
+    def __init__(self, items: Sequence[ItemT]) -> None:
+        self._items, self._count = items, min(len(items), _PARTS_MAX)
+        self._read, write = os.pipe()
+        os.write(write, b"".join(number.to_bytes(2, "big") for number in range(self._count)))
+        os.close(write)
+
+    def work_off(self, work: Callable[[ItemT], ResultT]) -> dict[int, ResultT]:
+        """Place of an item -> its result, of the parts that nobody else takes."""
+        found = {}
+        while number := os.read(self._read, 2):
+            for place in range(int.from_bytes(number, "big"), len(self._items), self._count):
+                found[place] = work(self._items[place])
+        return found
+
+    def close(self) -> None:
+        """Let go of the pipe."""
+        os.close(self._read)
+
+
 class _Copy(Generic[ResultT]):
     """A copy of this process at work on some items."""
 
-    def __init__(self, work: Callable[[ItemT], ResultT], items: Sequence[ItemT]) -> None:
+    def __init__(self, work: Callable[[ItemT], ResultT], parts: _Parts[ItemT]) -> None:
         self._read, write = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            _work_and_end(work, items, write)
+            _work_and_end(work, parts, write)
         os.close(write)
 
-    def results(self) -> list[ResultT]:
+    def results(self) -> dict[int, ResultT]:
         """What it found, waited for. Raises EOFError or UnpicklingError if it did not come to an end."""
         with open(self._read, "rb", closefd=False) as pipe:
-            found: list[ResultT] = pickle.load(pipe)
+            found: dict[int, ResultT] = pickle.load(pipe)
         return found
 
     def end(self) -> None:
@@ -67,10 +102,10 @@ class _Copy(Generic[ResultT]):
         os.waitpid(self._pid, 0)
 
 
-def _work_and_end(work: Callable[[ItemT], ResultT], items: Sequence[ItemT], write: int) -> None:
+def _work_and_end(work: Callable[[ItemT], ResultT], parts: _Parts[ItemT], write: int) -> None:
     """All that a copy does; it ends here whatever happens, without a word: its results are missing then."""
     try:
         with open(write, "wb") as pipe:
-            pipe.write(pickle.dumps([work(item) for item in items], pickle.HIGHEST_PROTOCOL))
+            pipe.write(pickle.dumps(parts.work_off(work), pickle.HIGHEST_PROTOCOL))
     finally:
         os._exit(0)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -66,12 +67,31 @@ def test_results_come_in_the_order_of_the_items(count: int) -> None:
 
 @copies
 @pytest.mark.usefixtures("alone")
-def test_as_many_processes_work_as_there_are_cpus() -> None:
-    """Each takes every third item, this process the first."""
-    pids = share_out(lambda _: os.getpid(), range(7))
-    assert pids[0] == os.getpid()
-    assert len(set(pids)) == 3
-    assert pids[:3] * 2 == pids[:6]
+def test_as_many_processes_work_as_there_are_cpus(tmp_path: Path) -> None:
+    """All three are at work at the same time, and none does what another does."""
+
+    def work(item: int) -> tuple[int, int]:
+        (tmp_path / str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        (tmp_path / "done").mkdir(exist_ok=True)
+        (tmp_path / "done" / f"{item}-{os.getpid()}").touch()
+        return item, os.getpid()
+
+    found = share_out(work, range(7))
+    assert [item for item, _ in found] == list(range(7))
+    assert len({pid for _, pid in found}) == 3
+    assert {done.name for done in (tmp_path / "done").iterdir()} == {f"{item}-{pid}" for item, pid in found}
+
+
+@copies
+@pytest.mark.usefixtures("alone")
+def test_more_items_than_a_pipe_has_room_for() -> None:
+    """Several have a number in common then."""
+    items = range(3 * forks._PARTS_MAX + 5)
+    assert share_out(lambda item: item * item, items) == [item * item for item in items]
 
 
 @pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (3, 2)])

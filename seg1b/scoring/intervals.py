@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from seg1b.kernels.bca import Interval, bca_interval
-from seg1b.kernels.bootstrap_counts import replicate_statistics
+from seg1b.kernels.bootstrap_counts import replicates_and_jackknife
 from seg1b.kernels.bootstrap_statistics import (
     STATISTICS,
     count_sample,
-    jackknife_counts,
     observed_statistics,
     resampling_units,
 )
@@ -64,10 +63,8 @@ def catalogue_intervals(
     unit, units = resampling_units(merchant)
     sample = count_sample(unit, units, country, sites, np.zeros_like(sites), eligible)
     stream = bootstrap_stream(policy)
-    replicates = replicate_statistics(sample, policy.replicates, stream.key, stream.counter_hi)
-    found = bca_intervals(
-        observed_statistics(sample), replicates, jackknife_counts(sample), policy.confidence
-    )
+    replicates, jackknife = replicates_and_jackknife(sample, policy.replicates, stream.key, stream.counter_hi)
+    found = bca_intervals(observed_statistics(sample), replicates, jackknife, policy.confidence)
     del found["southern_hemisphere_share"]
     return found
 

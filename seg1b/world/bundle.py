@@ -90,9 +90,9 @@ def load_world(
 ) -> World:
     """Load the embedded world, or the user world in directory `path`.
 
-    Every file is compared with the SHA-256 that `world.json` records. A world with a raster looks for it
-    beside `world.json`, else at `raster_path`; if it is not required and not there, its reference has no
-    `path`. The embedded world is loaded once per process.
+    Every file is compared with the SHA-256 that `world.json` records as it is read; those of the embedded world,
+    which is loaded once per process, when somebody asks for what is in them. A world with a raster looks for it beside
+    `world.json`, else at `raster_path`; if it is not required and not there, its reference has no `path`.
 
     Raises `InputError` W101 to W107, see the module.
     """
@@ -107,54 +107,51 @@ def _embedded_world() -> World:
 
 
 class _EmbeddedWorld(World):
-    """The embedded world, compared with its digests as a whole; polygons and settlements are parsed when they are
-    asked for, since what only counts outlets needs neither.
+    """The embedded world; polygons and settlements are read, and compared with their digests, when they are asked for,
+    since what only counts outlets needs neither.
     """
 
-    _contents: dict[str, bytes]
-
     @classmethod
-    def of(cls, contents: dict[str, bytes], **read: Any) -> World:
-        """The world of these files; `read`: every field but polygons and settlements."""
+    def of(cls, **read: Any) -> World:
+        """The world with these fields: all but polygons and settlements."""
         world: World = object.__new__(cls)
-        world.__dict__.update(read, _contents=contents)
+        world.__dict__.update(read)
         return world
 
     def __getattr__(self, name: str) -> Any:
-        parse = {"polygons": _read_polygons, "settlements": _read_settlements}.get(name)
-        if parse is None:
+        read = {"polygons": _read_polygons, "settlements": _read_settlements}.get(name)
+        if read is None:
             raise AttributeError(f"a world has no attribute {name!r}")
-        value = parse(EMBEDDED_DIRECTORY, self._contents, len(self.countries))
+        value = read(EMBEDDED_DIRECTORY, self.provenance, len(self.countries))
         self.__dict__[name] = value
         return value
 
 
 def _load(directory: Path, raster_path: Path | None, raster_required: bool) -> World:
     manifest = _read_manifest(directory)
-    contents = {name: _read_verified(directory, name, manifest) for name in SCHEMAS}
-    countries = _countries(_read_table(directory, "countries.parquet", contents), directory)
+    countries = _countries(_read_table(directory, "countries.parquet", manifest), directory)
     raster = _raster(manifest.get("raster"), directory, raster_path, raster_required)
     digest = world_digest({name: manifest["files"][name]["sha256"] for name in SCHEMAS}, raster)
     if digest != manifest["digest"]:
         raise _altered(directory / MANIFEST_NAME, "its digest is not that of the files it lists")
     if directory == EMBEDDED_DIRECTORY:
         return _EmbeddedWorld.of(
-            contents, countries=countries, provenance=manifest, digest=digest, raster=raster, directory=None
+            countries=countries, provenance=manifest, digest=digest, raster=raster, directory=None
         )
-    polygons = _read_polygons(directory, contents, len(countries))
-    settlements = _read_settlements(directory, contents, len(countries))
+    polygons = _read_polygons(directory, manifest, len(countries))
+    settlements = _read_settlements(directory, manifest, len(countries))
     return World(countries, polygons, settlements, manifest, digest, raster, directory)
 
 
-def _read_polygons(directory: Path, contents: dict[str, bytes], countries: int) -> Polygons:
+def _read_polygons(directory: Path, manifest: dict[str, Any], countries: int) -> Polygons:
     rings, vertices = (
-        _read_table(directory, name, contents) for name in ("rings.parquet", "vertices.parquet")
+        _read_table(directory, name, manifest) for name in ("rings.parquet", "vertices.parquet")
     )
     return _polygons(rings, vertices, countries, directory)
 
 
-def _read_settlements(directory: Path, contents: dict[str, bytes], countries: int) -> Settlements:
-    return _settlements(_read_table(directory, "settlements.parquet", contents), countries, directory)
+def _read_settlements(directory: Path, manifest: dict[str, Any], countries: int) -> Settlements:
+    return _settlements(_read_table(directory, "settlements.parquet", manifest), countries, directory)
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -203,11 +200,11 @@ def _read_verified(directory: Path, name: str, manifest: dict[str, Any]) -> byte
     return content
 
 
-def _read_table(directory: Path, name: str, contents: dict[str, bytes]) -> pa.Table:
-    path = directory / name
+def _read_table(directory: Path, name: str, manifest: dict[str, Any]) -> pa.Table:
+    path, content = directory / name, _read_verified(directory, name, manifest)
     try:
         # no threads of Arrow's: one that lets go of Python's bytes while the interpreter ends aborts the process
-        table = pq.ParquetFile(pa.BufferReader(contents[name]), pre_buffer=False).read(use_threads=False)
+        table = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
     except pa.ArrowException as error:
         raise _breaks_format(path, f"not readable as Parquet: {error}") from error
     expected = SCHEMAS[name]

@@ -16,8 +16,7 @@ from seg1b.kernels.bootstrap import (
     merchant_sample,
     replicate_statistics,
 )
-from seg1b.kernels.bootstrap_counts import Multiplicities
-from seg1b.kernels.bootstrap_counts import replicate_statistics as replicate_counts
+from seg1b.kernels.bootstrap_counts import Multiplicities, replicates_and_jackknife
 from seg1b.kernels.bootstrap_statistics import STATISTICS, MerchantSample, observed_statistics
 from seg1b.kernels.inequality import gini, top_share
 from seg1b.kernels.philox import block_4x64
@@ -102,29 +101,31 @@ def test_multiplicities_follow_the_written_rule() -> None:
 def test_array_arithmetic_draws_what_compiled_code_draws(merchants: int) -> None:
     """Replicate by replicate, wherever a call begins, the counter's upper half included."""
     draw = Multiplicities(merchants, KEY, COUNTER_HI)
-    for first, count in ((0, 1), (3, min(4, draw.at_once)), (2**31 - 2, 1)):
+    for first, count in ((0, 1), (1, 1), (3, min(4, draw.at_once)), (2**31 - 2, 1)):
         drawn = draw(first, count)
         for place in range(count):
             assert drawn[place].tolist() == multiplicities(first + place, merchants).tolist()
 
 
 @pytest.mark.parametrize("units", [1 << 16, 20])
-def test_replicates_of_counts_are_those_of_compiled_code(monkeypatch: pytest.MonkeyPatch, units: int) -> None:
+@pytest.mark.parametrize("draws_of_a_share", [500, 10**9])
+def test_what_is_made_of_counts_is_what_compiled_code_makes(
+    monkeypatch: pytest.MonkeyPatch, units: int, draws_of_a_share: int
+) -> None:
     """Bit for bit, of merchants and of groups of them, countries without sites and regions included."""
     monkeypatch.setattr(bootstrap_statistics, "MAX_UNITS", units)
     monkeypatch.setattr(bootstrap_statistics, "GROUPS", units)
     monkeypatch.setattr(bootstrap_counts, "_BLOCKS_AT_ONCE", 64)  # many calls, the last one short
-    monkeypatch.setattr(
-        bootstrap_counts, "_DRAWS_OF_A_COPY", 500
-    )  # and shared, unless a test before left a thread
+    monkeypatch.setattr(bootstrap_counts, "_DRAWS_OF_A_SHARE", draws_of_a_share)
     world = World()
     sample = site_sample(
         world.merchant, world.country, world.southern, np.ones(14, np.bool_), None, np.arange(14) % 3
     )
     assert sample.merchants == min(units, int(world.merchant.max()) + 1)
-    arrays = replicate_counts(sample, 101, KEY, COUNTER_HI)
+    arrays, left_out = replicates_and_jackknife(sample, 101, KEY, COUNTER_HI)
     compiled = replicate_statistics(sample, 101, KEY, COUNTER_HI)
     assert arrays.tobytes() == compiled.tobytes()
+    assert left_out.tobytes() == jackknife_statistics(sample).tobytes()
     assert np.isnan(arrays[:, 6]).all()
     assert len(np.unique(arrays[:, 0])) > 50  # they do differ
 

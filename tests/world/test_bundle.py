@@ -19,6 +19,7 @@ import shapely
 from numpy.typing import NDArray
 
 from seg1b.errors import InputError
+from seg1b.world import bundle
 from seg1b.world.build import area_km2
 from seg1b.world.bundle import EMBEDDED_DIRECTORY, SCHEMAS, load_world, world_digest
 from seg1b.world.content import World
@@ -427,6 +428,21 @@ def test_damage_is_noticed(kind: str, tmp_path: Path) -> None:
     assert caught.value.code == code
     assert str(directory) in caught.value.where
     assert caught.value.next_step
+
+
+def test_damage_to_the_embedded_world_is_noticed_by_who_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts countries needs no settlements; whoever asks for them is not given damaged ones, ever."""
+    directory = tmp_path / "data"
+    shutil.copytree(EMBEDDED_DIRECTORY, directory)
+    flip_byte(directory, "settlements.parquet")
+    monkeypatch.setattr(bundle, "EMBEDDED_DIRECTORY", directory)
+    damaged = load_world(directory)
+    assert len(damaged.polygons.lon) > 0
+    for _ in range(2):
+        with pytest.raises(InputError, match="W104"):
+            _ = damaged.settlements
 
 
 def test_a_copy_is_the_same_world(tmp_path: Path, world: World) -> None:
