@@ -36,7 +36,7 @@ from seg1b.lanes.seed_tasks import (
 )
 from seg1b.lanes.shards import Shard, plan_shards
 from seg1b.lanes.stored_run import POLICIES, lineage_policies
-from seg1b.lanes.world_stage import WorldStage, run_world
+from seg1b.lanes.world_stage import WorldStage, keep_image, run_world
 from seg1b.policy.load import Policies
 from seg1b.states import s0_gate, s9_findings
 from seg1b.states.plan import SHARDED_STATES
@@ -148,6 +148,7 @@ class Certification:
             pruning = pool.submit(prune_before_run, authority, policy, self.store.root) if self.fast else None
             stage = run_world(self.store, self.policies, self.world, fast=self.fast)
             self.observer(Event("world", None, 1, 1))
+            keeping = pool.submit(keep_image, self.store, self.policies, stage) if self.fast else None
             self.executor.share(STAGE, stage)
             if pruning is None:
                 prune_before_run(authority, policy, self.store.root)
@@ -159,6 +160,8 @@ class Certification:
                 if pruning is not None and completion.task.key[0] != "prepare":
                     pruning.result()  # a store that is too full takes no more
                 self._follow_up(completion)
+            if keeping is not None:
+                keeping.result()
         return stage, self.progress
 
     def _submit(self, kind: str, seed: int, function: Callable[..., Any], arguments: tuple[Any, ...], cost: float,

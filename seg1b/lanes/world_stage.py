@@ -16,7 +16,7 @@ from seg1b.later import Later
 from seg1b.policy.load import Policies
 from seg1b.scoring.measure import ScoringContext, make_context
 from seg1b.states import s0_gate, s1_tile_index, s2_shares, s2_weights, world_image
-from seg1b.states.plan import WORLD_STATES, world_image_key
+from seg1b.states.plan import WORLD_IMAGE, WORLD_STATES, world_image_key
 from seg1b.states.shard import StageTimes
 from seg1b.states.world_model import Landmarks, WorldModel, assemble, frozen, landmarks
 from seg1b.store.store import Store
@@ -58,7 +58,7 @@ def run_world(store: Store, policies: Policies, world: World, *, fast: bool = Fa
     """Run or reuse S0w, S1, S2w and S2s, and put the shared model together.
 
     `fast`: for a lane that comes back to the same world again and again, and uses little of it. What was put together
-    is kept and mapped the next time, and the weights are brought into S4's order only when somebody asks for it.
+    and kept (`keep_image`) is mapped, and the weights are brought into S4's order only when somebody asks for it.
     """
     keys = world_keys(policies, world)
     times = StageTimes()
@@ -98,22 +98,25 @@ def run_world(store: Store, policies: Policies, world: World, *, fast: bool = Fa
                 world, policies, index, surface, weights, shares, keys, reused, times, found,
                 pieces_when_asked=fast,
             )  # fmt: skip
-    if fast and image is None:
-        with times.of("image"):
-            _keep_image(store, policies, stage.world, keys)
     return stage
 
 
-def _keep_image(store: Store, policies: Policies, model: WorldModel, keys: Mapping[str, str]) -> None:
-    """Keep the model as it lies in memory, if it is one of runs and there is room; without it a run takes longer."""
+def keep_image(store: Store, policies: Policies, stage: WorldStage) -> None:
+    """Keep the model as it lies in memory, for the next `fast` run, unless that is done, or there is no room, or it is
+    none of runs. It takes a second, most of it without Python's lock.
+    """
+    model, key = stage.world, world_image_key(stage.keys)
     if not (isinstance(model.surface, PopulationSurface) and isinstance(model.weights, TileWeights)):
+        return
+    if store.has(WORLD_IMAGE, key):
         return
     marks = Landmarks(model.polygons, model.edges, model.anchors)
     image = world_image.WorldImage(model.surface, model.weights, marks)
     if image.length_bytes > _IMAGE_SHARE_OF_CAP * policies.retention.live_bytes_max:
         return
     try:
-        world_image.publish(store, world_image_key(keys), image)
+        with stage.times.of("image"):
+            world_image.publish(store, key, image)
     except StoreAccessError as error:
         log.warning("no image of the world is kept: %s", error)
 

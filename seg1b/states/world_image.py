@@ -52,7 +52,7 @@ def publish(store: Store, key: str, image: WorldImage) -> None:
         parts += [bytes(padding), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data]
         length += padding + array.nbytes
     with store.transaction(WORLD_IMAGE, key) as out:
-        out.add_bytes(_NAME, b"".join(parts))
+        out.add_parts(_NAME, parts)
         out.facts = {
             "arrays": places,
             "dp": weights.dp,

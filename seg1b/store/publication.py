@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,10 @@ class Publication:
     def add_bytes(self, name: str, data: bytes) -> None:
         """Write a document of any kind."""
         self._folder.add_bytes(document_name(name), data)
+
+    def add_parts(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Write a document of these parts, one after the other, without putting them together in memory."""
+        self._folder.add_parts(document_name(name), parts)
 
     def add_copy(self, name: str, source: Path, length_bytes: int, sha256: str) -> None:
         """Copy a file, as a document, of which length and digest are known: any other bytes are refused at the end."""

@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,13 @@ class StagedFolder:
         with storage_errors(f"writing {name}", self.path):
             self.fs.write(self._prepare(name), data)
         self.files[name] = (len(data), hashlib.sha256(data).hexdigest())
+
+    def add_parts(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Write a file of these parts, one after the other."""
+        with self.create(name) as file, storage_errors(f"writing {name}", self.path):
+            for part in parts:
+                file.write(part)
+        self.finished(name, file)
 
     def add_json(self, name: str, value: Any) -> None:
         """Write a JSON document, keys sorted."""

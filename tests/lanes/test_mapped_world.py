@@ -13,7 +13,8 @@ from tune_cases import opened
 from seg1b.errors import StoreAccessError, StoreError
 from seg1b.lanes import world_stage
 from seg1b.lanes.retention import claimed_keys, known_keys
-from seg1b.lanes.world_stage import WorldStage, run_world
+from seg1b.lanes.world_stage import WorldStage, keep_image, run_world
+from seg1b.policy.load import Policies
 from seg1b.states import s2_weights, world_image
 from seg1b.states.plan import WORLD_IMAGE, world_image_key
 from seg1b.store.store import Store
@@ -28,6 +29,13 @@ POLICIES = small_policies()
 def root(small: Certified, tmp_path: Path) -> Path:
     """A store that has the world states."""
     return world_only(small.root, tmp_path / "runs")
+
+
+def kept(store: Store, world: World, policies: Policies = POLICIES) -> WorldStage:
+    """The stage as a fast lane has it that finds no image and leaves one."""
+    stage = run_world(store, policies, world, fast=True)
+    keep_image(store, policies, stage)
+    return stage
 
 
 def parts(stage: WorldStage) -> dict[str, str]:
@@ -48,10 +56,11 @@ def test_the_mapped_model_is_the_computed_one(
     with opened(root) as store:
         plain = run_world(store, POLICIES, real_world)
         assert not (root / "objects" / WORLD_IMAGE).exists()
-        run_world(store, POLICIES, real_world, fast=True)
+        kept(store, real_world)
         for owner, name in ((s2_weights, "load_weights"), (world_stage, "landmarks")):
             monkeypatch.setattr(owner, name, lambda *_, what=name: pytest.fail(f"{what} was called"))
-        mapped = run_world(store, POLICIES, real_world, fast=True)
+        monkeypatch.setattr(world_image, "publish", lambda *_: pytest.fail("it is there"))
+        mapped = kept(store, real_world)
         assert parts(mapped) == parts(plain)
         surface, weights = mapped.world.surface, mapped.world.weights
         assert isinstance(surface, PopulationSurface)
@@ -74,7 +83,7 @@ def test_an_image_that_is_cut_off_is_damage_and_no_certification_looks_at_it(
 ) -> None:
     """The fast lane says which file; `run_world` as certifications call it reads what S1 and S2 published."""
     with opened(root) as store:
-        stage = run_world(store, POLICIES, real_world, fast=True)
+        stage = kept(store, real_world)
         path = store.layout.object(WORLD_IMAGE, world_image_key(stage.keys)) / "image.bin"
         path.chmod(0o644)
         path.write_bytes(path.read_bytes()[:-8])
@@ -108,7 +117,7 @@ def test_a_disk_without_room_for_an_image_may_have_room_for_the_rest(
 
     monkeypatch.setattr(world_image, "publish", refuse)
     with opened(root) as store:
-        stage = run_world(store, POLICIES, real_world, fast=True)
+        stage = kept(store, real_world)
         assert not store.has(WORLD_IMAGE, world_image_key(stage.keys))
     assert len(stage.world.iso) == len(real_world.countries)
     assert "no image of the world is kept" in caplog.text
@@ -117,9 +126,7 @@ def test_a_disk_without_room_for_an_image_may_have_room_for_the_rest(
 def test_a_small_cap_leaves_no_place_for_an_image(root: Path, real_world: World) -> None:
     """It is 180 MB, a run some five."""
     with opened(root) as store:
-        stage = run_world(
-            store, small_policies(retention__live_bytes_max=3_000_000_000), real_world, fast=True
-        )
+        stage = kept(store, real_world, small_policies(retention__live_bytes_max=3_000_000_000))
         assert not store.has(WORLD_IMAGE, world_image_key(stage.keys))
-        run_world(store, small_policies(retention__live_bytes_max=4_000_000_000), real_world, fast=True)
+        kept(store, real_world, small_policies(retention__live_bytes_max=4_000_000_000))
         assert store.has(WORLD_IMAGE, world_image_key(stage.keys))
