@@ -6,13 +6,16 @@ nothing here imports numpy or any other room.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import typer
 
@@ -67,12 +70,30 @@ def application(command: str | None = None) -> typer.Typer:
     return app
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Entry point of the console script; ends the process with the command's exit code."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    code = run(sys.argv[1:] if arguments is None else arguments)
-    gc.freeze()  # as it ends, Python would look through all that is left, more than once
-    sys.exit(code)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever started it has closed it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the end
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stderr.write(f"error  E_OUTPUT_WRITE  standard output cannot be written: {error.strerror}\n")
+        code = 2
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End the process. Without threads there is nothing to wait for, and to take Python apart, object by object, would
+    take longer than some commands do.
+    """
+    if threading.active_count() > 1:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

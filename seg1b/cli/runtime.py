@@ -72,16 +72,17 @@ class Session:
         """Say on stderr, and in the log, what was chosen and why."""
         logging.getLogger("seg1b.cli").info("%s: %s", topic, text)
         if self._err is None and not _may_be_terminal(sys.stderr):
-            print(f"{topic:<9}", text, file=sys.stderr)  # noqa: T201 - what a console would write, which is slow to load
+            with _saying(stderr=True):  # what a console would write, which is slow to load
+                sys.stderr.write(f"{topic:<9} {text}\n")
             return
         _put(self.err, f"{topic:<9} {text}", 10, "bold", len(topic))
 
     def emit(self, document: Any) -> None:
         """The JSON result."""
-        sys.stdout.write(
-            json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-        )
-        sys.stdout.flush()
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+        with _saying(stderr=False):
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
     def line(self, text: str = "", style: str = "", indent: int | None = None) -> None:
         """A line of the readable result; what does not fit goes on below, at `indent`."""
@@ -182,8 +183,9 @@ class Session:
 
     def _say(self, facts: Mapping[str, Any]) -> None:
         if self.json:
-            self.emit({**self.beside_error, "error": dict(facts)})
-            return
+            with suppress(InputError):  # stdout takes nothing: what is wrong is said on stderr
+                self.emit({**self.beside_error, "error": dict(facts)})
+                return
         _put(self.err, f"error  {facts['code']}  {facts['message']}", 7, "bold red", 5)
         for title, key in (("where", "where"), ("next", "next_step")):
             if facts[key]:
@@ -211,7 +213,32 @@ def _may_be_terminal(stream: TextIO) -> bool:
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    class Plain(Console):
+        """Leaves it to the command what it means that its words cannot be written, or that nobody reads on."""
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            with _saying(stderr=self.stderr):
+                super().print(*objects, **options)
+
+        def on_broken_pipe(self) -> None:
+            raise  # the BrokenPipeError that is being handled
+
+    return Plain(stderr=stderr, highlight=False)
+
+
+@contextmanager
+def _saying(*, stderr: bool) -> Iterator[None]:
+    """Write words. If stdout does not take them (a full disk), InputError E_OUTPUT_WRITE; stderr's are lost then."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if not stderr:
+            raise InputError(
+                "E_OUTPUT_WRITE", f"the result cannot be written: {error.strerror or error}",
+                where="standard output", next_step="make room, or send the output elsewhere",
+            ) from error  # fmt: skip
 
 
 def _width(console: Console) -> float:
@@ -234,30 +261,38 @@ def running(command: str, *, as_json: bool, resumable: bool = False) -> Iterator
     session = Session(command, as_json, resumable=resumable)
     session.start_log()
     try:
-        yield session
-    except typer.Exit:
-        raise
-    except KeyboardInterrupt:
-        logging.getLogger("seg1b.cli").info("interrupted")
-        again = " What is finished is kept: the next run resumes where this one stopped." if resumable else ""
-        session.err.print(f"\nInterrupted.{again}", markup=False)
-        if as_json:
-            facts = {"code": "E_INTERRUPTED", "message": f"interrupted.{again}", "where": "",
-                     "next_step": "run the same command again", "exit_code": INTERRUPTED}  # fmt: skip
-            session.emit({**session.beside_error, "error": facts})
-        raise typer.Exit(INTERRUPTED) from None
+        with _ended_by_errors(session):
+            yield session
     except BrokenPipeError:
         with suppress(OSError):  # the reader went away (`| head`): nothing more to say to it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
+    finally:
+        session.close()
+
+
+@contextmanager
+def _ended_by_errors(session: Session) -> Iterator[None]:
+    try:
+        yield
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except KeyboardInterrupt:
+        logging.getLogger("seg1b.cli").info("interrupted")
+        finished = " What is finished is kept: the next run resumes where this one stopped."
+        again = finished if session.resumable else ""
+        session.err.print(f"\nInterrupted.{again}", markup=False)
+        if session.json:
+            facts = {"code": "E_INTERRUPTED", "message": f"interrupted.{again}", "where": "",
+                     "next_step": "run the same command again", "exit_code": INTERRUPTED}  # fmt: skip
+            session.emit({**session.beside_error, "error": facts})
+        raise typer.Exit(INTERRUPTED) from None
     except Seg1bError as error:
         session.fail(error)
         raise typer.Exit(error.exit_code) from None
     except Exception as error:  # noqa: BLE001 (the last resort: logged with its traceback, never swallowed)
         session.crash(error)
         raise typer.Exit(INTERNAL) from None
-    finally:
-        session.close()
 
 
 @contextmanager
