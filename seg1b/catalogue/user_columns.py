@@ -333,10 +333,8 @@ def _unreadable(path: Path, error: Exception, step: str) -> InputError:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    try:
-        with pq.ParquetFile(
-            path, pre_buffer=False
-        ) as file:  # `read_table` would load all of Arrow's datasets
+    try:  # `read_table` would load all of Arrow's datasets
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             return file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         step = "the file is truncated or not Parquet: write or copy it again"

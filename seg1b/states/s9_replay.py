@@ -1,11 +1,8 @@
 """S9's first half: every draw of a seed made again, by other code, and compared with what was published.
 
-The replay (`kernels/replay_*.py`) derives its streams, multiplies, searches and tests points on its own. With the
-kernels of S4, S5 and S6 it shares one thing: the table of the inverse normal, whose SHA-256 `kernels/jitter.py` pins.
-Not replayed by other code: the plan of the mode `largest_remainder_v1`, made again by S4's own code; and S3's pairs,
-derived again from the catalogue by S3's own function. The world of S1 and S2 is taken as given. What the replay
-yields is compared with the tables of every state, and the tables with each other and with the catalogue. Nothing a
-state reported about itself is believed.
+What is drawn again (`s9_draws`) is compared with the tables of every state, and the tables with each other and with
+the catalogue. S3's pairs are derived again from the catalogue by S3's own function; the world of S1 and S2 is taken as
+given. Nothing a state reported about itself is believed.
 """
 
 from __future__ import annotations
@@ -16,20 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg1b.catalogue.outlets import OutletCatalogue
-from seg1b.kernels import (
-    replay_allocation,
-    replay_assignment,
-    replay_containment,
-    replay_jitter,
-    replay_jitter_v1,
-)
-from seg1b.kernels.jitter import inverse_normal_table
+from seg1b.kernels import replay_containment
 from seg1b.policy.load import Policies
-from seg1b.states import s4_allocation
 from seg1b.states.replay_checks import Check, Replay
 from seg1b.states.required_pairs import required_pairs
+from seg1b.states.s9_draws import Points, Redraw, expanded
 from seg1b.states.seed_tables import Numbering, SeedTables, SiteKeys, SiteTables
-from seg1b.states.tables import Pairs, Plan
+from seg1b.states.tables import Pairs
 from seg1b.states.world_model import WorldModel
 
 IntArray = NDArray[np.int64]
@@ -95,7 +85,7 @@ def run_countries(
     `draw`, or where keys differ, no draw is made again. `plan_proven`: the draws of S4 and S5 were made again before,
     and were the published ones; then those of S6 alone are.
     """
-    iso, borders = world.iso, _Borders(world)
+    iso, redraw = world.iso, Redraw(world, policies, seed, manifest_fingerprint)
     expected = SiteKeys.of(required)
     keys = [
         _same_keys("s5_keys", tables.assigned, expected, iso),
@@ -106,17 +96,17 @@ def run_countries(
     violations: dict[str, int | None] = {
         PARITY: parity,
         "duplicate_keys": tables.egress.duplicates(),
-        **_placement_violations(world, tables, borders),
+        **_placement_violations(tables, redraw),
     }
     keys.append(_plan_fits(tables))
     blocks: dict[str, int] = {}
     if parity or not keys[-1].passed or not draw:
         return Replay(tuple(keys), violations, blocks)
-    if surface_known:
-        known = tables.assigned_tile if plan_proven else None
-        drawn = _draws(world, tables, policies, seed, manifest_fingerprint, blocks, numbering, known, borders)
+    if not surface_known:
+        drawn = [_assignment_on_plan(tables, redraw)]
     else:
-        drawn = [_assignment_on_plan(world.iso, tables, policies, seed, manifest_fingerprint)]
+        planned = None if plan_proven else _tiles(tables, redraw, numbering)
+        drawn, blocks = _draws(tables, redraw, planned)
     return Replay((*keys, *drawn, *_coordinates(tables, iso)), violations, blocks)
 
 
@@ -197,24 +187,7 @@ def _same_keys(name: str, found: SiteKeys, expected: SiteKeys, iso: tuple[str, .
     return Check(name, demand, int(differs.sum()), first)
 
 
-class _Borders:
-    """The edges of countries as the replay finds them, indexed once for all that a part of a seed is asked."""
-
-    def __init__(self, world: WorldModel) -> None:
-        self._world = world
-        self._known: dict[int, replay_containment.EdgeIndex] = {}
-
-    def of(self, country: int) -> replay_containment.EdgeIndex:
-        """Those of one country."""
-        if country not in self._known:
-            x, y, ring_start = self._world.polygons.of(country)
-            self._known[country] = replay_containment.build_edge_index(
-                x, y, ring_start, self._world.grid.tiles_per_degree
-            )
-        return self._known[country]
-
-
-def _placement_violations(world: WorldModel, tables: SiteTables, borders: _Borders) -> dict[str, int | None]:
+def _placement_violations(tables: SiteTables, redraw: Redraw) -> dict[str, int | None]:
     """Egress coordinates that are no coordinates, or lie outside their S5 tile or their country."""
     lon, lat = tables.lon_deg, tables.lat_deg
     valid = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lon) <= 180.0) & (np.abs(lat) <= 90.0)
@@ -224,12 +197,13 @@ def _placement_violations(world: WorldModel, tables: SiteTables, borders: _Borde
             "points_outside_tile": None,
             "points_outside_country": None,
         }
-    x, y = world.grid.to_units(np.where(valid, lon, 0.0), np.where(valid, lat, 0.0))
-    row, col = world.grid.row_col(tables.assigned_tile)
+    grid = redraw.world.grid
+    x, y = grid.to_units(np.where(valid, lon, 0.0), np.where(valid, lat, 0.0))
+    row, col = grid.row_col(tables.assigned_tile)
     in_tile = (x >> 32 == col) & (y >> 32 == row)
     in_country = np.zeros(len(lon), np.bool_)
     for country, part in tables.egress.countries():
-        index = borders.of(country)
+        index = redraw.borders(country)
         in_country[part] = replay_containment.points_in_country(x[part], y[part], index)
     return {
         "invalid_coordinates": int((~valid).sum()),
@@ -246,129 +220,60 @@ def _country_pairs(pairs: Pairs) -> Iterator[tuple[int, slice, slice]]:
 
 
 def _draws(
-    world: WorldModel,
-    tables: SiteTables,
-    policies: Policies,
-    seed: int,
-    manifest_fingerprint: str,
-    blocks: dict[str, int],
-    numbering: Numbering | None,
-    known_tile: IntArray | None,
-    borders: _Borders,
-) -> list[Check]:
-    """Replay S4, S5 and S6 country by country; S6 alone if the tile of every site is known."""
-    pairs = tables.pairs
-    sites = int(pairs.n_sites.sum())
-    lon, lat = np.empty(sites), np.empty(sites)
-    attempts, component = np.empty(sites, np.int64), np.empty(sites, np.uint8)
-    if known_tile is None:
-        tile, plan_differs = _replayed_tiles(world, tables, policies, seed, manifest_fingerprint, numbering)
-    else:
-        tile, plan_differs = known_tile, 0
-    rule = cluster_rule(world.digest, policies)
+    tables: SiteTables, redraw: Redraw, planned: tuple[IntArray, int] | None
+) -> tuple[list[Check], dict[str, int]]:
+    """S6 drawn again, on the tiles that S4 and S5 gave when they were (`_tiles`); None if that was done before.
+
+    The checks, and the blocks of random numbers that each family of streams must have used.
+    """
+    pairs, keys, iso, placed = tables.pairs, tables.assigned, redraw.world.iso, tables.placement
+    tile, plan_differs = (tables.assigned_tile, 0) if planned is None else planned
+    sites = len(tile)
+    drawn = Points(np.empty(sites), np.empty(sites), np.empty(sites, np.int64), np.empty(sites, np.uint8))
     for country, part, rows in _country_pairs(pairs):
-        merchants, n_sites = pairs.merchant_id[part], pairs.n_sites[part]
-        lon[rows], lat[rows], attempts[rows], component[rows] = _replayed_points(
-            world,
-            country,
-            merchants,
-            n_sites,
-            tile[rows],
-            policies,
-            seed,
-            manifest_fingerprint,
-            rule,
-            borders,
-        )
-    keys, iso_codes = tables.assigned, world.iso
-    per_attempt = 2 if policies.jitter.mode == "cluster_v3" else 1
-    blocks["site_tile_assign"] = sites
-    blocks["in_cell_jitter"] = int(attempts.sum()) * per_attempt
-    placed = tables.placement
-    return [
-        Check("s4_plan", "the replayed plan has the published rows", plan_differs),
-        _same(
-            "s5_tiles",
-            "the replayed assignment gives the published tile",
-            tile == tables.assigned_tile,
-            keys,
-            iso_codes,
+        for name, values in vars(redraw.points(country, pairs, part, tile[rows])).items():
+            getattr(drawn, name)[rows] = values
+    per_attempt = 2 if redraw.policies.jitter.mode == "cluster_v3" else 1
+    blocks = {"site_tile_assign": sites, "in_cell_jitter": int(drawn.attempts.sum()) * per_attempt}
+    compared = {
+        ("s5_tiles", "the replayed assignment gives the published tile"): tile == tables.assigned_tile,
+        ("s6_tiles", "S6 kept S5's tile"): placed.tile_id == tables.assigned_tile,
+        ("s6_points", "the replayed jitter gives the published point, to the last bit"): (
+            (drawn.lon_deg == placed.lon_deg) & (drawn.lat_deg == placed.lat_deg)
         ),
-        _same("s6_tiles", "S6 kept S5's tile", placed.tile_id == tables.assigned_tile, keys, iso_codes),
-        _same(
-            "s6_points",
-            "the replayed jitter gives the published point, to the last bit",
-            (lon == placed.lon_deg) & (lat == placed.lat_deg),
-            keys,
-            iso_codes,
+        ("s6_attempts", "the replayed jitter took the published attempts"): (
+            drawn.attempts == placed.attempts
         ),
-        _same(
-            "s6_attempts",
-            "the replayed jitter took the published attempts",
-            attempts == placed.attempts,
-            keys,
-            iso_codes,
+        ("s6_components", "the replayed jitter chose the published component"): (
+            drawn.component == placed.component
         ),
-        _same(
-            "s6_components",
-            "the replayed jitter chose the published component",
-            component == placed.component,
-            keys,
-            iso_codes,
-        ),
-    ]
+    }
+    checks = [_same(name, demand, same, keys, iso) for (name, demand), same in compared.items()]
+    return [Check("s4_plan", "the replayed plan has the published rows", plan_differs), *checks], blocks
 
 
-def _replayed_tiles(
-    world: WorldModel,
-    tables: SiteTables,
-    policies: Policies,
-    seed: int,
-    manifest_fingerprint: str,
-    numbering: Numbering | None,
-) -> tuple[IntArray, int]:
+def _tiles(tables: SiteTables, redraw: Redraw, numbering: Numbering | None) -> tuple[IntArray, int]:
     """The tile of every site by the draws of S4 and S5, and how many of the planned ones are not as published."""
     pairs = tables.pairs
     tile = np.empty(int(pairs.n_sites.sum()), np.int64)
-    published = _expanded(tables.plan)
+    published = expanded(tables.plan)
     differing = 0
     for country, part, rows in _country_pairs(pairs):
-        planned = replay_plan(world, country, pairs, part, policies, seed, numbering)
-        merchants, n_sites = pairs.merchant_id[part], pairs.n_sites[part]
+        n_sites = pairs.n_sites[part]
+        planned = redraw.plan(country, pairs, part, numbering)
         planned = planned[np.lexsort((planned, np.repeat(np.arange(len(n_sites), dtype=np.int32), n_sites)))]
         differing += int((planned != published[rows]).sum())
-        fingerprint = _v1_fingerprint(policies, manifest_fingerprint)
-        tile[rows] = replay_assignment.replay_assignment(
-            seed, world.iso[country], merchants, n_sites, planned, fingerprint
-        )
+        tile[rows] = redraw.assignment(country, pairs, part, planned)
     return tile, differing
 
 
-def _assignment_on_plan(
-    iso: tuple[str, ...], tables: SiteTables, policies: Policies, seed: int, manifest_fingerprint: str
-) -> Check:
-    """Replay S5 on the published plan."""
-    tile = np.empty(len(tables.assigned_tile), np.int64)
-    planned = _expanded(tables.plan)
+def _assignment_on_plan(tables: SiteTables, redraw: Redraw) -> Check:
+    """S5 drawn again on the published plan."""
+    tile, planned = np.empty(len(tables.assigned_tile), np.int64), expanded(tables.plan)
     for country, part, rows in _country_pairs(tables.pairs):
-        merchants, n_sites = tables.pairs.merchant_id[part], tables.pairs.n_sites[part]
-        tile[rows] = replay_assignment.replay_assignment(
-            seed,
-            iso[country],
-            merchants,
-            n_sites,
-            planned[rows],
-            _v1_fingerprint(policies, manifest_fingerprint),
-        )
+        tile[rows] = redraw.assignment(country, tables.pairs, part, planned[rows])
     demand = "the replayed assignment of the published plan gives the published tile"
-    return _same("s5_tiles", demand, tile == tables.assigned_tile, tables.assigned, iso)
-
-
-def _v1_fingerprint(policies: Policies, manifest_fingerprint: str) -> str | None:
-    """What S5's streams are keyed by in the first engine's family; None in ours."""
-    if policies.assignment.rng != "v1":
-        return None
-    return policies.assignment.v1_manifest_fingerprint or manifest_fingerprint
+    return _same("s5_tiles", demand, tile == tables.assigned_tile, tables.assigned, redraw.world.iso)
 
 
 def _same(name: str, demand: str, same: BoolArray, keys: SiteKeys, iso: tuple[str, ...]) -> Check:
@@ -395,122 +300,3 @@ def _coordinates(tables: SiteTables, iso: tuple[str, ...]) -> list[Check]:
             )
         )
     return checks
-
-
-def _expanded(plan: Plan) -> IntArray:
-    """Each pair's multiset of tiles, ascending, pair after pair."""
-    return np.repeat(plan.tile_id, plan.n_sites_tile)
-
-
-def replay_plan(
-    world: WorldModel,
-    country: int,
-    pairs: Pairs,
-    part: slice,
-    policies: Policies,
-    seed: int,
-    numbering: Numbering | None = None,
-) -> IntArray:
-    """Tile of every site number of a country, or of a block of its pairs, by S4's policy.
-
-    The first engine's plan draws nothing; it is made again by the same code.
-    """
-    policy = policies.allocation
-    iso = world.iso[country]
-    pieces = world.replay_pieces(country)
-    n_sites = pairs.n_sites[part]
-    if policy.mode == "two_stage_pps":
-        two_stage = policy.two_stage
-        return replay_allocation.replay_country_plan(
-            seed,
-            iso,
-            n_sites,
-            pieces,
-            two_stage.sites_per_area,
-            two_stage.dispersed_ppm,
-            None if numbering is None else (numbering.first, numbering.sites),
-        )
-    if policy.mode == "systematic_pps":
-        return replay_allocation.replay_pair_plan(seed, iso, pairs.merchant_id[part], n_sites, pieces)
-    again = s4_allocation.run(world, pairs.only([country]), policy, seed).plan
-    return _expanded(again)
-
-
-def _replayed_points(
-    world: WorldModel,
-    country: int,
-    merchants: NDArray[np.uint64],
-    n_sites: IntArray,
-    tile: IntArray,
-    policies: Policies,
-    seed: int,
-    manifest_fingerprint: str,
-    rule: replay_jitter.ClusterRule,
-    borders: _Borders,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], IntArray, NDArray[np.uint8]]:
-    """Longitude, latitude, attempts and component (255: none) of a country's sites."""
-    policy, iso = policies.jitter, world.iso[country]
-    index = borders.of(country)
-    if policy.mode == "cluster_v3":
-        settlements = world.settlements
-        own = slice(*np.searchsorted(settlements.country, [country, country + 1]).tolist())
-        anchors = replay_jitter.settlement_anchors(
-            tile,
-            world.grid.tiles_per_degree,
-            settlements.lon_e5[own],
-            settlements.lat_e5[own],
-            settlements.population[own],
-            settlements.geonameid[own],
-        )
-        people = world.surface.population_at(np.full(len(tile), country, np.int16), tile)
-        found = replay_jitter.replay_jitter(seed, iso, merchants, n_sites, tile, people, anchors, rule, index)
-        scale = float(world.grid.tiles_per_degree << 32)
-        lon = (found.x - (180 * world.grid.tiles_per_degree << 32)) / scale
-        lat = ((90 * world.grid.tiles_per_degree << 32) - found.y) / scale
-        return lon, lat, found.attempts, found.component.astype(np.uint8)
-    mixture = policy.mixture_v2
-    namespace = mixture.namespace if policy.mode == "mixture_v2" else policy.uniform_v1.namespace
-    v1 = replay_jitter_v1.replay_jitter_v1(
-        seed,
-        iso,
-        merchants,
-        n_sites,
-        tile,
-        policy.v1_manifest_fingerprint or manifest_fingerprint,
-        namespace,
-        policy.max_attempts,
-        mixture_rule(policies) if policy.mode == "mixture_v2" else replay_jitter_v1.UNIFORM,
-        index,
-    )
-    return v1.lon_deg, v1.lat_deg, v1.attempts, v1.component.astype(np.uint8)  # -1, uniform, is 255
-
-
-def cluster_rule(world_digest: str, policies: Policies) -> replay_jitter.ClusterRule:
-    """The jitter policy as the replay's own integers."""
-    policy = policies.jitter
-    cluster = policy.cluster_v3
-    weights = cluster.component_weights
-    return replay_jitter.cluster_rule(
-        world_digest,
-        inverse_normal_table(),
-        policy.max_attempts,
-        (weights.core, weights.secondary, weights.sparse_tail),
-        cluster.anchor_population_thresholds,
-        cluster.anchor_margin,
-        cluster.core_sd_tile,
-        cluster.secondary_sd_tile,
-    )
-
-
-def mixture_rule(policies: Policies) -> replay_jitter_v1.MixtureRule:
-    """The mixture policy as the replay's own numbers."""
-    mixture = policies.jitter.mixture_v2
-    parts = (mixture.core, mixture.secondary, mixture.sparse_tail)
-    weights = mixture.component_weights
-    return replay_jitter_v1.MixtureRule(
-        mixture.selection_blend,
-        weights.core,
-        weights.secondary,
-        np.array([[part.exponent_lon, part.exponent_lat] for part in parts]),
-        np.array([[part.max_offset, part.max_offset] for part in parts]),
-    )

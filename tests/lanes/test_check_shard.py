@@ -22,6 +22,7 @@ from seg1b.states import s8_egress, s9_replay, shard
 from seg1b.states.plan import SeedIdentity
 from seg1b.states.replay_checks import PLAN_CHECKS, Check, Replay
 from seg1b.states.required_pairs import required_pairs
+from seg1b.states.s9_draws import Redraw
 from seg1b.states.shard import units
 from seg1b.states.shard_tables import ShardTables
 from seg1b.states.tables import (
@@ -161,10 +162,10 @@ def test_a_plan_that_was_proven_before_is_not_replayed_and_the_findings_are_the_
 ) -> None:
     """Every check, violation and count of blocks: what is kept of a seed does not tell which way it was found."""
     replayed = check(store, world_stage, HONEST)
-    for owner, name in ((s9_replay, "replay_plan"), (replay_assignment, "replay_assignment")):
+    for owner, name in ((Redraw, "plan"), (replay_assignment, "replay_assignment")):
         monkeypatch.setattr(owner, name, lambda *_, what=name: pytest.fail(f"{what} was called"))
     assert check(store, world_stage, HONEST, plan_proven=True) == replayed
-    with pytest.raises(pytest.fail.Exception, match="replay_plan"):
+    with pytest.raises(pytest.fail.Exception, match="plan was called"):
         check(store, world_stage, HONEST)
 
 

@@ -15,7 +15,8 @@ from seg1b.lanes.tune import tune
 from seg1b.lanes.tune_result import TuneResult
 from seg1b.policy.load import default_policies
 from seg1b.scoring import evidence
-from seg1b.states import s2_weights, s9_replay
+from seg1b.states import s2_weights
+from seg1b.states.s9_draws import Redraw
 from seg1b.store.store import Store
 from seg1b.world.content import World
 from seg1b.world.weights import TileWeights
@@ -107,7 +108,7 @@ def test_what_a_jitter_knob_does_not_concern_is_neither_read_nor_made_again(
     first = image()
     with monkeypatch.context() as patch:
         for owner, name in (
-            (s2_weights, "load_weights"), (world_stage, "landmarks"), (s9_replay, "replay_plan"),
+            (s2_weights, "load_weights"), (world_stage, "landmarks"), (Redraw, "plan"),
             (replay_assignment, "replay_assignment"), (TileWeights, "pieces"), (evidence, "old_placement"),
         ):  # fmt: skip
             patch.setattr(owner, name, lambda *_, what=name: pytest.fail(f"{what} was called"))

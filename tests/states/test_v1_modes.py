@@ -15,6 +15,7 @@ from seg1b.policy.load import Policies, default_policies, set_values
 from seg1b.states import s9_replay
 from seg1b.states.plan import SeedIdentity
 from seg1b.states.required_pairs import required_pairs
+from seg1b.states.s9_draws import mixture_rule
 from seg1b.states.shard import ShardRun
 from seg1b.states.tables import (
     ASSIGNMENT_TABLE,
@@ -127,7 +128,7 @@ def test_a_tampered_v1_point_is_found(world_stage: WorldStage) -> None:
 def test_the_v1_mixture_of_the_replay_is_the_policys(world_stage: WorldStage) -> None:
     """Blend, weights and exponents arrive where they belong."""
     policies = set_values(default_policies(), {"s6.mixture_v2.core.exponent_lon": 1.7})
-    rule = s9_replay.mixture_rule(policies)
+    rule = mixture_rule(policies)
     assert isinstance(rule, MixtureRule)
     assert rule[0] == 0.5
     assert np.asarray(rule[3])[0].tolist() == [1.7, 1.6]
