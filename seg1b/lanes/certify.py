@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ class Certification:
             pruning = pool.submit(prune_before_run, authority, policy, self.store.root) if self.fast else None
             stage = run_world(self.store, self.policies, self.world, fast=self.fast)
             self.observer(Event("world", None, 1, 1))
-            keeping = pool.submit(keep_image, self.store, self.policies, stage) if self.fast else None
+            keeping = pool.submit(self._keep_image, stage, pruning) if pruning else None
             self.executor.share(STAGE, stage)
             if pruning is None:
                 prune_before_run(authority, policy, self.store.root)
@@ -163,6 +163,10 @@ class Certification:
             if keeping is not None:
                 keeping.result()
         return stage, self.progress
+
+    def _keep_image(self, stage: WorldStage, pruning: Future[Any]) -> None:
+        pruning.result()  # as above
+        keep_image(self.store, self.policies, stage)
 
     def _submit(self, kind: str, seed: int, function: Callable[..., Any], arguments: tuple[Any, ...], cost: float,
                 *rest: str) -> None:  # fmt: skip

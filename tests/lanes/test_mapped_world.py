@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from lane_cases import Certified, small_policies, world_only
 from small_worlds import bits
-from tune_cases import opened
+from tune_cases import candidate, opened
 
-from seg1b.errors import StoreAccessError, StoreError
-from seg1b.lanes import world_stage
+from seg1b.errors import InputError, StoreAccessError, StoreError
+from seg1b.lanes import certify, world_stage
 from seg1b.lanes.retention import claimed_keys, known_keys
 from seg1b.lanes.world_stage import WorldStage, keep_image, run_world
 from seg1b.policy.load import Policies
@@ -130,3 +130,20 @@ def test_a_small_cap_leaves_no_place_for_an_image(root: Path, real_world: World)
         assert not store.has(WORLD_IMAGE, world_image_key(stage.keys))
         kept(store, real_world, small_policies(retention__live_bytes_max=4_000_000_000))
         assert store.has(WORLD_IMAGE, world_image_key(stage.keys))
+
+
+def test_a_store_that_is_too_full_is_given_no_image(
+    root: Path, real_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pruning says so, and goes first."""
+
+    def refuse(*_: object) -> None:
+        raise InputError("E_STORE_CAP", "too full", where=str(root), next_step="make room")
+
+    monkeypatch.setattr(certify, "prune_before_run", refuse)
+    with pytest.raises(InputError, match="E_STORE_CAP"):
+        candidate(root, real_world, {"s6.max_attempts": 63})
+    assert not (root / "objects" / WORLD_IMAGE).exists()
+    monkeypatch.setattr(certify, "prune_before_run", lambda *_: None)
+    candidate(root, real_world, {"s6.max_attempts": 63})
+    assert (root / "objects" / WORLD_IMAGE).exists()
