@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from seg1b.cpus import usable_cpus
 
@@ -35,7 +35,8 @@ def share_out(work: Callable[[ItemT], ResultT], items: Sequence[ItemT]) -> list[
         copies: list[_Copy[ResultT]] = []
         parts = _Parts(items)
         try:
-            copies += (_Copy(work, parts) for _ in range(workers - 1))
+            for _ in range(workers - 1):
+                copies.append(_Copy(work, parts, copies))
             found = parts.work_off(work)
             for copy in copies:
                 found.update(copy.results())
@@ -61,31 +62,33 @@ class _Parts(Generic[ItemT]):
 
     def __init__(self, items: Sequence[ItemT]) -> None:
         self._items, self._count = items, min(len(items), _PARTS_MAX)
-        self._read, write = os.pipe()
+        self.read_end, write = os.pipe()
         os.write(write, b"".join(number.to_bytes(2, "big") for number in range(self._count)))
         os.close(write)
 
     def work_off(self, work: Callable[[ItemT], ResultT]) -> dict[int, ResultT]:
         """Place of an item -> its result, of the parts that nobody else takes."""
         found = {}
-        while number := os.read(self._read, 2):
+        while number := os.read(self.read_end, 2):
             for place in range(int.from_bytes(number, "big"), len(self._items), self._count):
                 found[place] = work(self._items[place])
         return found
 
     def close(self) -> None:
         """Let go of the pipe."""
-        os.close(self._read)
+        os.close(self.read_end)
 
 
 class _Copy(Generic[ResultT]):
-    """A copy of this process at work on some items."""
+    """A copy of this process at work on some items; it ends with this process, whatever ends that."""
 
-    def __init__(self, work: Callable[[ItemT], ResultT], parts: _Parts[ItemT]) -> None:
+    def __init__(
+        self, work: Callable[[ItemT], ResultT], parts: _Parts[ItemT], others: Sequence[_Copy[Any]]
+    ) -> None:
         self._read, write = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            _work_and_end(work, parts, write)
+            _work_and_end(work, parts, write, [self._read, *(other._read for other in others)])
         os.close(write)
 
     def results(self) -> dict[int, ResultT]:
@@ -97,14 +100,28 @@ class _Copy(Generic[ResultT]):
     def end(self) -> None:
         """Stop it if it still works, and leave nothing of it behind."""
         os.close(self._read)
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        with suppress(
+            ProcessLookupError, ChildProcessError
+        ):  # where SIGCHLD is ignored nobody has to wait for it
+            if os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
 
 
-def _work_and_end(work: Callable[[ItemT], ResultT], parts: _Parts[ItemT], write: int) -> None:
-    """All that a copy does; it ends here whatever happens, without a word: its results are missing then."""
+def _work_and_end(
+    work: Callable[[ItemT], ResultT], parts: _Parts[ItemT], write: int, not_its_own: Sequence[int]
+) -> None:
+    """All that a copy does; it ends here whatever happens, without a word: its results are missing then.
+
+    With the reading ends of pipes open (`not_its_own`) it would wait for ever for a reader that is gone, and with the
+    streams of a process that was killed keep whoever reads them waiting.
+    """
     try:
+        for descriptor in not_its_own:
+            os.close(descriptor)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in {1, 2} - {write, parts.read_end}:  # where they were closed they may be anything
+            os.dup2(nowhere, stream)
         with open(write, "wb") as pipe:
             pipe.write(pickle.dumps(parts.work_off(work), pickle.HIGHEST_PROTOCOL))
     finally:

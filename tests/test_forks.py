@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -151,3 +152,45 @@ def test_an_interrupt_ends_the_copies() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         share_out(work, range(3))
+
+
+KILLED = """
+import os, sys, threading, time
+from seg1b import forks
+forks.usable_cpus = lambda: 3
+parent = os.getpid()
+def work(item):
+    if os.getpid() == parent:
+        print("at work", flush=True)
+        time.sleep(60)
+    return bytes(1 << 20)
+forks.share_out(work, range(3))
+"""
+
+
+@copies
+def test_a_process_that_is_killed_leaves_no_copy_waiting() -> None:
+    """Its copies have more to say than a pipe takes: they end, and whoever reads its words is not kept waiting."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"at work\n"
+    time.sleep(0.5)  # for the copies to fill their pipes
+    process.kill()
+    assert process.communicate(timeout=30) == (b"", b"")
+
+
+IGNORED = """
+import os, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+parent = os.getpid()
+from seg1b import forks
+forks.usable_cpus = lambda: 3
+assert forks.share_out(lambda item: item * item, range(20)) == [item * item for item in range(20)]
+assert forks.share_out(lambda item: (item, os._exit(0) if os.getpid() != parent else 0)[0], range(9)) == [*range(9)]
+"""
+
+
+@copies
+def test_copies_are_let_go_where_nobody_waits_for_children() -> None:
+    """A supervisor may have SIGCHLD ignored, and a program inherits that."""
+    subprocess.run([sys.executable, "-c", IGNORED], check=True, capture_output=True, timeout=60)
