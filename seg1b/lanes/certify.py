@@ -11,7 +11,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ from seg1b.lanes.seed_tasks import (
 )
 from seg1b.lanes.shards import Shard, plan_shards
 from seg1b.lanes.stored_run import POLICIES, lineage_policies
-from seg1b.lanes.world_stage import WorldStage, keep_image, run_world
+from seg1b.lanes.world_stage import WorldStage, check_image, keep_image, run_world
 from seg1b.policy.load import Policies
 from seg1b.states import s0_gate, s9_findings
 from seg1b.states.plan import SHARDED_STATES
@@ -117,6 +119,40 @@ class SeedProgress:
         return self.preparation, self.finish
 
 
+class _Beside:
+    """What goes on beside a fast run: pruning, and the world's image is compared with its digest, or written."""
+
+    def __init__(self, prune: Callable[[], object]) -> None:
+        self._pool = ThreadPoolExecutor(2)
+        self._pruning = self._pool.submit(prune)
+        self._checking: Future[None] | None = None
+
+    def __enter__(self) -> _Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def has_world(self, store: Store, policies: Policies, stage: WorldStage) -> None:
+        """Begin with what is to be done about the image."""
+
+        def keep() -> None:
+            self._pruning.result()
+            keep_image(store, policies, stage)
+
+        if stage.mapped:
+            self._checking = self._pool.submit(check_image, store, stage)
+        else:
+            self._pool.submit(keep)
+
+    def require(self, completed: str) -> None:
+        """Before anything is placed the image is the published one; a store that is too full takes no more shards."""
+        if completed != "prepare":
+            self._pruning.result()
+        elif self._checking is not None:
+            self._checking.result()
+
+
 @dataclass
 class Certification:
     """One certification on its way.
@@ -144,29 +180,24 @@ class Certification:
         self.executor.start()
         self.observer(Event("world", None, 0, 1))
         authority, policy = self.executor.retention(self.store), self.policies.retention
-        with ThreadPoolExecutor(1) as pool:
-            pruning = pool.submit(prune_before_run, authority, policy, self.store.root) if self.fast else None
+        prune = partial(prune_before_run, authority, policy, self.store.root)
+        with _Beside(prune) if self.fast else nullcontext() as beside:
             stage = run_world(self.store, self.policies, self.world, fast=self.fast)
             self.observer(Event("world", None, 1, 1))
-            keeping = pool.submit(self._keep_image, stage, pruning) if pruning else None
             self.executor.share(STAGE, stage)
-            if pruning is None:
-                prune_before_run(authority, policy, self.store.root)
+            if beside is None:
+                prune()
+            else:
+                beside.has_world(self.store, self.policies, stage)
             for seed in self.seeds:
                 self.progress[seed] = SeedProgress()
                 preparing = (self.store, self.policies, seed, self.bundle, self.lease_id)
                 self._submit("prepare", seed, prepare_seed, preparing, _PREPARE_COST)
             for completion in self.executor.completions():
-                if pruning is not None and completion.task.key[0] != "prepare":
-                    pruning.result()  # a store that is too full takes no more
+                if beside is not None:
+                    beside.require(completion.task.key[0])
                 self._follow_up(completion)
-            if keeping is not None:
-                keeping.result()
         return stage, self.progress
-
-    def _keep_image(self, stage: WorldStage, pruning: Future[Any]) -> None:
-        pruning.result()  # as above
-        keep_image(self.store, self.policies, stage)
 
     def _submit(self, kind: str, seed: int, function: Callable[..., Any], arguments: tuple[Any, ...], cost: float,
                 *rest: str) -> None:  # fmt: skip

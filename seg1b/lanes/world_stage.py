@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from seg1b.catalogue.shares import CountryShares
-from seg1b.errors import StoreAccessError
 from seg1b.lanes.identity import attribution_of, world_keys
 from seg1b.later import Later
 from seg1b.policy.load import Policies
 from seg1b.scoring.measure import ScoringContext, make_context
 from seg1b.states import s0_gate, s1_tile_index, s2_shares, s2_weights, world_image
-from seg1b.states.plan import WORLD_IMAGE, WORLD_STATES, world_image_key
+from seg1b.states.plan import WORLD_STATES, world_image_key
 from seg1b.states.shard import StageTimes
 from seg1b.states.world_model import Landmarks, WorldModel, assemble, frozen, landmarks
 from seg1b.store.store import Store
@@ -31,13 +32,16 @@ log = logging.getLogger(__name__)
 
 _IMAGE_SHARE_OF_CAP = 0.05
 """An image that takes more of what a store may keep is not worth its place."""
+_LEFT_FREE_BYTES = 1 << 30
+"""Of the disk, for the runs that it is to serve."""
 
 
 @dataclass(frozen=True)
 class WorldStage:
     """What the seeds share: the model of the Earth, the country shares, and what scoring needs to know.
 
-    Placing needs no `context`, so it is computed while the first sites are placed.
+    Placing needs no `context`, so it is computed while the first sites are placed. `mapped`: the model is the store's
+    image of it, of which nobody knows yet whether its bytes are those published (`check_image`).
     """
 
     world: WorldModel
@@ -47,6 +51,7 @@ class WorldStage:
     attribution: str
     reused: tuple[str, ...]
     times: StageTimes
+    mapped: bool = False
 
     @property
     def context(self) -> ScoringContext:
@@ -98,26 +103,35 @@ def run_world(store: Store, policies: Policies, world: World, *, fast: bool = Fa
                 world, policies, index, surface, weights, shares, keys, reused, times, found,
                 pieces_when_asked=fast,
             )  # fmt: skip
-    return stage
+    return dataclasses.replace(stage, mapped=image is not None)
+
+
+def check_image(store: Store, stage: WorldStage) -> None:
+    """Compare the image that a stage has mapped with its digest. Raises StoreError E_STORE_DAMAGED."""
+    world_image.check(store, world_image_key(stage.keys))
 
 
 def keep_image(store: Store, policies: Policies, stage: WorldStage) -> None:
-    """Keep the model as it lies in memory, for the next `fast` run, unless that is done, or there is no room, or it is
-    none of runs. It takes a second, most of it without Python's lock.
+    """Keep the model as it lies in memory for the next `fast` run, unless it came from there, is none of runs, or there
+    is no room.
+
+    It takes a second, most of it without Python's lock. Without it a run takes longer; so nothing that goes wrong here
+    is worth more than a warning.
     """
     model, key = stage.world, world_image_key(stage.keys)
-    if not (isinstance(model.surface, PopulationSurface) and isinstance(model.weights, TileWeights)):
-        return
-    if store.has(WORLD_IMAGE, key):
+    if stage.mapped or not (
+        isinstance(model.surface, PopulationSurface) and isinstance(model.weights, TileWeights)
+    ):
         return
     marks = Landmarks(model.polygons, model.edges, model.anchors)
     image = world_image.WorldImage(model.surface, model.weights, marks)
-    if image.length_bytes > _IMAGE_SHARE_OF_CAP * policies.retention.live_bytes_max:
-        return
     try:
+        room_bytes = shutil.disk_usage(store.root).free - _LEFT_FREE_BYTES
+        if image.length_bytes > min(room_bytes, _IMAGE_SHARE_OF_CAP * policies.retention.live_bytes_max):
+            return
         with stage.times.of("image"):
             world_image.publish(store, key, image)
-    except StoreAccessError as error:
+    except OSError as error:  # a StoreError is one
         log.warning("no image of the world is kept: %s", error)
 
 

@@ -93,6 +93,11 @@ def load(store: Store, key: str) -> WorldImage | None:
     )  # fmt: skip
 
 
+def check(store: Store, key: str) -> None:
+    """Compare the published image with its digest. Raises StoreError E_STORE_DAMAGED."""
+    store.check_document(WORLD_IMAGE, key, _NAME)
+
+
 def _arrays(image: WorldImage) -> dict[str, NDArray[Any]]:
     """Every array by its name in the image."""
     surface, weights, marks = image.surface, image.weights, image.landmarks

@@ -7,6 +7,7 @@ processes, and then *commits*: the manifest, written last, is what makes the out
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +29,6 @@ from seg1b.store.manifest import (
     Manifest,
     conflict,
     read_holding,
-    read_json,
     read_manifest,
     require_same,
 )
@@ -106,6 +106,13 @@ class ObjectStore:
                 raise damaged(path, f"it has {length_bytes} bytes, {entry.length_bytes} were published")
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
+    def check_document(self, state: str, key: str, name: str) -> None:
+        """Compare a document with its digest, without having it in memory. Raises as `read_document`."""
+        path, entry = self._document(state, key, name)
+        with storage_errors("reading a document", path):
+            if sha256_file(path) != entry.sha256:
+                raise damaged(path, "its bytes are not those published")
+
     def _document(self, state: str, key: str, name: str) -> tuple[Path, FileEntry]:
         """Where a document lies, and what was published there."""
         manifest = self.manifest(state, key)
@@ -120,8 +127,11 @@ class ObjectStore:
 
     def read_json(self, state: str, key: str, name: str) -> Any:
         """A JSON document, checked against the manifest."""
-        self.read_document(state, key, name)
-        return read_json(self._layout.object(state, key) / name)
+        data = self.read_document(state, key, name)
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise damaged(self._layout.object(state, key) / name, f"it is no JSON ({error})") from error
 
     def _reader(self, folder: Path, manifest: Manifest, table: str) -> TableReader:
         entry = manifest.tables.get(table)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +96,23 @@ def test_an_image_that_is_cut_off_is_damage_and_no_certification_looks_at_it(
         run_world(store, POLICIES, real_world)
 
 
+def test_nothing_is_placed_by_an_image_with_other_bytes(root: Path, real_world: World) -> None:
+    """Its length is right, and what is in it might pass for a world."""
+    candidate(root, real_world, {"s6.max_attempts": 63})
+    made = {path.name for path in (root / "objects" / "s6").iterdir()}
+    (image,) = (root / "objects" / WORLD_IMAGE).glob("*/image.bin")
+    image.chmod(0o644)
+    with image.open("r+b") as file:
+        file.seek(image.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(StoreError, match="E_STORE_DAMAGED") as error:
+        candidate(root, real_world, {"s6.max_attempts": 62})
+    assert error.value.where == str(image)
+    assert {path.name for path in (root / "objects" / "s6").iterdir()} == made
+
+
 def test_other_weights_have_an_image_of_their_own(root: Path, real_world: World) -> None:
     """S1's and S2w's keys are in the image's; S2s's, of which it has nothing, is not."""
     with Store.open(root) as store:
@@ -107,13 +127,25 @@ def test_other_weights_have_an_image_of_their_own(root: Path, real_world: World)
     assert of["S2w"] != world_image_key(keys) == of["S2s"]
 
 
-def test_a_disk_without_room_for_an_image_may_have_room_for_the_rest(
-    root: Path, real_world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        StoreAccessError("E_STORE_FULL", "the disk is full", where="image.bin", next_step="make room"),
+        StoreError("E_STORE_IO", "writing failed", where="image.bin", next_step="check the disk"),
+        OSError(errno.EFBIG, "File too large"),
+    ],
+)
+def test_an_image_that_cannot_be_written_is_worth_a_warning(
+    root: Path,
+    real_world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    trouble: OSError,
 ) -> None:
     """It is said, and the model is there."""
 
     def refuse(*_: object) -> None:
-        raise StoreAccessError("E_STORE_FULL", "the disk is full", where="image.bin", next_step="make room")
+        raise trouble
 
     monkeypatch.setattr(world_image, "publish", refuse)
     with opened(root) as store:
@@ -121,6 +153,18 @@ def test_a_disk_without_room_for_an_image_may_have_room_for_the_rest(
         assert not store.has(WORLD_IMAGE, world_image_key(stage.keys))
     assert len(stage.world.iso) == len(real_world.countries)
     assert "no image of the world is kept" in caplog.text
+
+
+def test_a_disk_with_room_for_the_run_alone_keeps_no_image(
+    root: Path, real_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte stays free beside it."""
+    free = shutil.disk_usage(root)
+    for left, there in ((1 << 30, False), (3 << 29, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, left=left: free._replace(free=left))
+        with opened(root) as store:
+            stage = kept(store, real_world)
+            assert store.has(WORLD_IMAGE, world_image_key(stage.keys)) == there
 
 
 def test_a_small_cap_leaves_no_place_for_an_image(root: Path, real_world: World) -> None:
