@@ -313,12 +313,11 @@ def finish_seed(
             recall = s9_validation.recalling(store, keys, seed)
             validation = s9_validation.conclude(sites.pop(), replay, stage.context, seed, recall)
         digests = s9_findings.logical_digests(store, keys)
-        if not store.has(s9_findings.STATE, keys["S9"]):
-            facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
-            with times.of("S9.publish"):
-                s9_findings.keep_findings(store, keys, policies.gates, seed, validation)
-                kept = s9_findings.rests_on(store, keys, policies.gates, seed, replay)
-                s9_findings.publish(store, keys["S9"], validation, facts, policies, digests, kept)
+        facts = {"seed": seed, "manifest_fingerprint": identity.manifest_fingerprint, **hashes}
+        with times.of("S9.publish"):
+            s9_findings.keep_findings(store, keys, policies.gates, seed, validation)
+            kept = s9_findings.rests_on(store, keys, policies.gates, seed, replay)
+            s9_findings.publish(store, keys["S9"], validation, facts, policies, digests, kept)
     return Finish(
         seed, validation.passed, validation.score, validation.checks(), validation.evidence, digests, times
     )

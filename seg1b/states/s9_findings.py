@@ -19,6 +19,7 @@ from seg1b.states.plan import BY_NAME
 from seg1b.states.replay_checks import PLAN_CHECKS, Check, Replay
 from seg1b.states.tables import TABLE_OF
 from seg1b.store.digest import readable_json, sha256_bytes
+from seg1b.store.manifest import conflict
 from seg1b.store.state_keys import state_key
 from seg1b.store.store import Store
 
@@ -69,16 +70,28 @@ def publish(
     logical_digests: Mapping[str, str],
     kept: Mapping[str, str],
 ) -> None:
-    """Publish the validation bundle of one seed.
+    """Publish the validation bundle of one seed; one that is there must be the same, whatever it was found by.
 
     `identity`: seed, manifest_fingerprint, parameter_hash and gates_hash; `logical_digests`: by table; `kept`: what the
-    verdicts rest on, as `rests_on` says, which stays as long as the bundle does.
+    verdicts rest on, as `rests_on` says, which stays as long as the bundle does. Raises StoreError E_STORE_CONFLICT.
     """
     documents = bundle_documents(validation, identity, policies, logical_digests)
+    if store.has(STATE, key):
+        _require_same(store, key, documents)
+        return
     with store.transaction(STATE, key, kept) as out:
         for name, data in documents.items():
             out.add_bytes(f"validation/{name}", data)
         out.facts = {"passed": validation.passed, "status": validation.score.status}
+
+
+def _require_same(store: Store, key: str, documents: Mapping[str, bytes]) -> None:
+    published = store.manifest(STATE, key).documents
+    offered = {f"validation/{name}": sha256_bytes(data) for name, data in documents.items()}
+    for name in sorted({*published, *offered}):
+        old, new = published.get(name, "nothing"), offered.get(name, "nothing")
+        if old != new:
+            raise conflict(STATE, name, old, new, store.layout.object(STATE, key))
 
 
 def measured_key(keys: Mapping[str, str], gates: GatesPolicy, seed: int) -> str:

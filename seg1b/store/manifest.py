@@ -195,6 +195,7 @@ def conflict(state: str, what: str, published: str, offered: str, where: Path) -
         f"{state} gave different content for a key that is already published; {what}: published {published}, "
         f"now {offered}",
         where=str(where),
-        next_step="equal keys must mean equal outputs: raise the state's code revision, or find what is not "
-        "deterministic; the published object was not touched",
+        next_step="equal keys must mean equal outputs: a file of this store was damaged since (another store, --runs, "
+        "tells), the state's code changed without its revision, or something in it is not deterministic; the published "
+        "object was not touched",
     )

@@ -26,7 +26,7 @@ from seg1b.lanes.executor import Completion, SerialExecutor
 from seg1b.lanes.seed_tasks import place_shard
 from seg1b.lanes.shards import plan_shards
 from seg1b.lanes.tune import tune
-from seg1b.states import s4_allocation, shard
+from seg1b.states import s4_allocation, s9_validation, shard
 from seg1b.store.store import Store
 from seg1b.world.content import World
 
@@ -305,3 +305,25 @@ def test_another_lanes_pruning_takes_nothing_that_a_task_has_just_made(
     assert executor.removed == 0
     with Store.open(root, create=False) as store:
         assert not list(store.layout.leases.iterdir())
+
+
+def test_a_bundle_that_is_there_must_say_what_is_found_now(
+    small: Certified, tmp_path: Path, real_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was published by damaged files is not what a certification finds; nothing contradictory is published."""
+    root = linked(small.root, tmp_path / "runs")
+    shutil.rmtree(root / "certifications")
+    honest = s9_validation.conclude
+
+    def other(*arguments: Any) -> Any:
+        found = honest(*arguments)
+        checks = (dataclasses.replace(found.replay.checks[0], differing=1), *found.replay.checks[1:])
+        return dataclasses.replace(found, replay=dataclasses.replace(found.replay, checks=checks))
+
+    monkeypatch.setattr(s9_validation, "conclude", other)
+    with (
+        Store.open(root, fs=UnsyncedFileSystem()) as store,
+        pytest.raises(StoreError, match=r"E_STORE_CONFLICT.*validation/_passed\.flag"),
+    ):
+        certify(store, small.policies, real_world)
+    assert not list((root / "certifications").glob("*"))
