@@ -94,7 +94,7 @@ def list_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
 def _run_entry(store: Store, run_id: str) -> dict[str, Any]:
     receipt, telemetry = store.receipts.load(run_id), store.receipts.telemetry(run_id)
-    published = (store.layout.runs / run_id / "receipt.json").stat().st_mtime
+    published = store.receipts.published_ns(run_id) / 1e9
     return {
         "run_id": run_id,
         "published": datetime.datetime.fromtimestamp(published).isoformat(" ", "seconds"),

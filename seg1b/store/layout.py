@@ -89,6 +89,11 @@ class Layout:
         return self.root / "phases"
 
     @property
+    def logs(self) -> Path:
+        """What commands told, for people."""
+        return self.root / "logs"
+
+    @property
     def leases(self) -> Path:
         """What running drivers hold."""
         return self.root / "leases"
@@ -97,6 +102,11 @@ class Layout:
     def ledger(self) -> Path:
         """What was changed, by whom, with which effect."""
         return self.root / "ledger.jsonl"
+
+    def names(self) -> frozenset[str]:
+        """Names of all that lies at the root of a store: whatever path above is stated of it."""
+        paths = (getattr(self, name) for name, value in vars(Layout).items() if isinstance(value, property))
+        return frozenset(path.relative_to(self.root).parts[0] for path in paths)
 
     def object(self, state: str, key: str) -> Path:
         """Folder of one output; raises ContractError for a malformed name or key."""

@@ -38,18 +38,7 @@ def _create(layout: Layout, fs: FileSystem, *, create: bool) -> None:
             where=str(root),
             next_step="check the path; the first certification creates the store",
         )
-    known = {
-        "objects",
-        "runs",
-        "pointers",
-        "certifications",
-        "waves",
-        "locks",
-        "phases",
-        "leases",
-        "logs",
-        "ledger.jsonl",
-    }
+    known = layout.names()
     if root.is_dir():
         foreign = sorted(
             path.name for path in root.iterdir() if path.name not in known and path.name[0] != "."

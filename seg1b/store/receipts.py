@@ -1,7 +1,8 @@
-"""Receipts of runs: `runs/<run_id>/receipt.json` (facts) and, apart, `telemetry.json` (clocks)."""
+"""Receipts of runs: `runs/<run_id>/receipt.json` (facts) and, apart, `published.json`, `telemetry.json` (clocks)."""
 
 from __future__ import annotations
 
+import datetime
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ from seg1b.store.filesystem import FileSystem, storage_errors
 from seg1b.store.layout import Layout, check_key, check_name, is_run_id
 from seg1b.store.locks import StoreLock
 from seg1b.store.manifest import read_json
-from seg1b.store.records import did_you_mean, write_atomically
+from seg1b.store.records import did_you_mean, utc_now, write_atomically
 from seg1b.store.staging import StagingArea
 
 _PREFIX_DIGITS = 6
+_PUBLISHED = "published.json"
 _RESTORE = "restore the run's folder from a copy, or remove it: what nothing refers to can be made again"
+_UNIX_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def new_run_id() -> str:
@@ -68,7 +71,7 @@ class Receipts:
         self._layout, self._fs, self._staging, self._lock = layout, fs, staging, lock
 
     def publish(self, receipt: Receipt) -> None:
-        """Publish a receipt, once; the same receipt again is fine, another under its id is an error.
+        """Publish a receipt, once, and when; the same receipt again is fine, another under its id is an error.
 
         Raises StoreError E_STORE_CONFLICT for another one, and where the disk refuses.
         """
@@ -76,6 +79,8 @@ class Receipts:
         data = readable_json(receipt.to_json())
         with self._lock.hold(f"publishing run {receipt.run_id}"):
             self._sync_outputs(receipt)
+            if not path.exists():  # first, so that no receipt is seen without its time
+                self._write(receipt.run_id, _PUBLISHED, {"at": utc_now(microseconds=True)})
             if write_atomically(path, data, self._layout, self._fs, self._staging, replace=False):
                 return
             if canonical_json(read_json(path)) != canonical_json(receipt.to_json()):
@@ -95,10 +100,13 @@ class Receipts:
     def write_telemetry(self, run_id: str, telemetry: Mapping[str, Any]) -> None:
         """Write or replace a run's telemetry; the run must have a receipt."""
         self.load(run_id)
-        path = self._layout.runs / run_id / "telemetry.json"
-        data = readable_json(dict(telemetry))
         with self._lock.hold(f"writing telemetry of {run_id}"):
-            write_atomically(path, data, self._layout, self._fs, self._staging, replace=True)
+            self._write(run_id, "telemetry.json", telemetry)
+
+    def _write(self, run_id: str, name: str, value: Mapping[str, Any]) -> None:
+        """Write or replace a document beside a receipt."""
+        path, data = self._layout.runs / run_id / name, readable_json(dict(value))
+        write_atomically(path, data, self._layout, self._fs, self._staging, replace=True)
 
     def telemetry(self, run_id: str) -> dict[str, Any]:
         """A run's telemetry; empty if none was written."""
@@ -113,10 +121,31 @@ class Receipts:
         return tuple(sorted(path.parent.name for path in folder.glob("*/receipt.json")))
 
     def newest_first(self) -> tuple[str, ...]:
-        """All runs, the latest published first (by the receipt file's time; ties by id)."""
-        return tuple(sorted(self.run_ids(), key=lambda run_id: (-self._published_ns(run_id), run_id)))
+        """All runs, the latest published first (ties by id). Raises as `published_ns`."""
+        return tuple(sorted(self.run_ids(), key=lambda run_id: (-self.published_ns(run_id), run_id)))
 
-    def _published_ns(self, run_id: str) -> int:
+    def published_ns(self, run_id: str) -> int:
+        """When a run was published, in ns since 1970 (UTC); 0 if there is none.
+
+        Of a run of an earlier version it is the time of the receipt's file, which a copy of the store may not keep.
+        Raises StoreError E_STORE_DAMAGED if what is stored is no time.
+        """
+        path = self._layout.runs / run_id / _PUBLISHED
+        try:
+            value = read_json(path)
+        except StoreError as error:
+            if error.code == "E_STORE_MISSING":
+                return self._file_time_ns(run_id)
+            if error.code == "E_STORE_DAMAGED":
+                raise _timeless(path) from error
+            raise
+        try:
+            since = datetime.datetime.fromisoformat(value["at"]) - _UNIX_EPOCH
+        except (KeyError, TypeError, ValueError) as error:
+            raise _timeless(path) from error
+        return since // datetime.timedelta(microseconds=1) * 1000
+
+    def _file_time_ns(self, run_id: str) -> int:
         try:
             return (self._layout.runs / run_id / "receipt.json").stat().st_mtime_ns
         except FileNotFoundError:
@@ -168,3 +197,12 @@ class Receipts:
             next_step="`seg1b runs list` shows the runs; a unique prefix of six digits is enough"
             + (f"; or one of {', '.join(names)}" if names else ""),
         )
+
+
+def _timeless(path: Path) -> StoreError:
+    return StoreError(
+        "E_STORE_DAMAGED",
+        "this does not say when the run was published",
+        where=str(path),
+        next_step="restore the file from a copy, or remove it: the time of the receipt's file counts then",
+    )

@@ -5,8 +5,9 @@ Each write is atomic and happens under the store's lock: a reader sees the old r
 
 from __future__ import annotations
 
+import datetime
 import json
-import time
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from seg1b.store.manifest import read_json
 from seg1b.store.staging import StagingArea
 
 _RESTORE = "restore the file from a copy, or move it away: the command that wrote it writes it again"
+_READ_BYTES = 1 << 16
 POINTER_NAMES = ("baseline_authority", "current_candidate", "last_good")
 
 
-def utc_now() -> str:
-    """The time as the ledger and records state it; it never enters data."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def utc_now(*, microseconds: bool = False) -> str:
+    """The time as the ledger and records state it; it never enters data. `microseconds`: where order depends on it."""
+    now = datetime.datetime.now(datetime.UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if microseconds else "%Y-%m-%dT%H:%M:%SZ")
 
 
 def did_you_mean(text: str, choices: list[str]) -> str:
@@ -183,9 +186,8 @@ class Ledger:
         line = canonical_json(dict(entry)) + b"\n"
         path = self._layout.ledger
         with self._lock.hold("writing the ledger"), storage_errors("writing the ledger", path):
-            data = path.read_bytes() if path.exists() else b""
-            whole = data.rfind(b"\n") + 1
-            if whole != len(data):
+            whole, length_bytes = _whole_lines(path) if path.exists() else (0, 0)
+            if whole != length_bytes:
                 self._fs.truncate(path, whole)
             try:
                 self._fs.append(path, line)
@@ -214,3 +216,18 @@ class Ledger:
                     next_step="restore the ledger from a copy; the tool never rewrites it",
                 ) from error  # fmt: skip
         return found
+
+
+def _whole_lines(path: Path) -> tuple[int, int]:
+    """(bytes up to the last newline, bytes) of a file, which is read backwards, and only as far as that newline."""
+    with path.open("rb") as file:
+        length_bytes = end = file.seek(0, os.SEEK_END)
+        step = 1  # as a rule the last byte is the newline
+        while end:
+            start = max(0, end - step)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1, length_bytes
+            end, step = start, _READ_BYTES
+    return 0, length_bytes

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from seg1b.errors import Seg1bError, StoreError
 from seg1b.store.filesystem import FileSystem, storage_errors
@@ -71,6 +71,14 @@ class Plan:
         return sum(item.length_bytes for item in self.live)
 
 
+class _Burials(NamedTuple):
+    """What was taken out of sight and where it lies, and what was not, with who holds it."""
+
+    graves: list[Path]
+    gone: list[Item]
+    spared: list[Item]
+
+
 class Retention:
     """Reachability and collection."""
 
@@ -108,24 +116,21 @@ class Retention:
         """Remove what nobody holds, under the store's lock; by default only say what would go.
 
         With `at_most_bytes` nothing goes where more than that would stay; `removed` tells.
-        The ledger remembers the runs that went.
+        The ledger remembers the runs that went, whatever befalls the deletion of the rest.
         """
         keep = list(keep_runs)
         if dry_run:
             return self.plan(keep_newest_runs=keep_newest_runs, keep_runs=keep)
-        with self._lock.hold("prune"):
-            outputs, leases = _Outputs(self._layout, self._objects), self._live_leases()
-            plan = self._plan(outputs, leases, keep_newest_runs, keep)
-            if at_most_bytes is not None and plan.live_bytes > at_most_bytes:
-                return plan
-            remembered = [self._remembered(item.name) for item in plan.collectable if item.kind == "run"]
-            graves, plan = self._bury_all(plan, outputs, leases)
-        with storage_errors("removing what was pruned", self._layout.staging):
-            for grave in graves:  # out of sight already; the lock need not wait for the disk
-                self._fs.remove_tree(grave)
-        gone = {item.name for item in plan.collectable if item.kind == "run"}
-        if gone:  # last, for a full disk has room now
-            self._ledger.note("pruned", runs=[run for run in remembered if run["run_id"] in gone])
+        with ExitStack() as afterwards:
+            with self._lock.hold("prune"):
+                outputs, leases = _Outputs(self._layout, self._objects), self._live_leases()
+                plan = self._plan(outputs, leases, keep_newest_runs, keep)
+                if at_most_bytes is not None and plan.live_bytes > at_most_bytes:
+                    return plan
+                graves, plan = self._bury_all(plan, outputs, leases, afterwards)
+            with storage_errors("removing what was pruned", self._layout.staging):
+                for grave in graves:  # out of sight already; the lock need not wait for the disk
+                    self._fs.remove_tree(grave)
         return plan
 
     def _remembered(self, run_id: str) -> dict[str, Any]:
@@ -151,27 +156,56 @@ class Retention:
     # -- removal
 
     def _bury_all(
-        self, plan: Plan, outputs: _Outputs, leases: Sequence[LeaseRecord]
+        self, plan: Plan, outputs: _Outputs, leases: Sequence[LeaseRecord], afterwards: ExitStack
     ) -> tuple[list[Path], Plan]:
         """Take what is collectable out of sight, and say what was; what a lease names by now stays.
 
         Whatever names another goes first, so that a crash in between leaves no receipt and no output without what it
-        rests on. Leases are written under the lock that is held here; reading them before every removal covers file
-        systems on which another machine's lock is not seen.
+        rests on. Runs go before all else, and are noted before anything else goes.
+        """
+        order = outputs.dependents_first(plan.collectable)
+        runs = [item for item in order if item.kind == "run"]
+        facts = {item.name: self._remembered(item.name) for item in runs}
+        try:
+            graves, gone, spared = self._bury_each(runs, outputs, leases)
+        finally:
+            pruned = [facts[item.name] for item in runs if not (self._layout.runs / item.name).exists()]
+            self._note_pruned(pruned, afterwards)
+        more = self._bury_each(order[len(runs) :], outputs, leases)
+        plan = Plan(
+            _ordered((*plan.live, *spared, *more.spared)), _ordered((*gone, *more.gone)), removed=True
+        )
+        return [*graves, *more.graves], plan
+
+    def _note_pruned(self, runs: Sequence[Mapping[str, Any]], afterwards: ExitStack) -> None:
+        """Note in the ledger what these runs were: at once, or `afterwards` if the disk is full till then."""
+        if runs:
+            try:
+                self._ledger.note("pruned", runs=runs)
+            except StoreError as error:
+                if error.code != "E_STORE_FULL":
+                    raise
+                afterwards.callback(self._ledger.note, "pruned", runs=runs)
+
+    def _bury_each(self, items: Iterable[Item], outputs: _Outputs, leases: Sequence[LeaseRecord]) -> _Burials:
+        """Take one after the other out of sight, but what a lease names by now.
+
+        Leases are written under the lock that is held here; reading them before every removal covers file systems on
+        which another machine's lock is not seen.
         """
         late: Holders = {}
-        graves, spared, gone = [], [], []
-        for item in outputs.dependents_first(plan.collectable):
+        done = _Burials([], [], [])
+        for item in items:
             now = self._live_leases()
             if _claims(now) != _claims(leases):
                 leases, fresh = now, _Outputs(self._layout, self._objects)
                 late = self._holders(lease_roots(self._layout, now), fresh, now)
             if item.name in late:
-                spared.append(replace(item, held_by=tuple(late[item.name])))
+                done.spared.append(replace(item, held_by=tuple(late[item.name])))
             else:
-                graves.append(self._bury(item))
-                gone.append(item)
-        return graves, Plan(_ordered((*plan.live, *spared)), _ordered(gone), removed=True)
+                done.graves.append(self._bury(item))
+                done.gone.append(item)
+        return done
 
     def _bury(self, item: Item) -> Path:
         """Take an item out of sight by one rename."""
@@ -198,7 +232,7 @@ class Retention:
         keep_runs: Iterable[str],
     ) -> Plan:
         keep = [self._receipts.resolve(text) for text in keep_runs]
-        newest = self._receipts.newest_first()[: max(0, keep_newest_runs)]
+        newest = self._receipts.newest_first()[:keep_newest_runs] if keep_newest_runs > 0 else ()
         roots = read_roots(self._layout, leases)
         roots += [Root("kept by name", frozenset({run_id})) for run_id in keep]
         roots += [Root("kept as one of the newest", frozenset({run_id})) for run_id in newest]

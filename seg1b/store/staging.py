@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import secrets
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,25 @@ from seg1b.store.filesystem import FileSystem, storage_errors
 from seg1b.store.layout import Layout, check_relative_path
 from seg1b.store.locks import try_lock
 
+_SESSIONS = threading.Lock()
+"""Held while a session is opened or given up. Whoever forks waits for it, so that no child is born with it locked."""
+
+os.register_at_fork(
+    before=_SESSIONS.acquire, after_in_parent=_SESSIONS.release, after_in_child=_SESSIONS.release
+)
+
 
 class StagingArea:
-    """The session folder of one process in one store; created at the first write."""
+    """The session folder of one process in one store; created at the first write. A pickled copy gets its own."""
 
     def __init__(self, layout: Layout, fs: FileSystem) -> None:
         self._layout, self._fs = layout, fs
         self._descriptor: int | None = None
         self._session: Path | None = None
         self._process_id = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StagingArea, (self._layout, self._fs)
 
     def remove_leftovers(self) -> int:
         """Remove the sessions of dead processes; returns how many entries went. Needs write access.
@@ -71,11 +82,12 @@ class StagingArea:
             self._fs.remove_file(path)
 
     def session(self) -> Path:
-        """This process's session folder. A forked child gets its own."""
-        if self._session is None or self._process_id != os.getpid():
-            self._session, self._descriptor = self._open_session()
-            self._process_id = os.getpid()
-        return self._session
+        """This process's session folder, one for all its threads. A forked child gets its own."""
+        with _SESSIONS:
+            if self._session is None or self._process_id != os.getpid():
+                self._session, self._descriptor = self._open_session()
+                self._process_id = os.getpid()
+            return self._session
 
     def _open_session(self) -> tuple[Path, int]:
         root = self._layout.staging
@@ -105,9 +117,11 @@ class StagingArea:
 
     def close(self) -> None:
         """Remove the session folder and release its lock."""
-        session, self._session = self._session, None
-        descriptor, self._descriptor = self._descriptor, None
-        if session is None or self._process_id != os.getpid():
+        with _SESSIONS:
+            session, self._session = self._session, None
+            descriptor, self._descriptor = self._descriptor, None
+            mine = self._process_id == os.getpid()
+        if session is None or not mine:
             return
         try:
             with storage_errors("removing the temporary folder", session):
@@ -188,7 +202,8 @@ class StagedFolder:
 
     def add_parts(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         """Write a file of these parts, one after the other."""
-        with self.create(name) as file, storage_errors(f"writing {name}", self.path):
+        # The file is closed within: that writes what is still buffered.
+        with storage_errors(f"writing {name}", self.path), self.create(name) as file:
             for part in parts:
                 file.write(part)
         self.finished(name, file)

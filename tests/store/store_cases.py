@@ -38,9 +38,9 @@ def open_store(root: Path, fs: FileSystem | None = None) -> Store:
 
 
 def visible_files(root: Path) -> dict[str, bytes]:
-    """Every file of a store but locks and temporary ones."""
+    """Every file of a store but locks, temporary ones and those that say when."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name != ".lock" and ".staging" not in path.parts
+        if path.is_file() and path.name not in {".lock", "published.json"} and ".staging" not in path.parts
     }

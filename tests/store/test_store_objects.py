@@ -20,6 +20,7 @@ from store_cases import key, open_store, sites
 
 from seg1b.errors import ContractError, InputError, StoreError
 from seg1b.store import table_writer
+from seg1b.store.layout import Layout
 from seg1b.store.store import Store
 from seg1b.store.table_writer import TableFiles
 
@@ -537,3 +538,40 @@ def test_cleaners_and_beginners_do_not_get_in_each_others_way(tmp_path: Path) ->
         thread.join()
     assert lost == []
     assert list((root / ".staging").iterdir()) == []
+
+
+def test_a_json_document_is_what_was_checked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not what the file holds a moment later."""
+    with store.transaction("s4", S4) as publication:
+        publication.add_json("x.json", {"rows": 6})
+        publication.add_bytes("y.json", b"{")
+    path = store.layout.object("s4", S4) / "x.json"
+    check = store.read_document
+
+    def then_altered(state: str, state_key: str, name: str) -> bytes:
+        data = check(state, state_key, name)
+        path.chmod(0o644)
+        path.write_bytes(b'{"rows": 7}')
+        return data
+
+    monkeypatch.setattr(store, "read_document", then_altered)
+    assert store.read_json("s4", S4, "x.json") == {"rows": 6}
+    with pytest.raises(StoreError, match=r"E_STORE_DAMAGED.*it is no JSON"):
+        store.read_json("s4", S4, "y.json")
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name, value in vars(Layout).items() if isinstance(value, property))
+)
+def test_a_store_that_lost_its_format_is_still_known(tmp_path: Path, name: str) -> None:
+    """By anything that a store has; by nothing else."""
+    root = tmp_path / "runs"
+    (found,) = {getattr(Layout(root), name).relative_to(root).parts[0]}
+    root.mkdir()
+    if name != "format_file":
+        (root / found).mkdir()
+    open_store(root).close()
+    assert Layout(root).format_file.is_file()
+    (tmp_path / "other" / "photos").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"E_STORE_NOT_A_STORE.*'photos'"):
+        open_store(tmp_path / "other")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -279,3 +281,115 @@ def test_who_looks_keeps_pruning_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(store.receipts, "newest_first", disturbed)
     assert len(store.retention.plan(keep_newest_runs=1).live) == 4
+
+
+class Stopping(UnsyncedFileSystem):
+    """Raises `error` at the n-th call of one operation, counted from when it is told to."""
+
+    def __init__(self) -> None:
+        self.name, self.countdown = "", 0
+        self.error: BaseException = OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def _step(self, name: str) -> None:
+        if name == self.name:
+            self.countdown -= 1
+            if self.countdown == 0:
+                raise self.error
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove."""
+        self._step("remove_tree")
+        super().remove_tree(path)
+
+    def rename_directory(self, source: Path, target: Path) -> None:
+        """Rename."""
+        self._step("rename_directory")
+        super().rename_directory(source, target)
+
+    def sync_directory(self, path: Path) -> None:
+        """Do nothing."""
+        self._step("sync_directory")
+
+
+def noted(store: Store) -> list[str]:
+    """Runs that the ledger says were pruned."""
+    return [
+        run["run_id"]
+        for entry in store.ledger.entries()
+        if entry["kind"] == "pruned"
+        for run in entry["runs"]
+    ]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), KeyboardInterrupt(), PowerCutError()])
+@pytest.mark.parametrize(
+    ("operation", "at"), [("remove_tree", 1), ("remove_tree", 3), ("rename_directory", 2)]
+)
+def test_a_pruned_run_is_noted_whatever_befalls_the_rest(
+    tmp_path: Path, operation: str, at: int, error: BaseException
+) -> None:
+    """The ledger knows what a run was as soon as it is out of sight."""
+    fs = Stopping()
+    store = open_store(tmp_path / "runs", fs)
+    garbage(store)
+    fs.name, fs.countdown, fs.error = operation, at, error
+    with pytest.raises((StoreError, KeyboardInterrupt, PowerCutError)):
+        store.retention.prune(dry_run=False)
+    assert store.receipts.run_ids() == ()
+    assert noted(store) == [RUN]
+    store.retention.prune(dry_run=False)
+    assert noted(store) == [RUN]
+
+
+@pytest.mark.parametrize(("operation", "at", "gone"), [("rename_directory", 2, 1), ("sync_directory", 2, 2)])
+def test_of_runs_those_are_noted_that_went_before_an_error(
+    tmp_path: Path, operation: str, at: int, gone: int
+) -> None:
+    """Neither more nor fewer, also where the rename was done and only its way to the disk failed."""
+    fs = Stopping()
+    store = open_store(tmp_path / "runs", fs)
+    runs = [f"{number:032x}" for number in range(4)]
+    for run_id in runs:
+        store.receipts.publish(Receipt(run_id, {"seed": 42}, {}))
+    fs.name, fs.countdown = operation, at
+    with pytest.raises(StoreError, match="E_STORE_IO"):
+        store.retention.prune(dry_run=False)
+    assert noted(store) == runs[:gone]
+    assert list(store.receipts.run_ids()) == runs[gone:]
+
+
+class Full(UnsyncedFileSystem):
+    """Nothing can be appended before something was removed (or ever)."""
+
+    def __init__(self, *, for_ever: bool) -> None:
+        self.full, self._for_ever = False, for_ever
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Append, if there is room."""
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().append(path, data)
+
+    def remove_tree(self, path: Path) -> None:
+        """Make room."""
+        super().remove_tree(path)
+        self.full = self.full and self._for_ever
+
+
+@pytest.mark.parametrize("for_ever", [False, True])
+def test_a_full_disk_is_pruned_and_then_noted(tmp_path: Path, for_ever: bool) -> None:
+    """Pruning makes the room that the note needs; if there is none even then, the failure is told."""
+    fs = Full(for_ever=for_ever)
+    store = open_store(tmp_path / "runs", fs)
+    garbage(store)
+    fs.full = True
+    if for_ever:
+        with pytest.raises(StoreError, match="E_STORE_FULL"):
+            store.retention.prune(dry_run=False)
+    else:
+        store.retention.prune(dry_run=False)
+    assert noted(store) == ([] if for_ever else [RUN])
+    assert not list(store.layout.objects.glob("*/*"))
+    left = set(store.layout.staging.iterdir())
+    assert left == {store._staging.session(), store._staging.session().with_suffix(".lock")}
+    assert not list(store._staging.session().iterdir())

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import multiprocessing
+import os
+import shutil
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -185,3 +190,105 @@ def test_the_background_heartbeat_renews_the_lease(tmp_path: Path) -> None:
         while lease.record.heartbeat_unix_s == first and time.monotonic() < deadline:
             time.sleep(0.02)
         assert lease.record.heartbeat_unix_s > first
+
+
+LONG = "x" * (1 << 18)
+
+
+@pytest.mark.parametrize("torn", ["", '{"n": 2, "half', '{"long": "' + LONG])
+@pytest.mark.parametrize("whole", ["", '{"n": 1}\n', f'{{"long": "{LONG}"}}\n{{"n": 1}}\n'])
+def test_a_torn_line_goes_however_long_it_is(store: Store, whole: str, torn: str) -> None:
+    """And the whole ones before it stay."""
+    store.layout.ledger.write_text(whole + torn)
+    store.ledger.append({"n": 3})
+    assert store.layout.ledger.read_text() == whole + '{"n":3}\n'
+
+
+@pytest.mark.parametrize("torn", ["", '{"n": 2, "half'])
+def test_the_ledger_is_not_read_to_append_to_it(store: Store, torn: str) -> None:
+    """However long it has grown."""
+    with store.layout.ledger.open("wb") as file:
+        file.truncate(1 << 25)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n" + torn.encode())
+    tracemalloc.start()
+    try:
+        store.ledger.append({"n": 3})
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1 << 20
+    with store.layout.ledger.open("rb") as file:
+        file.seek(1 << 25)
+        assert file.read() == b'\n{"n":3}\n'
+
+
+def _copied(store: Store, to: Path) -> Store:
+    """A copy of a store in which every file has the same time."""
+    shutil.copytree(store.root, to)
+    for path in to.rglob("*"):
+        os.utime(path, (1000.0, 1000.0))
+    return open_store(to, UnsyncedFileSystem())
+
+
+def test_a_copied_store_has_the_order_and_the_times_of_the_runs(store: Store, tmp_path: Path) -> None:
+    """They do not depend on the files' times."""
+    runs = (RUN, OTHER, "5" * 32, "0" * 32)
+    for run_id in runs[1:]:
+        store.receipts.publish(Receipt(run_id, {}, {}))
+    assert store.receipts.newest_first() == runs[::-1]
+    copy = _copied(store, tmp_path / "copy")
+    assert copy.receipts.newest_first() == runs[::-1]
+    assert [copy.receipts.published_ns(run) for run in runs] == [
+        store.receipts.published_ns(run) for run in runs
+    ]
+    kept = copy.retention.prune(dry_run=False, keep_newest_runs=1)
+    assert [item.name for item in kept.live] == ["0" * 32]
+    assert [path.name for path in copy.layout.runs.iterdir()] == ["0" * 32]
+
+
+def test_a_time_of_publication_is_written_once_and_not_into_the_receipt(store: Store) -> None:
+    """The same receipt again changes nothing, and of a run of an earlier version the file's time counts."""
+    folder = store.layout.runs / RUN
+    published = (folder / "published.json").read_bytes()
+    (at,) = json.loads(published).values()
+    told_ns = store.receipts.published_ns(RUN)
+    assert datetime.datetime.fromisoformat(at).timestamp() == pytest.approx(told_ns / 1e9, abs=1e-6)
+    assert abs(time.time() - told_ns / 1e9) < 600
+    assert b"at" not in (folder / "receipt.json").read_bytes().split(b'"')
+    store.receipts.publish(Receipt(RUN, {"seed": 42}, {"s4": key("s4")}))
+    with pytest.raises(StoreError, match="E_STORE_CONFLICT"):
+        store.receipts.publish(Receipt(RUN, {"seed": 43}, {"s4": key("s4")}))
+    assert (folder / "published.json").read_bytes() == published
+    (folder / "published.json").unlink()
+    store.receipts.publish(Receipt(RUN, {"seed": 42}, {"s4": key("s4")}))
+    os.utime(folder / "receipt.json", ns=(1, 12345))
+    assert store.receipts.published_ns(RUN) == 12345
+    assert store.receipts.published_ns(OTHER) == 0
+
+
+def test_runs_of_one_time_are_ordered_by_their_ids(store: Store) -> None:
+    """So that the order is total."""
+    store.receipts.publish(Receipt(OTHER, {}, {}))
+    same = (store.layout.runs / RUN / "published.json").read_bytes()
+    (store.layout.runs / OTHER / "published.json").write_bytes(same)
+    assert store.receipts.newest_first() == (RUN, OTHER)
+
+
+@pytest.mark.parametrize(
+    "document", ["{", "[]", "{}", '{"at": 1}', '{"at": "noon"}', '{"at": "2026-01-01T00:00:00"}']
+)
+def test_a_spoiled_time_of_publication_is_named(store: Store, document: str) -> None:
+    """Nobody guesses; but where no order is asked for, none is needed, and pruning takes the run as any other."""
+    path = store.layout.runs / RUN / "published.json"
+    path.write_text(document)
+    for ask in (
+        store.receipts.newest_first,
+        lambda: store.retention.prune(dry_run=False, keep_newest_runs=1),
+    ):
+        with pytest.raises(StoreError, match="E_STORE_DAMAGED") as caught:
+            ask()
+        assert caught.value.where == str(path)
+        assert "remove it" in caught.value.next_step
+    assert [item.name for item in store.retention.prune(dry_run=False).collectable] == [RUN]
+    assert not path.exists()
