@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 BASELINE_HELP = """Pin a run's times as the baseline. It must have made every state; the run is kept while it is pinned.
 
+Times are compared only with those of the same kind of executor and number of workers. A certification runs on Ray where
+there are several CPUs, a tuning in threads, a witness in one process unless it is told `--executor`: make the runs that
+you will check as the baseline was made. Two certifications on one machine are comparable, and so are two witnesses with
+the same `--executor`.
+
 Examples:
 
     seg1b perf baseline 8c41f0
 
-    seg1b witness 8c41f0 && seg1b perf baseline WITNESS_RUN_ID
+    seg1b witness 8c41f0 --executor ray && seg1b perf baseline WITNESS_RUN_ID
 
 Exit codes: 0 pinned · 2 no such run, no times, or states that it read instead of made.
 """
@@ -28,9 +33,10 @@ Exit codes: 0 pinned · 2 no such run, no times, or states that it read instead 
 CHECK_HELP = """Judge a run's times: GREEN within target, AMBER within stretch, RED above, per state and substage.
 
 Budgets are in `budgets.yaml` (`seg1b config show`). Against the pinned baseline a slow-down of more than 10 % on the
-same inputs is rejected unless it is waived by name. While something is RED or slower, `seg1b tune` refuses. No check
-passes without a witness: a run that was made again and came out the same (`seg1b witness RUN`). The whole is GREEN only
-if every state was made by the run and is GREEN, and the run was witnessed.
+same inputs, the same kind of executor and as many workers is rejected unless it is waived by name; where none of the
+run's times may be compared the check is refused. While something is RED or slower, `seg1b tune` refuses. No check
+passes without a witness: a run that was made again and came out the same (`seg1b witness RUN`, by whatever executor).
+The whole is GREEN only if every state was made by the run and is GREEN, and the run was witnessed.
 
 Examples:
 
@@ -39,21 +45,23 @@ Examples:
     seg1b perf check 8c41f0 --waive S8="larger row groups, agreed" --json
 
 Exit codes: 0 nothing RED, nothing slower, witnessed · 3 something is, or a witness differs · 2 not witnessed (the times
-are shown), or bad input, such as a baseline of other inputs.
+are shown), or bad input, such as a baseline of other inputs or of another executor.
 """
 
 CLOSURE_HELP = """Close a performance phase: budgets, slow-down, determinism of two runs, stable hotspots; one record.
 
 Needs two executions of the run's identity that made every state, and a witness's comparison of digests (`seg1b
-witness RUN`). Writes `perf/closure-RUN.json` and `.md` into the store.
+witness RUN`, by whatever executor). Times are those of the executions that ran on what the baseline ran on (without a
+baseline: on what the run itself did); others are left out and named. Hotspots are stable if several such executions
+have the same. Writes `perf/closure-RUN.json` and `.md` into the store.
 
 Examples:
 
-    seg1b witness 8c41f0 && seg1b perf closure 8c41f0
+    seg1b witness 8c41f0 --executor ray && seg1b perf closure 8c41f0
 
     seg1b perf closure 8c41f0 --waive hotspots="S8.write and S9.replay take the same time"
 
-Exit codes: 0 GO · 3 HOLD · 2 bad input, such as no witness.
+Exit codes: 0 GO · 3 HOLD · 2 bad input, such as no witness, or none that ran as the baseline did.
 """
 
 Run = Annotated[
@@ -151,7 +159,9 @@ def closure(
             for run_id, stages in found.hotspots.items():
                 session.line(f"hotspots   {run_id[:12]} {', '.join(stages)}")
             if not found.hotspots_stable:
-                session.line("hotspots   are not the same in all executions", style="yellow")
+                session.line(f"hotspots   {found.stability}", style="yellow")
+            for run_id, why in found.left_out:
+                session.line(f"left out   {run_id[:12]} {why}", style="yellow")
             session.line(f"decision   {found.decision}; {path}",
                          style="bold green" if found.decision == "GO" else "bold red")  # fmt: skip
         if found.decision != "GO":

@@ -26,7 +26,8 @@ INTEGRATE_HELP = """Judge a run (by default the current candidate) as a whole: s
 
 RED_REOPEN_REQUIRED: a B gate or counter-metric fails, or a lock's metric or what the pinned baseline holds is lost.
 AMBER_NEAR_BPLUS: only B+ gates fail; the recovery loop (`seg1b tune --recover`) has a few attempts, then the best B may
-be accepted. GREEN_B: every B+ gate holds. The scorecard is published in the store.
+be accepted. GREEN_B: every B+ gate holds. The scorecard is published in the store. While P4 is locked a run is judged
+all the same, but P4's record stays that of the run that it was locked with.
 
 Examples:
 
@@ -92,6 +93,8 @@ def _show_status(session: Session, found: dict[str, Any]) -> None:
         run = f"  {phase['run_id'][:12]}  {phase['at']}" if phase["run_id"] else ""
         integrated = phase.get("integrated")
         judged = f"  (integrated {integrated})" if integrated not in (None, phase["status"]) else ""
+        if phase.get("stands_otherwise_now"):
+            judged += f"  (now {phase['stands_now']})"
         session.line(
             f"  {phase['phase']}  {phase['title']:<23}  {phase['status']:<{width}}{run}{judged}".rstrip(),
             indent=31,
@@ -100,11 +103,8 @@ def _show_status(session: Session, found: dict[str, Any]) -> None:
     for name, pointer in found["pointers"].items():
         told = "not set"
         if pointer is not None:
-            told = (
-                pointer.get("problem")
-                or f"{pointer['run_id'][:12]}  ({pointer['lane']}, seed {pointer['seed']})  {pointer['status']}"
-            )
-        session.line(f"  {name:<20} {told}")
+            told = pointer.get("problem") or _pointed(pointer)
+        session.line(f"  {name:<20} {told}", indent=23)
     wave = found["wave"]
     session.line("wave", "bold")
     session.line(f"  {wave['wave_id']} since {wave['opened']}" if wave else "  none is open")
@@ -124,6 +124,16 @@ def _show_status(session: Session, found: dict[str, Any]) -> None:
         session.line(f"  {certification['cert_id'][:12]}  grade {certification['grade']}  seeds {seeds}")
     session.line("next", "bold")
     session.item(found["next"])
+
+
+def _pointed(pointer: dict[str, Any]) -> str:
+    """A pointer's run, where it stands, and what its status does not say."""
+    text = f"{pointer['run_id'][:12]}  ({pointer['lane']}, seed {pointer['seed']})  {pointer['status']}"
+    if not pointer["gates_are_the_packaged_ones"]:
+        text += ", by gates of its own"
+    if pointer["contradicts"]:
+        text += f", not as {' and '.join(pointer['contradicts'])} was locked"
+    return text
 
 
 def _show_performance(session: Session, found: dict[str, Any]) -> None:
@@ -173,6 +183,10 @@ def _show_integrated(session: Session, found: dict[str, Any]) -> None:
         f"gates: {passed['b']} of {len(found['gates'])} at B, {passed['b_plus']} at B+; "
         f"{counters} of {len(found['counter_metrics'])} counter-metrics"
     )
+    if not found["judged_by_these_gates"]:
+        session.line(
+            "judged by the gates that the run was made with, which are not those of --config", "yellow"
+        )
     for row in found["blockers"]:
         reason = f"{row['reason'].removesuffix('.')}. " if row["reason"] else ""
         session.item(f"{row['name']}: {reason}{row['advice']}")

@@ -27,9 +27,10 @@ Policies are judged by their own denylist, market prior and gates; a catalogue b
 
 Candidates are ranked: by grade in reach; by distance to B+ and B (how far failing rows are outside, relative to their
 bounds; `-`, or null, if one cannot be computed); then by how far inside their bounds the tightest rows are. The best
-two that can reach B are shortlisted. Many policies are judged by their quotas per country; a catalogue is synthesised
-only for those that reach the shortlist. A grade by quotas alone is not proven (`?`): intervals and the largest
-merchant's share are not known, and margins compare what quotas decide.
+two that can reach B are shortlisted; one with the counts and the rank of another is a copy of it and is not. Many
+policies are judged by their quotas per country; a catalogue is synthesised only for those that reach the shortlist. A
+grade by quotas alone is not proven (`?`): intervals and the largest merchant's share are not known, and margins compare
+what quotas decide.
 
 `--least-change` looks for how few outlets would have to be added or removed, and in which countries, to reach B and
 B+, and says which gates cost them (outlets saved if that threshold were .01 milder). The change is made to merchants in

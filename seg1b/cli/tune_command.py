@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seg1b.lanes.tune_result import TuneResult
+    from seg1b.policy.knobs import Settings
 
 HELP = """Try knobs on one seed: rerun from the first changed state on, score, and compare every gate. Never certifies.
 
@@ -24,8 +25,9 @@ block that s6.mode switches on. Shares of a mix that you do not name are rescale
 compare with: last_good, baseline, candidate or a run; by default the same seed under the unchanged policies. What
 changed is a candidate of the open wave. A wave takes two: then `seg1b wave keep RUN` or `seg1b wave drop`.
 
-A gate is *better*, *worse*, the *same*, or a *veto*: what held for B, here or in the pinned baseline, holds no more, or
-a metric is worse than a locked phase's. What changes nothing, such as a knob of a mode that is off, is refused.
+A gate is *better*, *worse*, the *same*, or a *veto*: what held for B, here or in the pinned baseline, holds no more, by
+its own gates or by those of what it is compared with, or a metric is worse than a locked phase's. So a milder gate
+excuses nothing. What changes nothing, such as a knob of a mode that is off, is refused.
 
 Examples:
 
@@ -79,9 +81,8 @@ def tune(
 
         compares = against is not None or recover
         settings, _ = settled(policies, overrides, catalogue=catalogue, compares_with_a_run=compares)
-        for change in settings.changes:
-            how = "as asked" if change.asked else "rescaled, so that they sum to 1"
-            session.note("knob", f"{change.knob}  {change.before} -> {change.after}  ({how})")
+        if not recover:  # an attempt begins with the integrated run's knobs, which the store knows
+            note_knobs(session, settings)
         from seg1b.cli.progress import watching
         from seg1b.lanes.tune import tune as run_lane
         from seg1b.store.store import Store
@@ -100,6 +101,8 @@ def tune(
                     store, policies, earth, seed=seed, overrides=overrides, against=against, recover=recover,
                     waive_perf=waive_perf, bundle=brought, executor=runner, observer=observer,
                 )  # fmt: skip
+        if recover:
+            note_knobs(session, result.settings)
         for text in result.notes:
             session.note("note", text)
         if as_json:
@@ -108,6 +111,13 @@ def tune(
             show(session, result, policies.lanes.wave_candidates_max)
         if result.vetoed:
             raise typer.Exit(BELOW)
+
+
+def note_knobs(session: Session, settings: Settings) -> None:
+    """Every knob that changes, and whether somebody asked for it."""
+    for change in settings.changes:
+        how = "as asked" if change.asked else "rescaled, so that they sum to 1"
+        session.note("knob", f"{change.knob}  {change.before} -> {change.after}  ({how})")
 
 
 def parse_overrides(knobs: Sequence[str]) -> dict[str, Any]:
@@ -144,7 +154,7 @@ def facts(result: TuneResult) -> dict[str, Any]:
                 "b_plus": _finite(row.b_plus), "verdict": row.verdict, "op": row.op,
                 "margin_before": _finite(row.margin_before), "margin": _finite(row.margin),
                 "reach_before": row.reach_before or None, "reach": row.reach,
-                "band": None if row.band is None else list(row.band),
+                "band": None if row.band is None else list(row.band), "held_to": row.held_to,
             }
             for row in result.gates
         ],
@@ -158,6 +168,7 @@ def facts(result: TuneResult) -> dict[str, Any]:
             {"state": r.state, "because": list(r.because), "key_before": r.key_before, "key_after": r.key_after}
             for r in result.reasons
         ],
+        "besides": {name: list(both) for name, both in result.besides.items()},
         "found": list(result.found),
         "status_before": result.standing_before.status,
         "status_after": result.standing.status,
@@ -203,6 +214,11 @@ def show(session: Session, result: TuneResult, at_most: int) -> None:
     session.line(f"status {result.standing_before.status} -> {result.standing.status}")
     if result.lost:
         session.line("VETOED: lost " + ", ".join(result.lost), style="bold red")
+    for row in result.gates:
+        if row.held_to is not None:
+            session.line(
+                f"{row.name} is {_short(row.after)}: its own gate holds, the reference's, {row.held_to:.4g}, does not"
+            )
     for whose, lost in (
         ("a locked phase", result.standing.lost_to_locks),
         ("the pinned baseline", result.standing.lost_to_baseline),

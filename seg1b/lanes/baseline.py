@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from seg1b.errors import Seg1bError, VetoError
-from seg1b.lanes.comparison import lost_gates
 from seg1b.lanes.phase_locks import require_unlocked
-from seg1b.lanes.standing import BASELINE, Standing, authorities, of_seed_if_any, standing_of
+from seg1b.lanes.standing import BASELINE, Standing, authorities, lost_to, of_seed_if_any, standing_of
 from seg1b.lanes.stored_run import StoredRun, load_run, require_world
 from seg1b.policy.gates import GatesPolicy
 from seg1b.store.records import utc_now
@@ -46,6 +45,7 @@ def pin(store: Store, text: str, world: World, gates: GatesPolicy) -> dict[str, 
         }
         with store.exclusive("pinning the baseline"):
             before = store.pointers.get(BASELINE)
+            store.ledger.note("baseline_pinned", run_id=run.run_id, instead_of=before, artifacts=key)
             store.pointers.set(BASELINE, run.run_id, record)
             phase = {
                 "phase": "P0",
@@ -55,7 +55,6 @@ def pin(store: Store, text: str, world: World, gates: GatesPolicy) -> dict[str, 
                 "at": record["pinned"],
             }
             store.phases.write("P0", phase)
-            store.ledger.note("baseline_pinned", run_id=run.run_id, instead_of=before, artifacts=key)
     return record
 
 
@@ -99,8 +98,8 @@ def promote(store: Store, text: str | None = None) -> dict[str, Any]:
         before = store.pointers.get("last_good")
         if before != run.run_id:
             record = {"lane": run.receipt.lineage.get("lane"), "seed": run.seed, "promoted": utc_now()}
-            store.pointers.set("last_good", run.run_id, record)
             store.ledger.note("promoted", run_id=run.run_id, instead_of=before, compared=found.compared)
+            store.pointers.set("last_good", run.run_id, record)
     return {
         "run_id": run.run_id, "seed": run.seed, "status": found.standing.status, "instead_of": before,
         "compared_with": found.compared, "metrics": run.score.metrics,
@@ -127,7 +126,7 @@ def _against_all(store: Store, run: StoredRun) -> _Compared:
             f"{row.name}: {row.reason}" for row in standing.report.gates if row.name in standing.lost_to_locks
         ]
     last = _last(store, run)
-    lost_to_last = () if last is None else lost_gates(last.score.report, run.score.report)
+    lost_to_last = () if last is None else lost_to(last, run.score)
     for name, reference, lost in (
         ("baseline", held_to.baseline, standing.lost_to_baseline),
         ("last good", last, lost_to_last),
@@ -141,13 +140,21 @@ def _against_all(store: Store, run: StoredRun) -> _Compared:
 
 def certified(store: Store, run_id: str, details: Mapping[str, Any]) -> tuple[str, ...]:
     """Make a certified run the last good one, unless it lost something; then the reasons, and the pointer stays."""
-    try:
-        reasons = _against_all(store, load_run(store, run_id)).reasons
-    except Seg1bError as error:  # a baseline or a lock of another world, or a baseline that lost its outputs
-        reasons = (error.message,)
-    if not reasons:
-        store.pointers.set("last_good", run_id, details)
-    return reasons
+    with store.exclusive("promoting a run"):
+        try:
+            found = _against_all(store, load_run(store, run_id))
+        except (
+            Seg1bError
+        ) as error:  # a baseline or a lock of another world, or a baseline that lost its outputs
+            return (error.message,)
+        before = store.pointers.get("last_good")
+        if not found.reasons:
+            if before != run_id:
+                store.ledger.note(
+                    "promoted", run_id=run_id, instead_of=before, compared=found.compared, **details
+                )
+            store.pointers.set("last_good", run_id, details)
+    return found.reasons
 
 
 def _last(store: Store, run: StoredRun) -> StoredRun | None:

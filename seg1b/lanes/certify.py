@@ -21,6 +21,7 @@ from seg1b.catalogue.verify import verify_bundle
 from seg1b.errors import ContractError
 from seg1b.lanes import baseline, certificate, certificate_folder
 from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
+from seg1b.lanes.guard import require_no_fail
 from seg1b.lanes.identity import run_identity, seed_hashes
 from seg1b.lanes.knob_effect import own_values
 from seg1b.lanes.phase_locks import require_unlocked
@@ -303,6 +304,8 @@ def certify(
     run = Certification(store, policies, world, executor, chosen, bundle, observer)
     brought = None if bundle is None else verify_bundle(bundle)
     digest = None if brought is None else brought.content_sha256_hex
+    if digest is not None:
+        require_no_fail(store, digest, bundle)  # before anything is sealed
     known = anticipated_keys(store, policies, world, chosen, digest)
     with (
         leased(store, "certify", known) as lease,

@@ -17,10 +17,11 @@ _ORDER: tuple[Reach, ...] = ("below_B", "B", "B+")
 
 @dataclass(frozen=True)
 class GateChange:
-    """One gate before and after. `veto`: what held for B does not hold any more.
+    """One gate before and after. `veto`: what held for B does not hold any more, by either side's thresholds.
 
     `reach_before` and `reach`: the best grade that each side meets here, under its own thresholds ("" if there was no
-    such gate). A grade won or lost decides the verdict, else the margin does.
+    such gate). A grade won or lost decides the verdict, else the margin does. `held_to`: the reference's own threshold
+    for B, where the veto is that it is missed, though a milder one of the candidate's is met.
     A counter-metric has one band for both grades: `b` and `b_plus` are its nearer bound, and `op` says which side of it
     passes; `band` has both bounds. Margins are to B's threshold, positive where it is met.
     """
@@ -37,6 +38,7 @@ class GateChange:
     margin_before: float | None = None
     margin: float | None = None
     band: tuple[float | None, float | None] | None = None
+    held_to: float | None = None
 
     @property
     def lost(self) -> bool:
@@ -44,18 +46,33 @@ class GateChange:
         return self.verdict == "veto"
 
 
-def compare(before: GateReport, after: GateReport) -> tuple[GateChange, ...]:
-    """Every gate and counter-metric of two reports, in the order of the second."""
+def compare(
+    before: GateReport, after: GateReport, *, neighbours_scale: float = 1.0
+) -> tuple[GateChange, ...]:
+    """Every gate and counter-metric of two reports, in the order of the second; then what only the first has.
+
+    A reference holds a candidate to its own thresholds as well: milder ones lose nothing by themselves, and excuse
+    nothing. `neighbours_scale`: by how much the reference's lower bound of the neighbours' median is to be scaled for
+    the candidate's number of sites.
+    """
     gates = {row.name: row for row in before.gates}
     counters = {counter_key(row.name, row.surface): row for row in before.counters}
-    changes = [_gate(row, gates.get(row.name)) for row in after.gates]
-    changes += [_counter(row, counters.get(counter_key(row.name, row.surface))) for row in after.counters]
+    changes = [_gate(row, gates.pop(row.name, None)) for row in after.gates]
+    for row in after.counters:
+        old = counters.pop(counter_key(row.name, row.surface), None)
+        changes.append(_counter(row, old, neighbours_scale if row.name == "nn_p50_km" else 1.0))
+    vanished = [replace(row, observed=None, pass_b=False, pass_b_plus=False) for row in gates.values()]
+    changes += [_gate(row, gates[row.name]) for row in vanished]
+    changes += [_counter(replace(row, observed=None, passed=False), row, 1.0) for row in counters.values()]
     return tuple(changes)
 
 
-def lost_gates(reference: GateReport, candidate: GateReport) -> tuple[str, ...]:
-    """Names of what holds for B in the reference and not in the candidate."""
-    return tuple(change.name for change in compare(reference, candidate) if change.lost)
+def lost_gates(
+    reference: GateReport, candidate: GateReport, *, neighbours_scale: float = 1.0
+) -> tuple[str, ...]:
+    """Names of what holds for B in the reference and not in the candidate; as `compare`."""
+    changes = compare(reference, candidate, neighbours_scale=neighbours_scale)
+    return tuple(change.name for change in changes if change.lost)
 
 
 def vetoed_by(changes: Sequence[GateChange], lost: Collection[str]) -> tuple[GateChange, ...]:
@@ -69,10 +86,14 @@ def _gate(row: GateRow, old: GateRow | None) -> GateChange:
     if before is not None:
         margin_before = row.b - before if row.op == "<=" else before - row.b
     reached, reaches = _reach(old), _reach(row)
-    verdict = _verdict(reached, reaches, before, row.observed, margin_before, row.margin_b)
+    held_to = None
+    if old is not None and old.pass_b and row.pass_b and row.observed is not None:
+        missed = row.observed > old.b if old.op == "<=" else row.observed < old.b
+        held_to = old.b if missed else None
+    verdict = _verdict(reached, reaches, before, row.observed, margin_before, row.margin_b, held_to)
     return GateChange(
         row.name, before, row.observed, row.op, row.b, row.b_plus, verdict, reached, reaches, margin_before,
-        row.margin_b,
+        row.margin_b, held_to=held_to,
     )  # fmt: skip
 
 
@@ -85,11 +106,17 @@ def _reach(row: GateRow | CounterRow | None) -> Reach:
     return "B+" if row.pass_b and row.pass_b_plus else "B" if row.pass_b else "below_B"
 
 
-def _counter(row: CounterRow, old: CounterRow | None) -> GateChange:
+def _counter(row: CounterRow, old: CounterRow | None, low_scale: float) -> GateChange:
     before = None if old is None else old.observed
     margin_before, margin = _band_margin(row, before), _band_margin(row, row.observed)
     reached, reaches = _reach(old), _reach(row)
-    verdict = _verdict(reached, reaches, before, row.observed, margin_before, margin)
+    held_to = None
+    if old is not None and old.passed and row.passed and row.observed is not None:
+        if old.min is not None and row.observed < old.min * low_scale:
+            held_to = old.min * low_scale
+        elif old.max is not None and row.observed > old.max:
+            held_to = old.max
+    verdict = _verdict(reached, reaches, before, row.observed, margin_before, margin, held_to)
     value = row.observed if row.observed is not None else before
     low, high = row.min, row.max
     near_low = high is None or (low is not None and value is not None and value - low < high - value)
@@ -97,7 +124,8 @@ def _counter(row: CounterRow, old: CounterRow | None) -> GateChange:
     assert bound is not None  # a band has at least one end
     name = counter_key(row.name, row.surface)
     return GateChange(
-        name, before, row.observed, op, bound, bound, verdict, reached, reaches, margin_before, margin, (low, high)
+        name, before, row.observed, op, bound, bound, verdict, reached, reaches, margin_before, margin, (low, high),
+        held_to,
     )  # fmt: skip
 
 
@@ -112,9 +140,9 @@ def _band_margin(row: CounterRow, value: float | None) -> float | None:
 
 def _verdict(
     reached: Reach, reaches: Reach, before: float | None, after: float | None,
-    margin_before: float | None, margin: float | None,
+    margin_before: float | None, margin: float | None, held_to: float | None,
 ) -> Verdict:  # fmt: skip
-    if reached in ("B", "B+") and reaches == "below_B":
+    if reached in ("B", "B+") and (reaches == "below_B" or held_to is not None):
         return "veto"
     if reached and reached != reaches and before is not None:
         return "better" if _ORDER.index(reaches) > _ORDER.index(reached) else "worse"

@@ -8,7 +8,9 @@ the guard does not apply to it in a run, and refuses to judge it when asked.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from seg1b.catalogue.guard_authority import (
 from seg1b.catalogue.verify import read_runs, verify_bundle
 from seg1b.errors import InputError, StoreError
 from seg1b.policy.load import Policies, digest
+from seg1b.states.s0_gate import BUNDLE_FOLDER, CATALOGUE_STATE
 from seg1b.store.store import Store
 
 PINNED = "authority"
@@ -101,7 +104,7 @@ def measured(catalogue: Path, policies: Policies) -> tuple[str, GuardReport]:
             "E_GUARD_NO_EVIDENCE",
             f"{what}: the guard reads a 1A bundle with its evidence",
             where=str(catalogue),
-            next_step="name the root folder of a 1A bundle, such as `seg1b catalogue synth --out DIR` writes",
+            next_step="name the root folder of a 1A bundle, such as `seg1b catalogue synth --seed 42 --out DIR` writes",
         )
     receipt = verify_bundle(catalogue)
     return receipt.content_sha256_hex, guard_bundle(read_runs(receipt), receipt, policies.guard)
@@ -220,18 +223,9 @@ def require_guard(
             + (f"; {report.reason}" if report.reason else "")
             + (f"; outside the B band: {', '.join(outside)}" if outside else ""),
             catalogue_digest,
-            "`seg1b catalogue check` prints all 14 metrics with their bands",
+            f"`seg1b catalogue check {_named(store, catalogue_digest)}` prints all 14 metrics with their bands",
         )
-    verdicts = (store.guards.find(catalogue_digest) or {}).get("verdicts", {})
-    for authority, verdict in sorted(verdicts.items()):
-        if verdict.get("status") != "PASS":
-            reasons = "; ".join(verdict.get("reasons", ())) or "no reason was kept"
-            raise _refused(
-                f"an earlier guard verdict on this catalogue is FAIL ({reasons})",
-                catalogue_digest,
-                f"judge it again against the same authority ({authority[:12]}), or take the verdict back with "
-                "`seg1b guard CATALOGUE --lift`",
-            )
+    require_no_fail(store, catalogue_digest)
     pinned = None if report.status == "not_applicable" else pinned_authority(store, policies)
     if pinned is not None:
         decision = decide(report, policies.guard, pinned)
@@ -240,9 +234,49 @@ def require_guard(
                 "this catalogue falls below the pinned authority: "
                 + "; ".join(failures(decision, report, pinned)),
                 catalogue_digest,
-                "`seg1b guard CATALOGUE` compares metric by metric",
+                f"`seg1b guard {_named(store, catalogue_digest)}` compares metric by metric; change the catalogue, or "
+                'pin another authority: `seg1b guard --authority FILE --pin --approved-by "NAME"`',
             )
     return report
+
+
+def require_no_fail(store: Store, catalogue_digest: str, bundle: Path | None = None) -> None:
+    """Refuse a catalogue that a verdict in the store fails, whoever's authority it fell below.
+
+    Takes no measurement: a lane that was brought a `bundle` asks before it seals it. Raises InputError E_GUARD_FAIL.
+    """
+    verdicts = (store.guards.find(catalogue_digest) or {}).get("verdicts", {})
+    for authority, verdict in sorted(verdicts.items()):
+        if verdict.get("status") != "PASS":
+            reasons = "; ".join(verdict.get("reasons", ())) or "no reason was kept"
+            name = _named(store, catalogue_digest, bundle)
+            if authority == (store.guards.find(PINNED) or {}).get("digest"):
+                again = f"`seg1b guard {name}` judges it again by the pinned authority"
+            else:
+                again = (
+                    f"`seg1b guard {name} --authority FILE` judges it again, FILE being the same authority"
+                )
+            raise _refused(
+                f"an earlier guard verdict on this catalogue is FAIL ({reasons})",
+                catalogue_digest,
+                f'{again} ({authority[:12]}), or `seg1b guard {name} --lift --approved-by "NAME" --reason "WHY"` takes '
+                "the verdict back",
+            )
+
+
+def _named(store: Store, catalogue_digest: str, bundle: Path | None = None) -> str:
+    """The root folder of a catalogue's bundle, for a command line: `bundle`, else what the store has sealed.
+
+    A catalogue that a lane synthesised is in no other place.
+    """
+    if bundle is not None:
+        return shlex.quote(str(bundle))
+    sealed = store.layout.objects / CATALOGUE_STATE
+    for key in sorted(path.name for path in sealed.iterdir()) if sealed.is_dir() else ():
+        with suppress(StoreError):  # another catalogue's damage is not what this is about
+            if store.manifest(CATALOGUE_STATE, key).facts.get("catalogue_digest") == catalogue_digest:
+                return shlex.quote(str(store.layout.object(CATALOGUE_STATE, key) / BUNDLE_FOLDER))
+    return "CATALOGUE"
 
 
 def failures(decision: GuardDecision, report: GuardReport, authority: GuardAuthority) -> list[str]:

@@ -27,7 +27,8 @@ _CONCENTRATION = ("country_gini", "top", "bootstrap_")
 
 
 def integrate(store: Store, policies: Policies, text: str | None = None) -> dict[str, Any]:
-    """Judge a run (by default the current candidate) as P4 does; publish the scorecard and write P4's record.
+    """Judge a run (by default the current candidate) as P4 does; publish the scorecard, and write P4's record unless P4
+    is locked: then the record stays that of the run that it was locked with.
 
     `status` is that of `standing`: RED_REOPEN_REQUIRED if a B gate, a counter-metric or a lock's metric fails, or
     something is lost to the baseline; AMBER_NEAR_BPLUS if only B+ gates fail; GREEN_B if every B+ gate holds.
@@ -63,8 +64,9 @@ def integrate(store: Store, policies: Policies, text: str | None = None) -> dict
             "blockers": [row["name"] for row in document["blockers"]], "at": utc_now(),
             "recovery_at_most": policies.lanes.recovery_attempts_max,
         }  # fmt: skip
-        store.phases.write("P4", record)
         store.ledger.note("integrated", **{k: v for k, v in record.items() if k not in ("phase", "at")})
+        if "P4" not in locks:
+            store.phases.write("P4", record)
     return {**document, "artifact": key, "path": str(store.layout.object(STATE, key) / NAME)}
 
 

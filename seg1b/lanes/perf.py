@@ -9,7 +9,7 @@ waived: meanwhile statistical changes are refused (`require_not_red`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from seg1b.errors import InputError, StoreError
 from seg1b.lanes.perf_times import (
@@ -18,12 +18,16 @@ from seg1b.lanes.perf_times import (
     hotspots,
     judge,
     require_complete,
+    shared_states,
     timings_of,
+    why_incomparable,
+    witness_command,
 )
 from seg1b.lanes.perf_verdict import HOTSPOTS, SLOWER, Closure, markdown
 from seg1b.lanes.perf_verdict import RED as RED
 from seg1b.lanes.perf_verdict import Check as Check
 from seg1b.lanes.stored_run import WITNESS_LANE, witnesses_of
+from seg1b.policy.budgets import BUDGETED_STATES
 from seg1b.policy.load import Policies, digest
 from seg1b.store.roots import PERFORMANCE_BASELINE
 from seg1b.store.store import Store
@@ -65,15 +69,46 @@ def check(store: Store, policies: Policies, run_id: str, waive: Mapping[str, str
 
     Raises InputError E_PERF_TELEMETRY, E_PERF_NOT_MEASURED, E_PERF_BASELINE_INPUTS or E_PERF_WAIVER.
     """
-    found = _judged(store, policies, timings_of(store, run_id), waive or {})
+    timings, baseline = timings_of(store, run_id), pinned_baseline(store)
+    if not timings.made:
+        require_complete(timings, baseline)
+    if baseline is not None and why_incomparable(timings, baseline):
+        raise _incomparable(store, timings, baseline, "`seg1b perf check` of the run that it leaves")
+    found = _judged(store, policies, timings, baseline, waive or {})
     _keep(store, policies, found)
     return found
 
 
-def _judged(store: Store, policies: Policies, timings: Timings, waive: Mapping[str, str]) -> Check:
-    if not timings.made:
-        require_complete(timings)
-    baseline = pinned_baseline(store)
+def _incomparable(store: Store, timings: Timings, baseline: Timings, then: str) -> InputError:
+    """The error for a run of which no state may be compared; `then`: what follows on making it as the baseline was."""
+    if shared_states(timings, baseline):
+        again = witness_command(_first_of(store, timings.run_id), baseline.executor)
+        next_step = f"{again} makes it as the baseline was made, then {then}"
+    elif timings.made == BUDGETED_STATES:
+        next_step = f"`seg1b perf baseline {timings.run_id[:12]}` pins this one in its place"
+    else:
+        again = witness_command(_first_of(store, timings.run_id), timings.executor)
+        next_step = f"{again}, then `seg1b perf baseline` of the run that it leaves pins that in its place"
+    return InputError(
+        "E_PERF_BASELINE_INPUTS",
+        f"times cannot be compared: {why_incomparable(timings, baseline)}",
+        where=f"run {timings.run_id}, baseline run {baseline.run_id}",
+        next_step=next_step,
+    )
+
+
+def _first_of(store: Store, run_id: str) -> str:
+    """The run that a witness made again, which knows what a tuning had set; a run that is no witness, itself."""
+    lineage, known = store.receipts.load(run_id).lineage, store.receipts.run_ids()
+    while lineage.get("lane") == WITNESS_LANE and lineage.get("of") in known:
+        run_id = str(lineage["of"])
+        lineage = store.receipts.load(run_id).lineage
+    return run_id
+
+
+def _judged(
+    store: Store, policies: Policies, timings: Timings, baseline: Timings | None, waive: Mapping[str, str]
+) -> Check:
     rows = judge(timings, policies.budgets, baseline)
     known = list(dict.fromkeys([row.stage for row in rows] + list(open_stages(store)) + [HOTSPOTS]))
     for stage, reason in waive.items():
@@ -107,7 +142,7 @@ def require_witness(found: Check) -> None:
             f"run {found.run_id[:12]} was not witnessed: its times are judged, but no check passes before it came out "
             "the same again",
             where=f"run {found.run_id}",
-            next_step=f"`seg1b witness {found.run_id[:12]}`, then `seg1b perf check` again",
+            next_step=f"`seg1b witness {found.run_id[:12]}`, then `seg1b perf check {found.run_id[:12]}` again",
         )
 
 
@@ -153,35 +188,44 @@ def _keep(store: Store, policies: Policies, found: Check) -> None:
 def close(store: Store, policies: Policies, run_id: str, waive: Mapping[str, str] | None = None) -> Closure:
     """The closing record of a run with its witnesses: judged by the fastest of its executions, then published.
 
-    Raises InputError E_PERF_NO_WITNESS without two executions of the identity that made every state, and what
-    `check` raises.
+    Only times of one kind of executor are taken together: the baseline's, or without one the run's own. Whoever made a
+    witness, it is evidence that the run comes out the same.
+
+    Raises InputError E_PERF_NO_WITNESS without two executions of the identity that made every state,
+    E_PERF_BASELINE_INPUTS if none of them is comparable with the baseline, and E_PERF_WAIVER.
     """
     told = witnesses_of(store, run_id)
-    full = []
-    for one in (run_id, *(other for other, _ in told)):
-        if not store.receipts.telemetry(one):
-            continue
-        timings = timings_of(store, one)
-        try:
-            require_complete(timings)
-        except InputError:
-            continue
-        full.append(timings)
+    full, left_out = _executions(store, (run_id, *(other for other, _ in told)))
+    baseline = pinned_baseline(store)
+    like = baseline or next(iter(full), None)
+    another = witness_command(_first_of(store, run_id), "serial" if like is None else like.executor)
+    again = f"`seg1b perf closure {run_id[:12]}`"
+    if full and baseline is not None and not shared_states(full[0], baseline):  # then no other witness helps
+        raise _incomparable(store, full[0], baseline, again)
     if not told or len(full) < 2:
         raise InputError(
             "E_PERF_NO_WITNESS",
             f"{len(full)} execution{'' if len(full) == 1 else 's'} of this identity made every state, and "
             f"{len(told)} witness{'' if len(told) == 1 else 'es'} compared digests; two executions and one are needed",
             where=f"run {run_id}",
-            next_step=f"`seg1b witness {run_id[:12]}` (once, or twice if the run itself reused states)",
+            next_step=f"{another}{'' if full else ', twice'}, then {again}",
         )
-    best = dataclasses.replace(fastest(full), run_id=run_id)
-    top = {one.run_id: [stage for stage, _ in hotspots(one, policies.budgets)] for one in full}
+    assert like is not None
+    taken = [one for one in full if not why_incomparable(one, like)]
+    if not taken:
+        raise _incomparable(store, full[0], like, again)
+    other = "the baseline" if baseline else f"run {like.run_id[:12]}"
+    left_out |= {
+        one.run_id: f"it ran on {one.executor}, {other} on {like.executor}"
+        for one in full
+        if one not in taken
+    }
     closure = Closure(
-        _judged(store, policies, best, waive or {}),
-        tuple(one.run_id for one in full),
-        top,
-        len({frozenset(stages) for stages in top.values()}) == 1,
+        _judged(store, policies, dataclasses.replace(fastest(taken), run_id=run_id), baseline, waive or {}),
+        tuple(one.run_id for one in taken),
+        tuple(left_out.items()),
+        {one.run_id: [stage for stage, _ in hotspots(one, policies.budgets)] for one in taken},
+        another,
     )
     with store.exclusive("closing a performance phase"):
         _keep(store, policies, closure.check)
@@ -189,6 +233,21 @@ def close(store: Store, policies: Policies, run_id: str, waive: Mapping[str, str
         store.performance.attach(closure.name, "md", markdown(closure).encode())
         store.ledger.note("perf_closure", run_id=run_id, decision=closure.decision)
     return closure
+
+
+def _executions(store: Store, run_ids: Iterable[str]) -> tuple[list[Timings], dict[str, str]]:
+    """The executions that made every state, and why the others are no such ones. Raises StoreError E_STORE_DAMAGED."""
+    full: list[Timings] = []
+    others: dict[str, str] = {}
+    for run_id in run_ids:
+        try:
+            timings = timings_of(store, run_id)
+            require_complete(timings)
+        except InputError as error:
+            others[run_id] = error.message
+        else:
+            full.append(timings)
+    return full, others
 
 
 def require_not_red(store: Store, waive: str | None = None) -> tuple[str, ...]:

@@ -23,7 +23,10 @@ _READING = frozenset({"commit", "read"})
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of one run, by state (`S4`) and substage (`S4.allocate`); `made`: states that it really ran."""
+    """Seconds of one run, by state (`S4`) and substage (`S4.allocate`); `made`: states that it really ran.
+
+    `executor`: its kind and its number of workers, such as `ray x 2`.
+    """
 
     run_id: str
     seed: int
@@ -83,7 +86,7 @@ def timings_of(store: Store, run_id: str) -> Timings:
             "E_PERF_TELEMETRY",
             f"run {run_id[:12]} kept no times of states",
             where=where,
-            next_step="`seg1b witness RUN` makes it again and times every state",
+            next_step=f"`seg1b witness {run_id[:12]}` makes it again and times every state",
         )
     try:
         seed = int(receipt.identity["seed"])
@@ -96,13 +99,14 @@ def timings_of(store: Store, run_id: str) -> Timings:
         reused = {*telemetry["world"]["reused"], *entry["reused"]}
         sites = int(entry["sites"]) if "sites" in entry else sum(map(int, entry["shards"].values()))
         executor = telemetry["executor"]
-        name = f"{executor['executor']} x {int(executor.get('workers', 1))}"
+        # a Ray's `workers` are the processes that got a task, the driver perhaps among them; its size is its CPUs
+        name = f"{executor['executor']} x {int(executor.get('cpus', executor.get('workers', 1)))}"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(
             "E_STORE_DAMAGED",
             f"the times of this run are not consistent ({type(error).__name__}: {error})",
             where=where,
-            next_step="`seg1b witness RUN` makes the run again and times it",
+            next_step=f"`seg1b witness {run_id[:12]}` makes the run again and times it",
         ) from error
     made = tuple(state for state in BUDGETED_STATES if state not in reused and _was_made(state, seconds))
     return Timings(run_id, seed, sites, name, dict(receipt.keys), seconds, made)
@@ -114,16 +118,30 @@ def _was_made(state: str, seconds: Mapping[str, Any]) -> bool:
     return state in seconds and (not parts or bool(parts - _READING))
 
 
-def require_complete(timings: Timings) -> None:
-    """Raise InputError E_PERF_NOT_MEASURED unless the run made every budgeted state."""
+def require_complete(timings: Timings, like: Timings | None = None) -> None:
+    """Raise InputError E_PERF_NOT_MEASURED unless the run made every budgeted state.
+
+    `like`: what the next step's execution is to be compared with, if not with the run itself.
+    """
     missing = [state for state in BUDGETED_STATES if state not in timings.made]
     if missing:
         raise InputError(
             "E_PERF_NOT_MEASURED",
             f"run {timings.run_id[:12]} made no {', '.join(missing)}: they were read from the store, or not timed",
             where=f"run {timings.run_id}",
-            next_step="`seg1b witness RUN` makes every state again; take the run that it leaves",
+            next_step=witness_command(timings.run_id, (like or timings).executor)
+            + " makes every state again; take the run that it leaves",
         )
+
+
+def witness_command(run_id: str, executor: str) -> str:
+    """What makes a run again with times that are compared with those of `executor` (`ray x 2`), for people."""
+    kind, _, workers = executor.partition(" x ")
+    chosen = "" if kind == "serial" else f" --executor {kind}"
+    if kind == "ray":
+        chosen += f" --workers {workers}"
+    on = f" on {workers} CPUs" if kind == "threads" else ""
+    return f"`seg1b witness {run_id[:12]}{chosen}`{on}"
 
 
 def fastest(runs: Iterable[Timings]) -> Timings:
@@ -143,7 +161,7 @@ def fastest(runs: Iterable[Timings]) -> Timings:
 
 
 def judge(timings: Timings, policy: BudgetsPolicy, baseline: Timings | None) -> list[StageVerdict]:
-    """Every state, then its substages, in the order of the chain. Raises InputError E_PERF_BASELINE_INPUTS."""
+    """Every state, then its substages, in the order of the chain; those of `comparable_states` beside the baseline."""
     comparable = () if baseline is None else comparable_states(timings, baseline)
     rows = []
     for state in BUDGETED_STATES:
@@ -161,7 +179,7 @@ def judge(timings: Timings, policy: BudgetsPolicy, baseline: Timings | None) -> 
             )
             now = timings.seconds[stage] if made else None
             rows.append(_row(stage, now, limits, scale, before.get(stage), policy))
-    if baseline is not None:
+    if baseline is not None and comparable:
         named = {row.stage for row in rows if row.slower}
         rest = [state for state in comparable if state not in named]
         sums = [_total(one, rest, policy.comparison_clock) for one in (timings, baseline)]
@@ -200,29 +218,29 @@ def _row(
 
 
 def comparable_states(timings: Timings, baseline: Timings) -> tuple[str, ...]:
-    """States that both runs made from the same inputs with the same code and executor.
-
-    Raises InputError E_PERF_BASELINE_INPUTS if there is none: then a slow-down could not be seen.
+    """States whose times may be compared: both runs made them from the same inputs with the same code, by the same kind
+    of executor with as many workers.
     """
-    same = tuple(
-        state
-        for state in timings.made
-        if state in baseline.made and timings.keys.get(state.lower()) == baseline.keys.get(state.lower())
-    )
-    if baseline.executor != timings.executor:
-        what = f"the baseline ran on {baseline.executor}, this run on {timings.executor}"
-    elif not timings.made:
-        what = "this run made no state"
-    elif not same:
-        what = "no state of this run has the inputs that the baseline's had (seed, world, catalogue, policies, code)"
-    else:
-        return same
-    raise InputError(
-        "E_PERF_BASELINE_INPUTS",
-        f"times cannot be compared: {what}",
-        where=f"run {timings.run_id}, baseline run {baseline.run_id}",
-        next_step="pin a baseline of these inputs with `seg1b perf baseline RUN`, or check a witness of the baseline's",
-    )
+    if timings.executor != baseline.executor:
+        return ()
+    return tuple(state for state in shared_states(timings, baseline) if state in timings.made)
+
+
+def shared_states(timings: Timings, baseline: Timings) -> tuple[str, ...]:
+    """States that the baseline made from this run's inputs with the same code, whether this run made them or not."""
+    keys, theirs = timings.keys, baseline.keys
+    return tuple(state for state in baseline.made if keys.get(state.lower()) == theirs.get(state.lower()))
+
+
+def why_incomparable(timings: Timings, baseline: Timings) -> str:
+    """Why there are no `comparable_states`, in words; empty if there are any."""
+    if not shared_states(timings, baseline):
+        return "no state of this run has the inputs that the baseline's had (seed, world, catalogue, policies, code)"
+    if timings.executor != baseline.executor:
+        return f"the baseline ran on {baseline.executor}, this run on {timings.executor}"
+    if not comparable_states(timings, baseline):
+        return "this run made no state of those that have the inputs of the baseline's"
+    return ""
 
 
 def hotspots(timings: Timings, policy: BudgetsPolicy) -> list[tuple[str, float]]:

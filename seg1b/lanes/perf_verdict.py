@@ -112,12 +112,31 @@ class Check:
 
 @dataclass(frozen=True)
 class Closure:
-    """A phase's closing record: the check with its witnesses, the executions it rests on, and hotspots."""
+    """A phase's closing record: the check with its witnesses, the executions it rests on, and hotspots.
+
+    `left_out`: (run id, why) of the identity's other executions, whose times are not comparable or not all there.
+    `another`: the command that makes a further execution. One alone shows no stable hotspots.
+    """
 
     check: Check
     executions: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]
     hotspots: dict[str, list[str]]
-    hotspots_stable: bool
+    another: str
+
+    @property
+    def hotspots_stable(self) -> bool:
+        """Whether several executions have the same hotspots, in whatever order."""
+        return len(self.hotspots) > 1 and len({frozenset(stages) for stages in self.hotspots.values()}) == 1
+
+    @property
+    def stability(self) -> str:
+        """The same in words."""
+        if len(self.hotspots) == 1:
+            return (
+                f"of one execution, so whether they are stable cannot be seen: {self.another} makes another"
+            )
+        return f"{'stable' if self.hotspots_stable else 'NOT STABLE'} across executions"
 
     @property
     def decision(self) -> str:
@@ -136,6 +155,7 @@ class Closure:
             "decision": self.decision,
             **self.check.facts(),
             "executions": list(self.executions),
+            "left_out": [{"run_id": run_id, "why": why} for run_id, why in self.left_out],
             "hotspots": self.hotspots,
             "hotspots_stable": self.hotspots_stable,
         }
@@ -164,7 +184,9 @@ def markdown(closure: Closure) -> str:
     ]
     lines += ["", "## Hotspots", ""]
     lines += [f"- {run_id}: {', '.join(stages)}" for run_id, stages in closure.hotspots.items()]
-    lines += ["", f"{'Stable' if closure.hotspots_stable else 'NOT STABLE'} across executions.", ""]
+    lines += ["", f"{closure.stability[0].upper()}{closure.stability[1:]}.", ""]
+    if closure.left_out:
+        lines += ["## Left out", "", *(f"- {run_id}: {why}" for run_id, why in closure.left_out), ""]
     if check.waived:
         lines += ["## Waived", "", *(f"- {stage}: {reason}" for stage, reason in check.waived.items()), ""]
     return "\n".join(lines)

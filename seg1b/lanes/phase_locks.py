@@ -63,6 +63,11 @@ def locked(store: Store) -> dict[str, dict[str, Any]]:
     return {name.upper(): store.phase_locks.read(name) for name in store.phase_locks.names()}
 
 
+def contradicted(store: Store, policies: Policies) -> tuple[str, ...]:
+    """The locked phases that `policies` differ from."""
+    return tuple(name for name, record in locked(store).items() if _differing(record, policies))
+
+
 def require_unlocked(store: Store, policies: Policies) -> None:
     """Raise InputError E_PHASE_LOCKED if `policies` differ from what a locked phase was locked with."""
     for name, record in locked(store).items():
@@ -170,15 +175,16 @@ def lock(
             },
             "knobs": {knob: value for knob, value in values.items() if knob.split(".")[0] in phase.prefixes},
             "metrics": run.score.metrics,
+            "no_regression_tolerance": policies.gates.no_regression_tolerance,
             "status": status,
             "witness": dict(witness),
             "locked": utc_now(),
         }  # fmt: skip
-        store.phase_locks.write(phase.name, record)
         facts = {
             name: record[name] for name in ("phase", "run_id", "seed", "policy_digests", "metrics", "witness")
         }
         store.ledger.note("locked", **facts)
+        store.phase_locks.write(phase.name, record)
     return record
 
 

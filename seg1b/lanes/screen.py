@@ -115,8 +115,9 @@ def screen(
     """Judge every candidate, policies by their own and catalogues by those given, and rank them.
 
     By grade in reach, then by distance to B+ and to B, then by how far inside its bounds for that grade the tightest
-    row is (then the next), then by name. Many policies are judged by their quotas first; a catalogue is synthesised
-    only for those that reach the top. Margins are then of the rows that quotas decide, which are known of all.
+    row is (then the next), then by name. The first that differ in their counts or in anything but the name are
+    shortlisted: a copy takes no place. Many policies are judged by their quotas first; a catalogue is synthesised only
+    for those that reach the shortlist. Margins are then of the rows that quotas decide, which are known of all.
     """
     by_quotas = len(candidates) > SHORTLIST and any(one.quotas is not None for one in candidates)
 
@@ -131,20 +132,24 @@ def screen(
     judged = list(zip(first, candidates, strict=True))
     while True:
         judged.sort(key=lambda pair: _rank(pair[0]))
-        unproven = [place for place, (row, _) in enumerate(judged[:SHORTLIST]) if not row.proven]
+        rows = [row for row, _ in judged]
+        originals = _originals(rows)
+        distinct = sorted(set(originals))[:SHORTLIST]
+        unproven = [place for place in distinct if not rows[place].proven]
         if not unproven:
             break
         again = [judged[place][1] for place in unproven]
         proven = share_out(lambda one: judge(one, quotas=False), again)
         for place, row, one in zip(unproven, proven, again, strict=True):
             judged[place] = row, one
-    rows = [row for row, _ in judged]
     return [
         dataclasses.replace(
             row,
             rank=place + 1,
-            shortlisted=row.reachable != "below_B" and place < SHORTLIST,
-            why_not=_why_not(place, rows),
+            shortlisted=row.reachable != "below_B" and place in distinct,
+            why_not=""
+            if row.reachable == "below_B" or place in distinct
+            else _why_not(place, rows, rows[originals[place]], rows[distinct[-1]]),
         )
         for place, row in enumerate(rows)
     ]
@@ -156,18 +161,23 @@ def _rank(row: Screened) -> _Rank:
     return _REACH_ORDER[row.reachable], found.shortfall("B+"), found.shortfall("B"), inside, row.name
 
 
-def _why_not(place: int, rows: Sequence[Screened]) -> str:
-    """Why the row at `place` of the ranked `rows` is not shortlisted, where its gates do not say so."""
+def _originals(rows: Sequence[Screened]) -> list[int]:
+    """Of every ranked row the place of the first that has its counts and differs in the name alone; its own, mostly."""
+    first: dict[tuple[bytes, object], int] = {}
+    return [first.setdefault((row.counts, _rank(row)[:-1]), place) for place, row in enumerate(rows)]
+
+
+def _why_not(place: int, rows: Sequence[Screened], original: Screened, last: Screened) -> str:
+    """Why the row at `place` of the ranked `rows` is not shortlisted, which its gates do not say.
+
+    `original`: whose copy it is, or itself; `last`: of the shortlist.
+    """
     row = rows[place]
-    if place < SHORTLIST or row.reachable == "below_B":
-        return ""
+    if original is not row:
+        if original.name == row.name:
+            return "not shortlisted: the same catalogue, given twice"
+        return f"not shortlisted: same counts as {original.name}, which comes first by name"
     text = f"not shortlisted: rank {place + 1} of {len(rows)}, and a wave has at most {SHORTLIST} candidates"
-    equals = (
-        other for other in rows[:place] if other.counts == row.counts and _rank(other)[:-1] == _rank(row)[:-1]
-    )
-    if (twin := next(equals, None)) is not None:
-        return f"{text}; same counts as {twin.name}, which comes first by name"
-    last = rows[SHORTLIST - 1]
     if last.reachable != row.reachable:
         return f"{text}; {last.name} can reach {last.reachable}"
     for grade in ("B+", "B"):

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from seg1b.errors import InputError
 from seg1b.lanes.comparison import lost_gates
-from seg1b.lanes.phase_locks import locked
+from seg1b.lanes.phase_locks import contradicted, locked
 from seg1b.lanes.stored_run import StoredRun, StoredScore, load_run, require_world, same_seed
 from seg1b.policy.gates import GatesPolicy
+from seg1b.policy.load import default_policies
 from seg1b.scoring.feasibility import Feasibility
 from seg1b.scoring.gates import GateReport
 from seg1b.scoring.grading import RunStatus, run_status
@@ -28,10 +29,14 @@ _ORDER: dict[RunStatus, int] = {"GREEN_B": 0, "AMBER_NEAR_BPLUS": 1, "RED_REOPEN
 
 @dataclass(frozen=True)
 class Standing:
-    """A run's verdicts, the no-regression rows of the locks among them, and what it lost to the pinned baseline."""
+    """A run's verdicts, the no-regression rows of the locks among them, and what it lost to the pinned baseline.
+
+    `contradicts`: the locked phases whose policies it does not have.
+    """
 
     report: GateReport
     lost_to_baseline: tuple[str, ...]
+    contradicts: tuple[str, ...] = ()
 
     @property
     def lost_to_locks(self) -> tuple[str, ...]:
@@ -46,9 +51,14 @@ class Standing:
         return tuple(dict.fromkeys((*self.lost_to_locks, *self.lost_to_baseline)))
 
     @property
+    def forbidden(self) -> tuple[str, ...]:
+        """Why it cannot be kept, promoted or locked: what is lost, and the locks that it contradicts."""
+        return (*self.lost, *(f"the lock of {phase}" for phase in self.contradicts))
+
+    @property
     def status(self) -> RunStatus:
-        """RED: a B gate or counter-metric fails, or something is lost. AMBER: only B+ gates fail. Else GREEN_B."""
-        return "RED_REOPEN_REQUIRED" if self.lost else run_status(self.report)
+        """RED: a B gate or counter-metric fails, or something forbids it. AMBER: only B+ gates fail. Else GREEN_B."""
+        return "RED_REOPEN_REQUIRED" if self.forbidden else run_status(self.report)
 
     @property
     def rank(self) -> Rank:
@@ -60,16 +70,29 @@ class Standing:
 
 @dataclass(frozen=True)
 class Authorities:
-    """What a run of one seed and world is held to besides its own gates."""
+    """What a run of one seed and world is held to besides its own gates.
+
+    `metrics` and `tolerance` are those of a lock (`phase`): a run cannot bring a tolerance of its own.
+    """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
+    tolerance: float = 0.0
     phase: str = ""
     baseline: StoredRun | None = None
 
-    def judge(self, score: StoredScore, gates: GatesPolicy) -> Standing:
-        """Where a run with this score stands. `gates`: those that it was judged by."""
-        lost = () if self.baseline is None else lost_gates(self.baseline.score.report, score.report)
-        return Standing(score.against_lock(self.metrics, gates), lost)
+    def judge(self, score: StoredScore, gates: GatesPolicy, contradicts: tuple[str, ...] = ()) -> Standing:
+        """Where a run with this score stands. `gates`: those that it was judged by; `contradicts`: the locked phases
+        whose policies it does not have.
+        """
+        lost = () if self.baseline is None else lost_to(self.baseline, score)
+        rules = gates.model_copy(update={"no_regression_tolerance": self.tolerance})
+        return Standing(score.against_lock(self.metrics, rules), lost, contradicts)
+
+
+def lost_to(reference: StoredRun, score: StoredScore) -> tuple[str, ...]:
+    """Names of what holds for B in a run, and does not in a score held to that run's thresholds as well."""
+    scale = reference.score.scale_for(score, reference.gates())
+    return lost_gates(reference.score.report, score.report, neighbours_scale=scale)
 
 
 def authorities(store: Store, world_digest: str, seed: int) -> Authorities:
@@ -79,7 +102,7 @@ def authorities(store: Store, world_digest: str, seed: int) -> Authorities:
     Raises InputError E_LOCK_WORLD or E_BASELINE_WORLD for those of another world, E_RUN_PRUNED.
     """
     metrics: dict[str, float] = {}
-    phase = ""
+    tolerance, phase = 0.0, ""
     for name, record in locked(store).items():
         if record["world_digest"] != world_digest:
             raise InputError(
@@ -92,12 +115,15 @@ def authorities(store: Store, world_digest: str, seed: int) -> Authorities:
         if record["seed"] == seed:
             phase = name
             metrics = {metric: value for metric, value in record["metrics"].items() if value is not None}
-    return Authorities(metrics, phase, pinned_baseline(store, world_digest, seed))
+            packaged = default_policies().gates.no_regression_tolerance  # earlier versions did not say theirs
+            tolerance = float(record.get("no_regression_tolerance", packaged))
+    return Authorities(metrics, tolerance, phase, pinned_baseline(store, world_digest, seed))
 
 
 def standing_of(store: Store, run: StoredRun) -> Standing:
     """Where a stored run stands. Raises InputError as `authorities`."""
-    return authorities(store, run.world_digest, run.seed).judge(run.score, run.gates())
+    contradicts = () if run.knobs() is None else contradicted(store, run.policies())
+    return authorities(store, run.world_digest, run.seed).judge(run.score, run.gates(), contradicts)
 
 
 def pinned_baseline(store: Store, world_digest: str, seed: int) -> StoredRun | None:

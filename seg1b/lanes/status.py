@@ -13,6 +13,7 @@ from seg1b.lanes.recovery import attempts_of
 from seg1b.lanes.standing import Standing, standing_of
 from seg1b.lanes.stored_run import load_run
 from seg1b.lanes.waves import open_wave
+from seg1b.policy.load import default_policies, gates_hash
 from seg1b.store.records import POINTER_NAMES
 from seg1b.store.store import Store
 
@@ -56,6 +57,7 @@ def _phase(store: Store, locks: dict[str, dict[str, Any]], name: str, title: str
             "artifact": record["artifact"],
             "blockers": record["blockers"],
             "stands_otherwise_now": isinstance(now, Standing) and now.status != record["status"],
+            "stands_now": now.status if isinstance(now, Standing) else now,
             "recovery_spent": attempts_of(store) >= record.get("recovery_at_most", math.inf),
         }
     if name == "P4" and name in locks:
@@ -85,6 +87,8 @@ def _pointer(store: Store, name: str) -> dict[str, Any] | None:
         "lane": receipt.lineage.get("lane"),
         "seed": receipt.identity.get("seed"),
         "status": now.status if isinstance(now, Standing) else now,
+        "contradicts": list(now.contradicts) if isinstance(now, Standing) else [],
+        "gates_are_the_packaged_ones": receipt.identity.get("gates_hash") == gates_hash(default_policies()),
     }
 
 
@@ -98,7 +102,7 @@ def _wave(store: Store) -> dict[str, Any] | None:
     for one in wave["candidates"]:
         entry, now = {name: one[name] for name in names}, _standing(store, one["run_id"])
         if isinstance(now, Standing):
-            lost = tuple(dict.fromkeys((*one["lost"], *now.lost)))
+            lost = tuple(dict.fromkeys((*one["lost"], *now.forbidden)))
             entry |= {"status_after": now.status, "lost": list(lost), "vetoed": bool(lost)}
             if not lost:
                 ranks[one["run_id"]] = now.rank
@@ -123,8 +127,9 @@ def _certification(store: Store) -> dict[str, Any] | None:
     ids = store.certifications.ids()
     if not ids:
         return None
-    cert_id = max(ids, key=lambda one: (store.certifications.path(one).stat().st_mtime_ns, one))
-    document = store.certifications.read_json(cert_id, "certificate.json")
+    documents = {one: store.certifications.read_json(one, "certificate.json") for one in ids}
+    cert_id = max(ids, key=lambda one: (_published_ns(store, one, documents[one]), one))
+    document = documents[cert_id]
     return {
         "cert_id": cert_id,
         "grade": document["grade"],
@@ -133,6 +138,12 @@ def _certification(store: Store) -> dict[str, Any] | None:
         "reasons_against_b_plus": document["reasons_against_b_plus"],
         "certifications": len(ids),
     }
+
+
+def _published_ns(store: Store, cert_id: str, document: Mapping[str, Any]) -> int:
+    """When the runs of a certification were published; the age of its folder if they were pruned."""
+    published = store.receipts.published_ns(document["seeds"][0]["run_id"])
+    return published or store.certifications.path(cert_id).stat().st_mtime_ns
 
 
 def next_step(found: dict[str, Any]) -> str:
@@ -176,6 +187,12 @@ def next_step(found: dict[str, Any]) -> str:
                 f"then `seg1b lock {name} --run RUN`"
             )
     candidate = found["pointers"]["current_candidate"]
+    if phases["P4"]["status"] != "locked" and candidate and candidate["contradicts"]:
+        return (
+            f"the current candidate has not the policies of {' and '.join(candidate['contradicts'])} as locked: "
+            "tune and keep another from those (`seg1b tune --set KNOB=VALUE`), or `seg1b integrate RUN` judges a run "
+            "that has them, such as last_good"
+        )
     return _closing(phases["P4"], phases["P5"], certification, candidate and candidate["run_id"], settle)
 
 

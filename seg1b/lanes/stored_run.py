@@ -13,7 +13,7 @@ from seg1b.errors import InputError
 from seg1b.lanes.pruned import resolve_run
 from seg1b.policy.gates import GatesPolicy
 from seg1b.policy.load import Policies, default_policies, knobs, set_values
-from seg1b.scoring.gates import GateReport, no_regression_rows
+from seg1b.scoring.gates import GateReport, neighbours_scale, no_regression_rows
 from seg1b.scoring.measured import core_from_json, report_from_facts
 from seg1b.states.plan import STATES
 from seg1b.store.receipts import Receipt
@@ -40,6 +40,15 @@ class StoredScore:
     def metrics(self) -> dict[str, float | None]:
         """The seven core metrics."""
         return {name: metric["value"] for name, metric in self.facts["core"]["metrics"].items()}
+
+    @property
+    def sites(self) -> int:
+        """Outlets of the seed."""
+        return int(self.facts["core"]["site_count"])
+
+    def scale_for(self, other: StoredScore, gates: GatesPolicy) -> float:
+        """What a bound that `gates` set for this many sites is multiplied by for the sites of another score."""
+        return neighbours_scale(other.sites, gates) / neighbours_scale(self.sites, gates)
 
     def against_lock(self, lock: Mapping[str, float], gates: GatesPolicy) -> GateReport:
         """The verdicts with the no-regression rows of a lock besides."""

@@ -19,12 +19,13 @@ from seg1b.catalogue.verify import verify_bundle
 from seg1b.lanes import waves
 from seg1b.lanes.comparison import changed_knobs, compare, reruns, vetoed_by
 from seg1b.lanes.executor import Executor, ThreadExecutor
+from seg1b.lanes.guard import require_no_fail
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity, seed_hashes
 from seg1b.lanes.knob_effect import own_values, settled
 from seg1b.lanes.perf import require_not_red
 from seg1b.lanes.phase_locks import require_unlocked
 from seg1b.lanes.pruned import OWN_VALUES
-from seg1b.lanes.recovery import require_recovery
+from seg1b.lanes.recovery import require_recovery, start_of
 from seg1b.lanes.rejudge import judge_seed
 from seg1b.lanes.retention import claimed_keys, known_keys, leased
 from seg1b.lanes.standing import Authorities, authorities
@@ -111,6 +112,9 @@ class _Lane:
         return keys, facts
 
 
+_TOLD = 6
+"""More knobs than these are counted, not named."""
+
 BEFORE_S9 = ("S3", "S4", "S5", "S6", "S7", "S8")
 
 
@@ -132,17 +136,22 @@ def tune(
 
     `overrides`: value by knob, in full or as a short form (`policy.knobs`); shares of one mix are rescaled together.
     `against`: `last_good`, `baseline`, `candidate` or a run; None compares with the unchanged `policies`. `recover`: an
-    attempt of the recovery loop, with the integrated run as its reference. `waive_perf`: why a RED state may wait.
+    attempt of the recovery loop, from the integrated run's policies and compared with it. `waive_perf`: why a RED state
+    may wait.
 
     Raises InputError, and changes nothing: as `knob_effect.settled`, E_PHASE_LOCKED, E_PERF_RED, E_WAVE_FULL,
     E_STORE_DRIVEN (somebody else tunes this store), E_RUN_PRUNED, E_REFERENCE_WORLD, E_REFERENCE_SEED, E_LOCK_WORLD,
     E_BASELINE_WORLD, E_POINTER_UNSET, E_RECOVERY_*; and what the states raise.
     """
     started = time.perf_counter()
+    if recover:
+        policies = start_of(store, policies)
     compares = against is not None or recover
     settings, changed = settled(policies, overrides, catalogue=bundle, compares_with_a_run=compares)
     brought = None if bundle is None else verify_bundle(bundle)
     digest = None if brought is None else brought.content_sha256_hex
+    if digest is not None:
+        require_no_fail(store, digest, bundle)  # before anything is sealed
     lane = _Lane(store, world, seed, None, digest, executor or ThreadExecutor(), observer)
     with store.sole_driver("tune"):
         require_unlocked(store, changed)
@@ -190,10 +199,13 @@ def _reference(
     lane: _Lane, policies: Policies, named: StoredRun | None, name: str, lease: Lease
 ) -> Reference:
     if named is not None:
-        return Reference(name, named.run_id, named.keys, named.score, named.policy_digests, named.knobs())
+        return Reference(
+            name, named.run_id, named.keys, named.score, named.policy_digests, named.knobs(), named.gates()
+        )
     keys, _ = lane.make(policies, lease)
     score = read_score(lane.store, keys["S9"])
-    return Reference("policies", None, keys, score, policy_digests(policies), lineage_policies(policies))
+    digests, values = policy_digests(policies), lineage_policies(policies)
+    return Reference("policies", None, keys, score, digests, values, policies.gates)
 
 
 def _conclude(
@@ -216,24 +228,31 @@ def _conclude(
     reasons = reruns(reference.keys, keys, changed, reference.policy_digests, knobs_changed)
     differing = {reason.state for reason in reasons}
     run_id = str(known["run_id"]) if known else lane.run_id
+    besides = {name: both for name, both in knobs_changed.items() if name not in settings.values}
+    scale = reference.score.scale_for(after, reference.gates)
+    changes = compare(before.report, standing.report, neighbours_scale=scale)
     result = TuneResult(
         run_id=run_id if reasons or reference.run_id is None else reference.run_id,
         seed=lane.seed,
         settings=settings,
         against=reference,
         reasons=reasons,
+        besides=besides,
         found=tuple(name for name in lane.found.get(keys["S9"], ()) if name in differing),
         reused=tuple(name for name in keys if name not in differing),
         after=after,
         standing_before=before,
         standing=standing,
-        gates=vetoed_by(compare(before.report, standing.report), standing.lost),
+        gates=vetoed_by(changes, standing.lost),
         wave=None,
-        notes=(*settings.notes, *_remarks(settings, known)),
+        notes=(*settings.notes, *_remarks(settings, besides, reference.gates != changed.gates, known)),
         wall_s=0.0,
     )
     new = known is None and bool(reasons)
-    wave = waves.open_wave(store) if known else None
+    wave = None
+    if known:
+        against = {"name": reference.name, "run_id": reference.run_id}
+        wave = waves.compared_again(store, run_id, against, result.lost)
     if new:
         wave = _enter(lane, changed, facts, result, keys, recovery)
     wall_s = time.perf_counter() - started
@@ -246,11 +265,25 @@ def _conclude(
     return TuneResult(**{**vars(result), "wave": wave, "wall_s": wall_s})
 
 
-def _remarks(settings: Settings, known: Mapping[str, Any] | None) -> list[str]:
+def _remarks(
+    settings: Settings,
+    besides: Mapping[str, Any],
+    other_gates: bool,
+    known: Mapping[str, Any] | None,
+) -> list[str]:
     remarks = []
-    if len(settings.groups) > 1:
+    if besides:
+        told = [f"{name} {before} -> {after}" for name, (before, after) in list(besides.items())[:_TOLD]]
+        more = f" and {len(besides) - _TOLD} more" if len(besides) > _TOLD else ""
+        remarks.append(f"the reference differs in more than was set: {', '.join(told)}{more}")
+    groups = dict.fromkeys((*settings.groups, *(name.split(".")[0] for name in besides)))
+    if len(groups) > 1:
         remarks.append(
-            f"knobs of {' and '.join(settings.groups)} changed together: the difference cannot be put down to one"
+            f"knobs of {' and '.join(groups)} changed together: the difference cannot be put down to one"
+        )
+    if other_gates:
+        remarks.append(
+            "status and room are by the changed gates; what the reference held by its own is a veto if it is lost"
         )
     if known:
         remarks.append(f"this is candidate {known['run_id'][:12]} of the open wave again; it counts once")
@@ -285,6 +318,7 @@ def _enter(
         "settings": ", ".join(
             f"{c.knob} {c.before} -> {c.after}" for c in result.settings.changes if c.before != c.after
         ) or "nothing set",
+        "besides": {name: list(both) for name, both in result.besides.items()},
         "against": lineage["against"],
         "status_before": result.standing_before.status,
         "status_after": result.standing.status,

@@ -9,12 +9,15 @@ from typing import Any
 from seg1b.lanes.comparison import GateChange, Rerun
 from seg1b.lanes.standing import Standing
 from seg1b.lanes.stored_run import StoredScore
+from seg1b.policy.gates import GatesPolicy
 from seg1b.policy.knobs import Settings
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a candidate is compared with. `run_id` is None for the unchanged policies; `knobs` where they are known."""
+    """What a candidate is compared with. `run_id` is None for the unchanged policies; `knobs` where they are known;
+    `gates`: those that it was judged by.
+    """
 
     name: str
     run_id: str | None
@@ -22,6 +25,7 @@ class Reference:
     score: StoredScore
     policy_digests: Mapping[str, str]
     knobs: Mapping[str, Any] | None
+    gates: GatesPolicy
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class TuneResult:
     """What the knobs did to one seed.
 
     `reasons`: why the key of a state differs from the reference's; of these states, `found` had been made before.
+    `besides`: (before, after) of every knob that differs from the reference's and was not set here.
     `standing_before` and `standing`: the reference and the candidate held to the locks and the pinned baseline.
     `wave` is None, and `run_id` the reference's, where no key differs.
     """
@@ -38,6 +43,7 @@ class TuneResult:
     settings: Settings
     against: Reference
     reasons: tuple[Rerun, ...]
+    besides: Mapping[str, tuple[Any, Any]]
     found: tuple[str, ...]
     reused: tuple[str, ...]
     after: StoredScore

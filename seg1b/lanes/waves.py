@@ -1,7 +1,8 @@
 """Waves: at most two candidates are looked at together, then one is kept or all are dropped.
 
 A wave's record holds its candidates' runs, so pruning leaves them alone until the wave is closed. Whatever happens to a
-candidate is also written to the ledger, which nobody rewrites.
+candidate is first written to the ledger, which nobody rewrites: whoever is killed in between does it again, and it
+stands there twice, which is better than never.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from seg1b.errors import InputError, VetoError
+from seg1b.lanes.phase_locks import require_unlocked
 from seg1b.lanes.standing import standing_of
 from seg1b.lanes.stored_run import load_run
 from seg1b.report.wording import counted
@@ -19,7 +21,8 @@ from seg1b.store.store import Store
 
 OPEN, CLOSED, ABANDONED = "open", "closed", "abandoned"
 KINDS = (
-    "candidate", "wave_closed", "baseline_pinned", "promoted", "integrated", "locked", "reopened", "witness_differs",
+    "candidate", "compared_again", "wave_closed", "baseline_pinned", "promoted", "integrated", "locked", "reopened",
+    "witness_differs",
     "certification_removed", "pruned", "guard_authority_pinned", "guard_verdict", "guard_verdict_lifted",
     "perf_baseline_pinned", "perf_waived", "perf_waived_for_tune", "perf_closure",
 )  # fmt: skip
@@ -107,22 +110,44 @@ def add_candidate(
             wave = {"wave_id": f"wave-{number:04d}", "status": OPEN, "opened": utc_now(), "candidates": []}
         store.receipts.publish(receipt)
         wave["candidates"] = [*wave["candidates"], {**candidate, "holds": sorted(set(holds))}]
-        store.waves.write(wave["wave_id"], wave)
         store.ledger.note("candidate", wave=wave["wave_id"], **candidate)
+        store.waves.write(wave["wave_id"], wave)
+    return wave
+
+
+def compared_again(
+    store: Store, run_id: str, against: Mapping[str, Any], lost: Iterable[str]
+) -> dict[str, Any]:
+    """Enter another comparison of a candidate of the open wave: what it lost there it has lost.
+
+    Raises InputError E_WAVE_NONE if somebody closed it meanwhile.
+    """
+    with store.exclusive("comparing a candidate again"):
+        wave = _required(store)
+        name = wave["wave_id"]
+        store.ledger.note("compared_again", wave=name, run_id=run_id, against=dict(against), lost=list(lost))
+        for one in wave["candidates"]:
+            if one["run_id"] == run_id:
+                one["lost"] = list(dict.fromkeys((*one["lost"], *lost)))
+                one["vetoed"] = bool(one["lost"])
+        store.waves.write(name, wave)
     return wave
 
 
 def keep(store: Store, text: str | None = None) -> dict[str, Any]:
     """Close the open wave, keeping one candidate: it becomes `current_candidate`.
 
-    `text`: its run or the beginning of it; None if there is only one. Raises InputError E_WAVE_NONE or
-    E_WAVE_CANDIDATE, VetoError E_WAVE_VETOED for a candidate that lost a gate, when it was tried or by what
-    is locked and pinned now.
+    `text`: its run or the beginning of it; None if there is only one. Raises InputError E_WAVE_NONE,
+    E_WAVE_CANDIDATE or E_PHASE_LOCKED for policies that a lock forbids, VetoError E_WAVE_VETOED for a candidate that
+    lost a gate, whenever it was compared or by what is locked and pinned now.
     """
     with store.exclusive("closing a wave"):
         wave = _required(store)
         kept = _chosen(store, wave, text)
-        lost = dict.fromkeys((*kept["lost"], *standing_of(store, load_run(store, kept["run_id"])).lost))
+        run = load_run(store, kept["run_id"])
+        if run.knobs() is not None:
+            require_unlocked(store, run.policies())
+        lost = dict.fromkeys((*kept["lost"], *standing_of(store, run).lost))
         if lost:
             raise VetoError(
                 "E_WAVE_VETOED",
@@ -130,10 +155,10 @@ def keep(store: Store, text: str | None = None) -> dict[str, Any]:
                 where=_where(store, wave),
                 next_step="keep another candidate, or `seg1b wave drop`",
             )
+        store.ledger.note("wave_closed", wave=wave["wave_id"], kept=kept["run_id"], settings=kept["settings"])
         store.pointers.set("current_candidate", kept["run_id"], {"lane": "tune", "wave": wave["wave_id"]})
         wave |= {"status": CLOSED, "closed": utc_now(), "kept": kept["run_id"]}
         store.waves.write(wave["wave_id"], wave)
-        store.ledger.note("wave_closed", wave=wave["wave_id"], kept=kept["run_id"], settings=kept["settings"])
     return wave
 
 
@@ -141,10 +166,10 @@ def drop(store: Store) -> dict[str, Any]:
     """Close the open wave and keep nothing of it. Raises InputError E_WAVE_NONE."""
     with store.exclusive("closing a wave"):
         wave = _required(store)
-        wave |= {"status": ABANDONED, "closed": utc_now(), "kept": None}
-        store.waves.write(wave["wave_id"], wave)
         dropped = [candidate["run_id"] for candidate in wave["candidates"]]
         store.ledger.note("wave_closed", wave=wave["wave_id"], kept=None, dropped=dropped)
+        wave |= {"status": ABANDONED, "closed": utc_now(), "kept": None}
+        store.waves.write(wave["wave_id"], wave)
     return wave
 
 

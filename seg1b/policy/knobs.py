@@ -112,7 +112,7 @@ def settle(policies: Policies, overrides: Mapping[str, Any]) -> Settings:
                 "E_OPTION_SET", f"{typed!r} and another name both mean {path}", where=typed,
                 next_step="name each knob once",
             )  # fmt: skip
-        asked[path] = value
+        asked[path] = 0.0 if isinstance(value, float) and value == 0.0 else value  # -0.0 is zero
     rescaled = _rescaled(known, asked)
     both = {**asked, **rescaled}
     order = [name for name in known if name in both] + [name for name in asked if name not in known]
@@ -213,7 +213,7 @@ def _switch(known: Mapping[str, Any], values: Mapping[str, Any], knob: str) -> S
 
 
 def _rescaled(known: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, float]:
-    """The shares of every mix of which some, but not all, are asked for; by full path."""
+    """The shares that change of every mix of which some, but not all, are asked for; by full path."""
     found: dict[str, float] = {}
     for block in dict.fromkeys(name.rpartition(".")[0] for name in asked):
         if not any(pattern.fullmatch(block) for pattern in MIXES):
@@ -234,7 +234,9 @@ def _rescaled(known: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, f
                 next_step="set all of them: " + ", ".join(name.rpartition(".")[2] for name in members),
             )  # fmt: skip
         for name, share in shares.items():
-            found[name] = round(float(share * left / total), _DECIMALS) if total else 0.0
+            scaled = round(float(share * left / total), _DECIMALS) if total else 0.0
+            if scaled != round(known[name], _DECIMALS):
+                found[name] = scaled
     return found
 
 

@@ -226,6 +226,14 @@ def no_regression_rows(score: CoreScore, lock: Mapping[str, float], policy: Gate
     return rows
 
 
+def neighbours_scale(site_count: int, policy: GatesPolicy) -> float:
+    """What the lower bound of the neighbours' median is multiplied by for a seed of so many sites: distances shrink
+    with the square root of their density.
+    """
+    scaling = policy.counter_metric_parameters.nn_p50_scaling_sites
+    return math.sqrt(min(1.0, scaling / max(site_count, 1)))
+
+
 def counter_rows(values: Sequence[CounterValue], site_count: int, policy: GatesPolicy) -> list[CounterRow]:
     """Counter-metrics against their bands; `site_count` per seed scales the lower bound of the NN median."""
     rows = []
@@ -233,8 +241,7 @@ def counter_rows(values: Sequence[CounterValue], site_count: int, policy: GatesP
         band = next(band for name, band in policy.counter_metrics.items() if name == value.name)
         low = band.min
         if value.name == "nn_p50_km" and low is not None:
-            scaling = policy.counter_metric_parameters.nn_p50_scaling_sites
-            low *= math.sqrt(min(1.0, scaling / max(site_count, 1)))
+            low *= neighbours_scale(site_count, policy)
         rows.append(counter_row(value, low, band.max))
     return rows
 

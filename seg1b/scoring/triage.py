@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from seg1b.scoring.gates import GateReport
+from seg1b.scoring.gates import GateReport, counter_key
 
 COUNTRY_MASS = (
     "Sites per country are fixed by the catalogue at S3; nothing after it can move this. Reopen the "
@@ -18,9 +18,14 @@ COVERAGE = (
     "check the denylist: its countries stay in the denominator."
 )
 NEIGHBOUR_TAIL = (
-    "Decided by placement: lower S6's sparse component or S4's dispersed share, raise the sites per trade "
-    "area, check S2's population mix."
+    "Decided by placement: lower S4's dispersed share, which makes the tail, or its sites per trade area; a larger "
+    "sparse component of S6 narrows the ratio too. Check S2's population mix."
 )
+NEIGHBOURS_TOO_NEAR = (
+    "Decided by placement: lower S4's sites per trade area or raise S6's sparse component: sites move apart."
+)
+NEIGHBOURS_TOO_FAR = "Decided by placement: raise S4's sites per trade area, or lower S6's sparse component: both move sites together."
+ISOLATED = "Decided by placement: lower S4's dispersed share; nothing else isolates sites as much."
 PLACEMENT = "Decided by placement: S2's mix and surface say where people live, S4 how sites follow them."
 STRUCTURE = "A structural defect: the code or the store is wrong. Fix that before touching any policy."
 
@@ -36,7 +41,8 @@ _BY_PREFIX: tuple[tuple[str, str], ...] = (
     ("eligible_country_nonzero_share", COVERAGE),
     ("southern_hemisphere_share", COUNTRY_MASS + " Only countries on the equator move with placement."),
     ("nn_p99_p50_ratio", NEIGHBOUR_TAIL),
-    ("nn_", NEIGHBOUR_TAIL),
+    ("nn_isolated", ISOLATED),
+    ("nn_", NEIGHBOURS_TOO_FAR),
     ("country_gini", COUNTRY_MASS),
     ("top", COUNTRY_MASS),
     (
@@ -57,8 +63,13 @@ _BY_PREFIX: tuple[tuple[str, str], ...] = (
 )
 
 
-def advice(name: str) -> str:
-    """What to do about the failed row `name`."""
+def advice(name: str, *, too_low: bool = False) -> str:
+    """What to do about the failed row `name`; `too_low`: it fails at the lower end of its band.
+
+    Directions are those that the default workload showed, one knob at a time (`seg1b tune`).
+    """
+    if too_low and name.startswith("nn_"):
+        return NEIGHBOURS_TOO_NEAR
     for prefix, text in _BY_PREFIX:
         if name.startswith(prefix):
             return text
@@ -68,10 +79,17 @@ def advice(name: str) -> str:
 def triage(report: GateReport, grade: str = "B+") -> list[dict[str, str]]:
     """One entry {name, reason, advice} per row that fails for the grade."""
     reasons = {row.name: row.reason for row in report.gates}
-    reasons |= {
-        f"{row.name}@{row.surface}" if row.surface else row.name: row.reason for row in report.counters
+    counters = {counter_key(row.name, row.surface): row for row in report.counters}
+    reasons |= {name: row.reason for name, row in counters.items()}
+    low = {
+        name
+        for name, row in counters.items()
+        if row.observed is not None and row.min is not None and row.observed < row.min
     }
-    return [{"name": name, "reason": reasons[name], "advice": advice(name)} for name in report.failed(grade)]
+    return [
+        {"name": name, "reason": reasons[name], "advice": advice(name, too_low=name in low)}
+        for name in report.failed(grade)
+    ]
 
 
 def heaviest_countries(

@@ -143,6 +143,20 @@ def test_witness_perf_and_du(command: Command, published: Published, small: Path
     assert Path(closed.json()["path"]).read_text().startswith("# Performance closure")
     assert command("perf", "check", "0" * 32, *options).error()["code"] == "E_STORE_UNKNOWN_ID"
     assert command("perf", "check", run, "--waive", "S4", *options).error()["code"] == "E_PERF_WAIVER"
+    telemetry = runs / "runs" / run / "telemetry.json"
+    times = json.loads(telemetry.read_text())
+    times["executor"] = {"executor": "ray", "workers": 3, "cpus": 2.0}
+    telemetry.unlink()
+    telemetry.write_text(json.dumps(times))
+    assert command("perf", "baseline", run, *options).exit_code == 0
+    refused = command("perf", "check", witness.json()["witness_run_id"], *options)
+    assert (refused.exit_code, refused.error()["code"]) == (2, "E_PERF_BASELINE_INPUTS")
+    assert f"`seg1b witness {run[:12]} --executor ray --workers 2`" in refused.error()["next_step"]
+    (left_out,) = command("perf", "closure", run, *options).json()["left_out"]
+    assert left_out["run_id"] == witness.json()["witness_run_id"]
+    told = " ".join(command("perf", "closure", run, *options[:-1]).stdout.split())
+    assert f"left out {left_out['run_id'][:12]} it ran on serial x 1, the baseline on ray x 2" in told
+    assert "of one execution, so whether they are stable cannot be seen" in told
     used = command("runs", "du", "--runs", runs, "--json").json()
     assert sum(row["held_bytes"] for row in used["states"]) == used["live_bytes"]
     assert "performance baseline" in {row["name"] for row in used["holders"]}

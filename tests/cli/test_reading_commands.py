@@ -293,6 +293,10 @@ def test_screen_ranks_and_says_what_is_lacking(command: Command, tmp_path: Path)
     assert "208 more eligible countries need an outlet" in told["eligible_country_nonzero_share"]
     assert "merchant 1 has 40 of the 70 outlets of MC" in told["largest_merchant_share"]
     assert command("screen", hopeless, "--require", "B").exit_code == 3
+    places = [row["shortlisted"] for row in command("screen", policy, policy, "--json").json()["candidates"]]
+    assert places == [True, False]
+    twice = " ".join(command("screen", policy, policy).stdout.split())
+    assert "not shortlisted: the same catalogue, given twice" in twice
     assert "cannot reach B" in command("screen", hopeless).stdout
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from lane_cases import Certified, one_seed, world_only
 from tune_cases import AMBER, LOSING, candidate, contents, kept, opened, tried
 
 from seg1b.errors import InputError, VetoError
-from seg1b.lanes import baseline
+from seg1b.lanes import baseline, waves
 from seg1b.lanes.comparison import lost_gates
 from seg1b.lanes.integrate import integrate, recommendation
 from seg1b.lanes.lock_phase import lock_phase
@@ -103,8 +104,6 @@ def test_what_the_baseline_holds_and_a_candidate_lost_is_a_veto(
 
 def test_a_baseline_of_another_world_is_refused(root: Path, real_world: World, pinned: str) -> None:
     """When it is pinned and when it would veto."""
-    import dataclasses
-
     other = dataclasses.replace(real_world, digest="0" * 64)
     before = contents(root)
     with opened(root) as store:
@@ -133,6 +132,87 @@ def test_promotion_is_refused_for_what_was_lost(root: Path, real_world: World, p
         assert contents(root) == before
         assert baseline.last_good(store)["run_id"] == good
         assert store.ledger.entries()[-1]["kind"] == "promoted"
+
+
+def test_gates_of_its_own_do_not_get_a_run_past_the_baseline(
+    root: Path, real_world: World, pinned: str
+) -> None:
+    """Placed worse, and judged by gates that do not mind: refused by what the baseline was held to, and shown."""
+    bands = {"nn_p50_km": 50.0, "nn_p90_km": 200.0, "nn_isolated_10km_share": 1.0, "population_pit_ks": 1.0}
+    bands |= dict.fromkeys(
+        ("unpopulated_tile_share", "near_city_share_difference", "population_pit_mean"), 1.0
+    )
+    gates = {f"gates.counter_metrics.{name}.max": value for name, value in bands.items()}
+    gates |= {"gates.counter_metrics.population_correlation_1deg.min": 0.0}
+    gates |= {f"gates.hard_gates.nn_p99_p50_ratio.{grade}": 1e6 for grade in ("b", "b_plus")}
+    worse = {"s2w.mix.uniform": 1.0, "s2w.mix.area": 0.0, "s2w.mix.population": 0.0}
+    alone = tried(root, real_world, gates)
+    assert not alone.vetoed
+    assert "status and room are by the changed gates" in "".join(alone.notes)
+    both = candidate(root, real_world, {**worse, **gates})
+    held_to = {row.name for row in both.gates if row.held_to is not None}
+    assert held_to
+    assert held_to <= set(both.lost)
+    with opened(root) as store:
+        shown = status(store)["wave"]
+        assert shown["best"] is None
+        with pytest.raises(VetoError, match="E_WAVE_VETOED"):
+            waves.keep(store, both.run_id)
+        waves.drop(store)
+        with pytest.raises(VetoError, match=r"E_PROMOTE_VETO.*baseline"):
+            baseline.promote(store, both.run_id)
+        assert integrate(store, one_seed(), both.run_id)["status"] == "RED_REOPEN_REQUIRED"
+
+
+def test_an_attempt_starts_from_the_integrated_run(root: Path, real_world: World, pinned: str) -> None:
+    """Its other knobs stay, whatever the session's policies say; a folder that says otherwise is refused."""
+    policies = one_seed()
+    mine = {"s4.two_stage.sites_per_area": 9, **AMBER}
+    with opened(root) as store:
+        phase = store.phases.find("P4")
+        assert phase is None or phase["status"] != "AMBER_NEAR_BPLUS"
+    amber = kept(root, real_world, mine)
+    with opened(root) as store:
+        assert integrate(store, policies, amber)["status"] == "AMBER_NEAR_BPLUS"
+    found = tried(root, real_world, {"s6.core_sd_tile": 0.2}, recover=True)
+    assert found.reran == ("S6", "S7", "S8", "S9")
+    assert not found.besides
+    assert found.standing.status == "AMBER_NEAR_BPLUS"  # its stricter gate stays as well
+    path = "policy/s4.alloc_plan.yaml"
+    sources = {**policies.sources, path: dataclasses.replace(policies.sources[path], path=f"/mine/{path}")}
+    with pytest.raises(InputError, match=r"E_RECOVERY_CONFIG.*s4\.alloc_plan"):
+        candidate(
+            root,
+            real_world,
+            {"s6.core_sd_tile": 0.2},
+            dataclasses.replace(policies, sources=sources),
+            recover=True,
+        )
+    other = tried(root, real_world, {"s6.core_sd_tile": 0.2}, against=amber)
+    assert set(other.besides) == set(mine)
+    assert "differs in more than was set: s4.two_stage.sites_per_area 9 -> 8" in "".join(other.notes)
+    with opened(root) as store:
+        integrate(store, policies, tried(root, real_world, LOSING).run_id)
+
+
+def test_what_a_candidate_loses_later_it_has_lost(root: Path, real_world: World, pinned: str) -> None:
+    """Compared again with another reference: the wave and the ledger know."""
+    losing = set_values(one_seed(), LOSING)
+    first = candidate(root, real_world, {"s6.core_sd_tile": 0.21}, losing)
+    with opened(root) as store:
+        before = len(store.ledger.entries())
+    again = candidate(root, real_world, {"s6.core_sd_tile": 0.21}, losing, against=pinned)
+    assert again.run_id == first.run_id
+    assert "top1_share" in again.lost
+    with opened(root) as store:
+        (entry,) = store.ledger.entries()[before:]
+        assert (entry["kind"], entry["run_id"]) == ("compared_again", first.run_id)
+        assert entry["lost"] == list(again.lost)
+        (one,) = status(store)["wave"]["candidates"]
+        assert one["vetoed"]
+        with pytest.raises(VetoError, match="E_WAVE_VETOED"):
+            waves.keep(store)
+        waves.drop(store)
 
 
 def test_integrated_status_blockers_and_the_recovery_loop(root: Path, real_world: World, pinned: str) -> None:

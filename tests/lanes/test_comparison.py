@@ -74,6 +74,47 @@ def test_a_grade_lost_to_a_stricter_threshold_is_worse(b_plus: float, verdict: s
     )
 
 
+def milder(value: float, **thresholds: float) -> GateReport:
+    """The Gini judged by other thresholds."""
+    return GateReport((gate_row("country_gini", known(value), GINI.model_copy(update=thresholds)),), ())
+
+
+def test_a_milder_threshold_excuses_nothing() -> None:
+    """What held is lost though the candidate's own gate holds; a milder gate alone loses nothing, nor does one that
+    the reference did not meet either.
+    """
+    (change,) = compare(gate(known(0.6)), milder(0.7, b=0.9, b_plus=0.85))
+    assert (change.verdict, change.reach, change.held_to) == ("veto", "B+", GINI.b)
+    assert lost_gates(gate(known(0.6)), milder(0.7, b=0.9)) == ("country_gini",)
+    (same,) = compare(gate(known(0.6)), milder(0.6, b=0.9, b_plus=0.85))
+    assert (same.verdict, same.held_to) == ("same", None)
+    assert lost_gates(gate(known(0.7)), milder(0.71, b=0.9)) == ()
+    for value in (0.3, 0.6):
+        (band,) = compare(counter(known(0.5), 0.4, 0.55), counter(known(value), 0.1, 0.9))
+        assert (band.verdict, band.held_to) == ("veto", 0.4 if value < 0.5 else 0.55)
+
+
+def test_what_is_judged_no_more_is_lost() -> None:
+    """If it held; by its old thresholds and without a value."""
+    (gini,) = compare(gate(known(0.6)), GateReport((), ()))
+    assert (gini.name, gini.before, gini.after, gini.verdict) == ("country_gini", 0.6, None, "veto")
+    (band,) = compare(counter(known(0.5), 0.4, None), GateReport((), ()))
+    assert (band.name, band.after, band.verdict) == ("x@placement", None, "veto")
+    assert lost_gates(gate(known(0.7)), GateReport((), ())) == ()
+
+
+def test_the_bound_of_the_neighbours_median_is_that_of_the_candidates_sites() -> None:
+    """A hundred times the sites stand ten times as near; nobody else's bound is scaled."""
+
+    def median(name: str, value: float, low: float) -> GateReport:
+        return GateReport((), (counter_row(CounterValue(name, None, known(value)), low, None),))
+
+    for name, lost in (("nn_p50_km", ()), ("nn_p90_km", ("nn_p90_km",))):
+        before, after = median(name, 0.1, 0.05), median(name, 0.01, 0.005)
+        assert lost_gates(before, after, neighbours_scale=0.1) == lost
+        assert lost_gates(before, after) == (name,)
+
+
 def test_a_grade_won_counts_more_than_the_margin() -> None:
     """A milder threshold makes a worse number pass; a gate that was not there before is the same."""
     milder = GINI.model_copy(update={"b": 0.8})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lane_cases import Certified, linked, one_seed, run_small
+from lane_cases import Certified, linked, one_seed, run_small, world_only
 from resealing import reseal, with_column
 
 from seg1b.catalogue.bundle import write_user_catalogue
@@ -99,6 +100,79 @@ def test_a_fail_blocks_and_only_the_same_authority_or_a_name_unblocks(
     assert kinds == [("guard_verdict", True), ("guard_verdict", True), ("guard_verdict_lifted", True)]
 
 
+def test_a_fail_that_stands_is_known_without_a_measurement(
+    bundle: Path, store: Store, tmp_path: Path
+) -> None:
+    """Before anything is sealed; by digest, whatever else passed, until it is lifted. The next step is a command."""
+    failed = judged(bundle, strict(bundle), tmp_path)
+    guard.require_no_fail(store, failed.catalogue_digest)
+    guard.record(store, guard.judge(bundle, POLICIES, bundle, None))
+    guard.require_no_fail(store, failed.catalogue_digest)
+    guard.record(store, failed)
+    guard.require_no_fail(store, "f" * 64)
+    for brought, named in (
+        (None, "CATALOGUE"),
+        (Path("a bundle"), "'a bundle'"),
+        (tmp_path / "b", str(tmp_path / "b")),
+    ):
+        with pytest.raises(
+            InputError, match=r"E_GUARD_FAIL: an earlier guard verdict .*more concentrated"
+        ) as error:
+            guard.require_no_fail(store, failed.catalogue_digest, brought)
+        assert error.value.next_step == (
+            f"`seg1b guard {named} --authority FILE` judges it again, FILE being the same authority "
+            f'({failed.authority.digest[:12]}), or `seg1b guard {named} --lift --approved-by "NAME" --reason '
+            '"WHY"` takes the verdict back'
+        )
+    with pytest.raises(InputError) as asked:
+        guard.require_guard(store, POLICIES, failed.catalogue_digest, measurement(bundle))
+    with pytest.raises(InputError) as known:
+        guard.require_no_fail(store, failed.catalogue_digest)
+    assert vars(asked.value) == vars(known.value)
+    guard.lift(store, failed.catalogue_digest, approved_by="A. Person", reason="mistake")
+    guard.require_no_fail(store, failed.catalogue_digest)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_synthesised_catalogue_that_is_refused_is_named_by_where_the_store_has_it(
+    small: Certified, bundle: Path, tmp_path: Path, real_world: World
+) -> None:
+    """So that it can be judged, checked and lifted, though nobody brought it."""
+    root = linked(small.root, tmp_path / "my runs")
+    overrides = {"gates.cv.b": 0.29}
+    with Store.open(root) as store:
+        guard.pin(store, strict(bundle), "test", approved_by="A. Person")
+        with pytest.raises(InputError, match="falls below the pinned authority") as error:
+            tune(store, one_seed(), real_world, seed=42, overrides=overrides)
+        command = error.value.next_step.split("`")[1]
+        seg1b, name, path = shlex.split(command)
+        assert (seg1b, name) == ("seg1b", "guard")
+        found = guard.judge(Path(path), POLICIES, None, store)
+        assert not found.passed
+        guard.record(store, found)
+        with pytest.raises(InputError, match="an earlier guard verdict") as error:
+            tune(store, one_seed(), real_world, seed=42, overrides=overrides)
+        again, lift = (shlex.split(error.value.next_step.split("`")[part]) for part in (1, 3))
+        assert again == ["seg1b", "guard", path]  # the pinned authority is the default
+        assert lift == [*again, "--lift", "--approved-by", "NAME", "--reason", "WHY"]
+        assert guard.lift(store, guard.measured(Path(path), POLICIES)[0], approved_by="x", reason="y") == 1
+        for manifest in (root / "objects/s0c").glob("*/manifest.json"):
+            manifest.rename(manifest.with_name("gone"))
+        with pytest.raises(InputError) as error:
+            guard.require_guard(store, POLICIES, found.catalogue_digest, measurement(bundle))
+        assert "`seg1b guard CATALOGUE` compares" in error.value.next_step
+
+
+def test_a_grade_below_b_names_what_can_be_checked(small: Certified, bundle: Path) -> None:
+    """The command has the path that it takes."""
+    digest = verify_bundle(bundle).content_sha256_hex
+    worse = dataclasses.replace(measurement(bundle), values=dict.fromkeys(measurement(bundle).values, 99.0))
+    with Store.open(small.root) as store, pytest.raises(InputError, match="below B") as error:
+        guard.require_guard(store, POLICIES, digest, worse)
+    path = error.value.next_step.split("`")[1].removeprefix("seg1b catalogue check ")
+    assert verify_bundle(Path(shlex.split(path)[0])).content_sha256_hex == digest
+
+
 def test_a_pinned_authority_holds_for_every_catalogue_with_evidence(bundle: Path, store: Store) -> None:
     """And not for one without; a damaged pin stops everything rather than nothing."""
     guard.pin(store, strict(bundle), "test", approved_by="A. Person")
@@ -136,6 +210,8 @@ def test_what_cannot_be_judged_is_an_error(
             guard.judge(catalogue, POLICIES, authority, store)
         assert error.value.code == code
         assert error.value.next_step
+        if "synth" in error.value.next_step:
+            assert "`seg1b catalogue synth --seed 42 --out DIR`" in error.value.next_step
     assert store.guards.names() == ()
     assert store.ledger.entries() == []
 
@@ -249,3 +325,19 @@ def test_certify_and_tune_refuse_a_failed_catalogue(
     after = {p for name in ("runs", "certifications", "pointers") for p in (root / name).iterdir()}
     assert after == before
     assert run_small(root, real_world, policies).certificate["seeds"][0]["guard"]["status"] == "graded"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_catalogue_that_is_known_to_fail_is_not_even_sealed(
+    small: Certified, bundle: Path, tmp_path: Path, real_world: World
+) -> None:
+    """Neither lane copies a bundle that it will not use."""
+    root = world_only(small.root, tmp_path / "runs")
+    with Store.open(root) as store:
+        guard.record(store, judged(bundle, strict(bundle), tmp_path))
+        with pytest.raises(InputError, match="E_GUARD_FAIL"):
+            run_small(root, real_world, one_seed(), bundle=bundle)
+        with pytest.raises(InputError, match="E_GUARD_FAIL") as error:
+            tune(store, one_seed(), real_world, seed=42, overrides={"s6.max_attempts": 63}, bundle=bundle)
+    assert str(bundle) in error.value.next_step
+    assert not (root / "objects" / "s0c").exists()

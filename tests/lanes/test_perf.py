@@ -47,6 +47,7 @@ def publish(
     reused: tuple[str, ...] = (),
     sites: int = 1000,
     keys: dict[str, str] | None = None,
+    kind: str = "serial",
     workers: int = 1,
     lineage: dict[str, Any] | None = None,
     **seconds: float,
@@ -64,7 +65,7 @@ def publish(
         run_id,
         {
             "wall_s": 12.0,
-            "executor": {"executor": "serial", "workers": workers},
+            "executor": ran_on(kind, workers),
             "world": {
                 "states": {n: v for n, v in states.items() if n.split(".")[0] in WORLD_STATES},
                 "reused": [name for name in reused if name in WORLD_STATES],
@@ -79,6 +80,18 @@ def publish(
             },
         },
     )
+
+
+def ran_on(kind: str, workers: int) -> dict[str, Any]:
+    """As executors describe themselves: Ray counts the processes that got a task, here the driver, too."""
+    if kind == "ray":
+        return {"executor": "ray", "workers": workers + 1, "cpus": float(workers)}
+    return {"executor": kind, "workers": workers}
+
+
+def again(store: Store, run_id: str, of: str = RUN, **told: Any) -> None:
+    """A witness with times, of a run that `publish` made."""
+    publish(store, run_id, lineage={"lane": "witness", "of": of, "same": True}, **told)
 
 
 def vouch(store: Store, run_id: str = RUN, same: bool = True) -> None:
@@ -211,9 +224,53 @@ def test_a_baseline_of_other_inputs_says_so(store: Store) -> None:
     with pytest.raises(InputError, match="E_PERF_BASELINE_INPUTS") as error:
         perf.check(store, POLICIES, "a" * 32)
     assert "has the inputs" in error.value.message
+    assert f"`seg1b perf baseline {'a' * 12}` pins this one" in error.value.next_step
     publish(store, "b" * 32, workers=2)
     with pytest.raises(InputError, match="serial x 2"):
         perf.check(store, POLICIES, "b" * 32)
+    publish(
+        store, "c" * 32, reused=("S1",), kind="ray", keys={s.lower(): key(s * 2) for s in BUDGETED_STATES}
+    )
+    with pytest.raises(InputError, match="has the inputs") as error:
+        perf.check(store, POLICIES, "c" * 32)
+    assert error.value.next_step.startswith(
+        f"`seg1b witness {'c' * 12} --executor ray --workers 1`, then `seg1b perf"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers", "command"),
+    [
+        ("ray", 2, "`seg1b witness {run} --executor ray --workers 2` makes it"),
+        ("threads", 2, "`seg1b witness {run} --executor threads` on 2 CPUs makes it"),
+        ("serial", 1, "`seg1b witness {run}` makes it"),
+    ],
+)
+def test_times_of_other_executors_are_not_compared(
+    store: Store, kind: str, workers: int, command: str
+) -> None:
+    """A witness by another executor is told how it would be made as the baseline was, and that one is judged."""
+    publish(store, RUN, kind=kind, workers=workers)
+    perf.pin_baseline(store, POLICIES, RUN)
+    again(store, WITNESS, kind="ray", workers=5)
+    again(store, OTHER, WITNESS, kind="ray", workers=5)
+    for run_id in (WITNESS, OTHER):
+        with pytest.raises(InputError, match=f"ran on {kind} x {workers}, this run on ray x 5") as error:
+            perf.check(store, POLICIES, run_id)
+        assert error.value.code == "E_PERF_BASELINE_INPUTS"
+        assert error.value.next_step.startswith(command.format(run=RUN[:12]))
+    again(store, "d" * 32, kind=kind, workers=workers, S6=2.0)
+    assert perf.check(store, POLICIES, "d" * 32).slower == ("S6",)
+    publish(store, "e" * 32, kind="ray", workers=5, reused=BUDGETED_STATES)
+    with pytest.raises(InputError, match="E_PERF_NOT_MEASURED") as error:
+        perf.check(store, POLICIES, "e" * 32)
+    assert error.value.next_step.startswith(command.format(run="e" * 12).removesuffix(" it"))
+    publish(store, "f" * 32, kind="ray", workers=5, reused=("S1",))
+    with pytest.raises(InputError, match="E_PERF_NOT_MEASURED") as error:
+        perf.pin_baseline(
+            store, POLICIES, "f" * 32
+        )  # compared with runs like itself, whatever was pinned before
+    assert f"`seg1b witness {'f' * 12} --executor ray --workers 5`" in error.value.next_step
 
 
 def _no_seed(telemetry: dict[str, Any]) -> None:
@@ -439,6 +496,77 @@ def test_hotspots_that_change_hold_unless_waived(store: Store) -> None:
     assert not closure.hotspots_stable
     assert closure.decision == "HOLD"
     assert perf.close(store, POLICIES, RUN, {"hotspots": "a tie"}).decision == "GO"
+
+
+def test_a_phase_closes_on_what_ran_as_the_baseline_did(store: Store) -> None:
+    """A faster executor masks no slow-down; who was left out is told to machines and people; every witness counts."""
+    publish(store, RUN, kind="ray", workers=2)
+    perf.pin_baseline(store, POLICIES, RUN)
+    later = "a" * 32
+    publish(store, later, kind="ray", workers=2, S6=2.0)
+    again(store, WITNESS, later, S6=0.1)
+    found = perf.close(store, POLICIES, later)
+    assert (found.executions, found.check.slower, found.decision) == ((later,), ("S6",), "HOLD")
+    assert found.check.deterministic is True
+    why = "it ran on serial x 1, the baseline on ray x 2"
+    assert found.facts()["left_out"] == [{"run_id": WITNESS, "why": why}]
+    assert f"- {WITNESS}: {why}" in (store.layout.performance / f"{found.name}.md").read_text()
+    assert found.facts() == json.loads((store.layout.performance / f"{found.name}.json").read_bytes())
+
+
+def test_a_phase_that_nothing_comparable_closes_is_refused(store: Store) -> None:
+    """With the command that mends it; nothing is written. Another baseline's inputs are no matter of executors."""
+    publish(store, RUN)
+    again(store, WITNESS)
+    publish(store, OTHER, kind="ray", workers=2)
+    perf.pin_baseline(store, POLICIES, OTHER)
+    with pytest.raises(InputError, match="ran on ray x 2, this run on serial x 1") as error:
+        perf.close(store, POLICIES, RUN)
+    assert error.value.next_step == (
+        f"`seg1b witness {RUN[:12]} --executor ray --workers 2` makes it as the baseline was made, then "
+        f"`seg1b perf closure {RUN[:12]}`"
+    )
+    publish(store, "b" * 32, keys={state.lower(): key(f"x{state}") for state in BUDGETED_STATES})
+    with pytest.raises(InputError, match=r"E_PERF_BASELINE_INPUTS.*has the inputs") as error:
+        perf.close(store, POLICIES, "b" * 32)
+    assert f"`seg1b perf baseline {'b' * 12}`" in error.value.next_step
+    assert store.performance.names() == ("baseline",)
+    again(store, "c" * 32, kind="ray", workers=2)
+    again(store, "d" * 32, kind="ray", workers=2)
+    assert perf.close(store, POLICIES, RUN).decision == "GO"
+
+
+def test_hotspots_of_one_comparable_execution_hold(store: Store) -> None:
+    """Without a baseline the run itself says what is comparable; what would make another execution is told."""
+    publish(store, RUN, kind="ray", workers=2)
+    again(store, WITNESS)
+    found = perf.close(store, POLICIES, RUN)
+    assert (found.executions, found.hotspots_stable, found.decision) == ((RUN,), False, "HOLD")
+    assert found.left_out == ((WITNESS, f"it ran on serial x 1, run {RUN[:12]} on ray x 2"),)
+    assert f"`seg1b witness {RUN[:12]} --executor ray --workers 2` makes another" in found.stability
+    assert perf.close(store, POLICIES, RUN, {"hotspots": "one will do"}).decision == "GO"
+    again(store, OTHER, kind="ray", workers=2)
+    found = perf.close(store, POLICIES, RUN)
+    assert (found.executions, found.decision, found.stability) == (
+        (RUN, OTHER),
+        "GO",
+        "stable across executions",
+    )
+
+
+def test_a_run_without_all_its_times_closes_on_its_witnesses(store: Store) -> None:
+    """It is left out by name: for states that it read, and where it kept no times at all."""
+    publish(store, RUN, reused=("S1",))
+    again(store, WITNESS)
+    with pytest.raises(InputError, match="E_PERF_NO_WITNESS") as error:
+        perf.close(store, POLICIES, RUN)
+    assert error.value.next_step == f"`seg1b witness {RUN[:12]}`, then `seg1b perf closure {RUN[:12]}`"
+    again(store, OTHER)
+    assert perf.close(store, POLICIES, RUN).left_out[0][0] == RUN
+    store.receipts.write_telemetry(RUN, {"wall_s": 1.0})
+    found = perf.close(store, POLICIES, RUN)
+    assert found.left_out == ((RUN, f"run {RUN[:12]} kept no times of states"),)
+    assert sorted(found.executions) == [OTHER, WITNESS]
 
 
 def test_one_execution_is_not_enough(store: Store) -> None:

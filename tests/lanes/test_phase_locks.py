@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from lane_cases import one_seed
-from tune_cases import candidate, contents, kept, opened, tried
+from tune_cases import LOSING, candidate, contents, kept, opened, tried
 
 from seg1b.errors import InputError, VetoError
 from seg1b.lanes import baseline, phase_locks, waves
@@ -300,6 +300,65 @@ def test_a_candidate_that_the_locks_forbid_by_now_cannot_be_kept(
             waves.keep(store)
         store.phase_locks.write("P3", record)
         waves.keep(store)
+
+
+def test_a_candidate_that_contradicts_a_lock_cannot_be_kept(
+    root: Path, real_world: World, locked_p3: str
+) -> None:
+    """Locked after it was tried: it is refused as everywhere, and `status` says so of whatever points to it."""
+    with opened(root) as store:
+        reopen(store, phase_named("P3"), locked_p3, "Ada")
+    found = candidate(root, real_world, {"s6.cluster_v3.core_sd_tile": 0.32})
+    with opened(root) as store:
+        lock_phase(store, phase_named("P3"), locked_p3, real_world)
+        shown = status(store)["wave"]
+        assert shown["best"] is None
+        assert shown["candidates"][0]["lost"] == ["the lock of P3"]
+        with pytest.raises(InputError, match=r"E_PHASE_LOCKED.*P3.*core_sd_tile"):
+            waves.keep(store)
+        before = store.pointers.get("current_candidate")
+        store.pointers.set("current_candidate", found.run_id)
+        pointer = status(store)["pointers"]["current_candidate"]
+        assert (pointer["contradicts"], pointer["status"]) == (["P3"], "RED_REOPEN_REQUIRED")
+        assert not pointer["gates_are_the_packaged_ones"]
+        store.pointers.set("current_candidate", str(before))
+        waves.drop(store)
+
+
+def test_a_run_brings_no_tolerance_of_its_own(root: Path, real_world: World, locked_p3: str) -> None:
+    """What a lock allows to be worse is what it was locked with."""
+    policies = set_values(one_seed(), WIDER)
+    with opened(root) as store:
+        record = phase_locks.locked(store)["P3"]
+        assert record["no_regression_tolerance"] == policies.gates.no_regression_tolerance
+        metrics = {**record["metrics"], "country_gini": record["metrics"]["country_gini"] - 5e-4}
+        store.phase_locks.write("P3", {**record, "metrics": metrics})
+    found = tried(root, real_world, {"gates.no_regression_tolerance": 1e-3}, policies=policies)
+    assert found.standing.lost_to_locks == ("no_regression.country_gini",)
+    with opened(root) as store:
+        store.phase_locks.write("P3", record)
+
+
+def test_what_is_judged_while_p4_is_locked_leaves_its_record(
+    root: Path, real_world: World, locked_p3: str
+) -> None:
+    """The scorecard is published, and can be evidence; P4 stays what it was locked with."""
+    policies = set_values(one_seed(), WIDER)
+    other = tried(root, real_world, LOSING, policies=policies).run_id
+    with opened(root) as store:
+        integrated(store, locked_p3, "GREEN_B")
+        lock_phase(store, phase_named("P4"), locked_p3, real_world)
+        told = integrate(store, policies, other)
+        assert told["status"] == "RED_REOPEN_REQUIRED"
+        assert store.ledger.entries()[-1]["run_id"] == other
+        phase = status(store)["phases"][4]
+        assert (phase["run_id"], phase["integrated"], phase["integrated_run_id"]) == (
+            locked_p3,
+            "GREEN_B",
+            locked_p3,
+        )
+        reopen(store, phase_named("P4"), told["artifact"], "Ada")
+        assert status(store)["phases"][4]["run_id"] == locked_p3
 
 
 def test_locks_of_another_world_hold_nobody_to_anything(

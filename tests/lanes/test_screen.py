@@ -203,14 +203,67 @@ def test_equals_are_ranked_by_their_tightest_rows(real_world: World, facts: Coun
     rows = screen([Candidate(name, "counts", made) for name, made in named], policies, facts)
     assert [row.reachable for row in rows] == ["B+"] * 4
     assert [row.name for row in rows] == ["b", "c", "d", "a"]
-    assert [row.shortlisted for row in rows] == [True, True, False, False]
-    assert "same counts as b, which comes first by name" in rows[2].why_not
-    both = zip(rows[3].margins, rows[1].margins, strict=True)
-    margin, gate = next(mine for mine, other in both if mine[0] != other[0])
-    assert f"is {gate}, {margin:.4%} inside B+, and that of c is" in rows[3].why_not
-    assert gate == "bootstrap_upper.country_gini"
+    assert [row.shortlisted for row in rows] == [True, False, False, True]
+    assert {row.why_not for row in rows[1:3]} == {
+        "not shortlisted: same counts as b, which comes first by name"
+    }
     told = rows[3].facts()
     assert (told["rank"], told["tightest_margin"], told["tightest_gate"]) == (4, *rows[3].margins[0])
+    middling = set_values(policies, {"s2s.prior.tempering": 0.55})
+    between = Candidate("e", "counts", policy_candidate("x", middling, real_world, None, 42).whole())
+    rows = screen([between, *(Candidate(name, "counts", made) for name, made in named)], policies, facts)
+    assert [row.name for row in rows if row.shortlisted] == ["b", rows[3].name]
+    both = zip(rows[4].margins, rows[3].margins, strict=True)
+    margin, gate = next(mine for mine, other in both if mine[0] != other[0])
+    assert f"is {gate}, {margin:.4%} inside B+, and that of {rows[3].name} is" in rows[4].why_not
+    assert gate == "bootstrap_upper.country_gini"
+
+
+def test_one_catalogue_takes_one_place(real_world: World, facts: CountryFacts) -> None:
+    """Given twice under one name, or under two; the place goes to the next that differs, if there is one."""
+    policies = default_policies()
+    one = policy_candidate("x", policies, real_world, None, 42).whole()
+    other = policy_candidate("x", policies, real_world, None, 7).whole()
+    first, second = (screen_one(Candidate("x", "counts", made), policies, facts) for made in (one, other))
+    assert first.counts != second.counts
+    for names, told in (
+        (("a.csv", "a.csv"), "not shortlisted: the same catalogue, given twice"),
+        (("a.csv", "bundle"), "not shortlisted: same counts as a.csv, which comes first by name"),
+    ):
+        twice = [Candidate(name, "counts", one) for name in names]
+        rows = screen(twice, policies, facts)
+        assert [row.shortlisted for row in rows] == [True, False]
+        assert (rows[0].why_not, rows[1].why_not) == ("", told)
+        assert rows[1].facts()["reasons"][-1] == told
+        rows = screen([*twice, Candidate("c", "counts", other)], policies, facts)
+        assert sorted(row.name for row in rows if row.shortlisted) == ["a.csv", "c"]
+    hopeless = [candidate(real_world, "far", [(1, "MC", 50)]) for _ in range(2)]
+    assert [(row.shortlisted, row.why_not) for row in screen(hopeless, policies, facts)] == [(False, "")] * 2
+
+
+def test_copies_of_policies_are_not_synthesised_for_a_place_that_they_do_not_get(
+    real_world: World, facts: CountryFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends up on the shortlist is proven by its catalogue, and nothing else is."""
+    monkeypatch.setattr("seg1b.lanes.screen.share_out", lambda work, items: [work(item) for item in items])
+    made: list[str] = []
+    candidates = []
+    for name, tempering in (("a", 0.5), ("b", 0.5), ("c", 0.5), ("d", 0.51), ("e", 0.52)):
+        own = set_values(default_policies(), {"s2s.prior.tempering": tempering})
+        one = policy_candidate(name, own, real_world, None, 42)
+
+        def make(one: Candidate = one) -> OutletCatalogue:
+            made.append(one.name)
+            return one.make() if one.make else one.whole()
+
+        candidates.append(dataclasses.replace(one, make=make))
+    rows = screen(candidates, default_policies(), facts)
+    shortlisted = [row for row in rows if row.shortlisted]
+    assert sorted(made) == sorted(row.name for row in shortlisted)
+    assert len({row.counts for row in shortlisted}) == 2
+    copies = [row for row in rows if row.name in ("b", "c")]
+    assert {row.why_not for row in copies} == {"not shortlisted: same counts as a, which comes first by name"}
+    assert {row.judged_by for row in copies} == {"quotas"}
 
 
 OWN: list[tuple[dict[str, Any], str]] = [
@@ -232,7 +285,9 @@ def test_policies_are_judged_by_their_own_policies(
     ours = screen_one(one, session, facts)
     assert (ours.feasibility, ours.reachable) == (theirs.feasibility, grade)
     assert screen_one(alone, session, facts).reachable == "B+"
-    others = [policy_candidate(name, session, real_world, None, 42) for name in ("x", "y")]
+    other = set_values(session, {"s2s.prior.tempering": 0.51})
+    both = (("x", session), ("y", other))
+    others = [policy_candidate(name, policies, real_world, None, 42) for name, policies in both]
     by_quotas = next(row for row in screen([*others, one], session, facts) if row.name == "own")
     assert (by_quotas.judged_by, by_quotas.reachable) == ("quotas", grade)
 

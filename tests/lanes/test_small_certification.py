@@ -264,6 +264,8 @@ def test_pointers_follow_the_grade(small: Certified) -> None:
         for name in ("current_candidate", "last_good"):
             text = (store.layout.pointers / f"{name}.json").read_text()
             assert first in text
+        promoted = [entry for entry in store.ledger.entries() if entry["kind"] == "promoted"]
+        assert (promoted[0]["run_id"], promoted[0]["grade"]) == (first, small.result.grade)
         for entry in small.result.certificate["seeds"]:
             receipt = store.receipts.load(entry["run_id"])
             assert set(receipt.keys) == {name.lower() for name in BY_NAME}

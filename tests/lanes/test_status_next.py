@@ -13,7 +13,7 @@ def found(certification: dict[str, Any] | None = None, p5: str = "open", **p4: A
     """What `status` has found; `p4`: of its phase's entry."""
     phases = [{"phase": name, "title": name, "status": "locked"} for name in ("P0", "P1", "P2", "P3")]
     phases += [{"phase": "P4", "status": "open", **p4}, {"phase": "P5", "status": p5}]
-    pointer = {"run_id": CANDIDATE}
+    pointer = {"run_id": CANDIDATE, "contradicts": []}
     pointers = dict.fromkeys(("baseline_authority", "current_candidate", "last_good"), pointer)
     return {
         "phases": phases,
@@ -31,6 +31,15 @@ def test_an_integrated_run_that_is_not_the_candidate_is_old() -> None:
     assert "`seg1b integrate`" in next_step(found(**integrated, integrated_run_id=OLD))
     now = next_step(found(**integrated, integrated_run_id=CANDIDATE))
     assert f"seg1b lock P4 --run {CANDIDATE[:12]}" in now
+
+
+def test_a_candidate_that_contradicts_a_lock_cannot_be_integrated() -> None:
+    """So nobody is told to; a run that has what was locked can."""
+    told = found()
+    told["pointers"]["current_candidate"] = {"run_id": CANDIDATE, "contradicts": ["P2", "P3"]}
+    said = next_step(told)
+    assert "has not the policies of P2 and P3 as locked" in said
+    assert "`seg1b integrate RUN`" in said
 
 
 def test_a_certificate_of_other_policies_is_none() -> None:

@@ -85,6 +85,26 @@ def test_the_other_shares_keep_their_ratio_and_all_sum_to_one(thousandths: int, 
     assert [c.knob.rpartition(".")[2] for c in settings.changes if c.asked] == [name]
 
 
+def test_a_share_that_stays_what_it_is_is_no_change() -> None:
+    """Nought times anything is nought; what was asked for by name is told even so."""
+    mix = {name: KNOBS[name] for name in KNOBS if name.startswith("s2w.mix.")}
+    idle = [name for name, share in mix.items() if share == 0.0]
+    assert idle
+    settings = settle(DEFAULTS, {"s2.mix.area": 0.02})
+    assert [c.knob for c in settings.changes if c.before == c.after] == []
+    assert set_values(DEFAULTS, settings.values).tile_weights.mix.model_dump()["area"] == 0.02
+    assert [c.knob for c in settle(DEFAULTS, {idle[0]: 0.0}).changes] == idle[:1]
+    same = settle(DEFAULTS, {f"{WEIGHTS}.core": KNOBS[f"{WEIGHTS}.core"]})
+    assert [c.knob for c in same.changes] == [f"{WEIGHTS}.core"]
+
+
+def test_a_negative_zero_is_zero() -> None:
+    """As a share and as any other number."""
+    for typed in ("sparse_tail", "gates.market_slope.min"):
+        (value,) = (c.after for c in settle(DEFAULTS, {typed: -0.0}).changes if c.asked)
+        assert repr(value) == "0.0"
+
+
 def test_shares_that_are_all_named_are_not_touched() -> None:
     """Nor is a value that the model will refuse."""
     three = {

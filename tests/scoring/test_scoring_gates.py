@@ -439,6 +439,14 @@ def test_every_failure_has_advice_of_its_own_kind() -> None:
     assert "sparse component" in advice("nn_p99_p50_ratio")
     assert "structural defect" in advice("structural.parity_mismatches")
     assert advice("population_pit_mean@bundled") == PLACEMENT
+    assert "lower S4's dispersed share" in advice("nn_isolated_10km_share")
+
+
+@pytest.mark.parametrize(("median", "towards"), [(0.0001, "lower"), (1e6, "raise")])
+def test_advice_for_neighbours_knows_which_end_of_the_band_is_missed(median: float, towards: str) -> None:
+    """Sites that stand too near are moved apart, and the other way round."""
+    (entry,) = triage(report_of(None, {"nn_p50_km": median}))
+    assert f"{towards} S4's sites per trade area" in entry["advice"]
 
 
 def test_triage_lists_the_failed_rows_with_their_reasons() -> None:
