@@ -7,6 +7,7 @@ nothing here imports numpy or any other room.
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import importlib
 import json
@@ -78,10 +79,9 @@ def main() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the end
     try:
         code = run(sys.argv[1:])
-        sys.stdout.flush()
-    except OSError as error:
-        sys.stderr.write(f"error  E_OUTPUT_WRITE  standard output cannot be written: {error.strerror}\n")
-        code = 2
+    except KeyboardInterrupt:  # before there was a command that could say more
+        sys.stderr.write("\nInterrupted.\n")
+        code = 130
     _end(code)
 
 
@@ -123,6 +123,11 @@ def _standalone(app: typer.Typer, arguments: Sequence[str]) -> int:
         app(list(arguments), prog_name="seg1b")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except OSError as error:  # help that cannot be printed: a command tells its own errors
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        sys.stderr.write(f"error  E_OUTPUT_WRITE  help cannot be written: {error.strerror}\n")
+        return 2
     return 0
 
 

@@ -108,11 +108,8 @@ class Session:
         """Keep records until it is known where they go; warnings also go to the terminal."""
         logging.captureWarnings(True)
         keeper = _Keeper(self._records)
-        terminal = logging.StreamHandler(sys.stderr)
-        terminal.setLevel(logging.WARNING)
-        terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         self._attach(keeper)
-        self._attach(terminal)
+        self._attach(_Terminal(self))
 
     def open_log(self, runs: Path) -> None:
         """From now on log to `<runs>/logs/<time>-<command>-<pid>.log`; a store that cannot be written has no log."""
@@ -181,11 +178,17 @@ class Session:
             }
         )
 
-    def _say(self, facts: Mapping[str, Any]) -> None:
+    def tell_machine(self, facts: Mapping[str, Any]) -> bool:
+        """An error as the JSON document; False if nobody asked for one, or stdout does not take it."""
         if self.json:
-            with suppress(InputError):  # stdout takes nothing: what is wrong is said on stderr
+            with suppress(InputError):
                 self.emit({**self.beside_error, "error": dict(facts)})
-                return
+                return True
+        return False
+
+    def _say(self, facts: Mapping[str, Any]) -> None:
+        if self.tell_machine(facts):
+            return
         _put(self.err, f"error  {facts['code']}  {facts['message']}", 7, "bold red", 5)
         for title, key in (("where", "where"), ("next", "next_step")):
             if facts[key]:
@@ -203,6 +206,22 @@ class _Keeper(logging.Handler):
         """Keep it, within bounds."""
         if len(self._records) < 1000:
             self._records.append(record)
+
+
+class _Terminal(logging.Handler):
+    """Says warnings on stderr, as other words are said there."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(logging.WARNING)
+        self._session = session
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it; with the traceback, if there is one."""
+        text = f"{record.levelname}: {record.getMessage()}"
+        if record.exc_info:
+            text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        with suppress(OSError):  # where nobody reads on, the command may still have work to do
+            _put(self._session.err, text, 4)
 
 
 def _may_be_terminal(stream: TextIO) -> bool:
@@ -281,11 +300,11 @@ def _ended_by_errors(session: Session) -> Iterator[None]:
         logging.getLogger("seg1b.cli").info("interrupted")
         finished = " What is finished is kept: the next run resumes where this one stopped."
         again = finished if session.resumable else ""
-        session.err.print(f"\nInterrupted.{again}", markup=False)
-        if session.json:
-            facts = {"code": "E_INTERRUPTED", "message": f"interrupted.{again}", "where": "",
-                     "next_step": "run the same command again", "exit_code": INTERRUPTED}  # fmt: skip
-            session.emit({**session.beside_error, "error": facts})
+        session.err.print()
+        _put(session.err, f"Interrupted.{again}", 0)
+        facts = {"code": "E_INTERRUPTED", "message": f"interrupted.{again}", "where": "",
+                 "next_step": "run the same command again", "exit_code": INTERRUPTED}  # fmt: skip
+        session.tell_machine(facts)
         raise typer.Exit(INTERRUPTED) from None
     except Seg1bError as error:
         session.fail(error)

@@ -22,9 +22,13 @@ NEIGHBOUR_TAIL = (
     "sparse component of S6 narrows the ratio too. Check S2's population mix."
 )
 NEIGHBOURS_TOO_NEAR = (
-    "Decided by placement: lower S4's sites per trade area or raise S6's sparse component: sites move apart."
+    "Decided by placement: lower S4's sites per trade area, or raise S6's sparse component; "
+    "both move sites apart."
 )
-NEIGHBOURS_TOO_FAR = "Decided by placement: raise S4's sites per trade area, or lower S6's sparse component: both move sites together."
+NEIGHBOURS_TOO_FAR = (
+    "Decided by placement: raise S4's sites per trade area, or lower S6's sparse component; "
+    "both move sites together."
+)
 ISOLATED = "Decided by placement: lower S4's dispersed share; nothing else isolates sites as much."
 PLACEMENT = "Decided by placement: S2's mix and surface say where people live, S4 how sites follow them."
 STRUCTURE = "A structural defect: the code or the store is wrong. Fix that before touching any policy."
