@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -121,7 +120,7 @@ class SeedProgress:
 
 
 class _Beside:
-    """What goes on beside a fast run: pruning, and the world's image is compared with its digest, or written."""
+    """What goes on beside a run: pruning, and the world's image is compared with its digest, or written."""
 
     def __init__(self, prune: Callable[[], object]) -> None:
         self._pool = ThreadPoolExecutor(2)
@@ -138,7 +137,7 @@ class _Beside:
         """Begin with what is to be done about the image."""
 
         def keep() -> None:
-            self._pruning.result()
+            self.require_room()
             keep_image(store, policies, stage)
 
         if stage.mapped:
@@ -146,11 +145,13 @@ class _Beside:
         else:
             self._pool.submit(keep)
 
-    def require(self, completed: str) -> None:
-        """Before anything is placed the image is the published one; a store that is too full takes no more shards."""
-        if completed != "prepare":
-            self._pruning.result()
-        elif self._checking is not None:
+    def require_room(self) -> None:
+        """Wait for pruning. Raises InputError E_STORE_CAP: a store that is too full takes no more shards."""
+        self._pruning.result()
+
+    def require_image(self) -> None:
+        """Wait for the comparison. Raises StoreError E_STORE_DAMAGED: nothing is placed by another world."""
+        if self._checking is not None:
             self._checking.result()
 
 
@@ -158,8 +159,8 @@ class _Beside:
 class Certification:
     """One certification on its way.
 
-    `fast`: for a lane that never certifies. There is no witness, pruning goes on beside the world and the first shards,
-    and a plan that was replayed before, under the same keys, is not replayed again.
+    `fast`: for a lane that never certifies. There is no witness, pruning goes on beside the first shards, the world's
+    image is mapped, and a plan that was replayed before, under the same keys, is not replayed again.
     """
 
     store: Store
@@ -181,22 +182,21 @@ class Certification:
         self.executor.start()
         self.observer(Event("world", None, 0, 1))
         authority, policy = self.executor.retention(self.store), self.policies.retention
-        prune = partial(prune_before_run, authority, policy, self.store.root)
-        with _Beside(prune) if self.fast else nullcontext() as beside:
+        with _Beside(partial(prune_before_run, authority, policy, self.store.root)) as beside:
             stage = run_world(self.store, self.policies, self.world, fast=self.fast)
             self.observer(Event("world", None, 1, 1))
+            beside.has_world(self.store, self.policies, stage)
             self.executor.share(STAGE, stage)
-            if beside is None:
-                prune()
-            else:
-                beside.has_world(self.store, self.policies, stage)
+            if not self.fast:
+                beside.require_room()
             for seed in self.seeds:
                 self.progress[seed] = SeedProgress()
                 preparing = (self.store, self.policies, seed, self.bundle, self.lease_id)
                 self._submit("prepare", seed, prepare_seed, preparing, _PREPARE_COST)
             for completion in self.executor.completions():
-                if beside is not None:
-                    beside.require(completion.task.key[0])
+                beside.require_image()
+                if completion.task.key[0] != "prepare":
+                    beside.require_room()
                 self._follow_up(completion)
         return stage, self.progress
 

@@ -17,7 +17,7 @@ from seg1b.later import Later
 from seg1b.policy.load import Policies
 from seg1b.scoring.measure import ScoringContext, make_context
 from seg1b.states import s0_gate, s1_tile_index, s2_shares, s2_weights, world_image
-from seg1b.states.plan import WORLD_STATES, world_image_key
+from seg1b.states.plan import WORLD_IMAGE, WORLD_STATES, world_image_key
 from seg1b.states.shard import StageTimes
 from seg1b.states.world_model import Landmarks, WorldModel, assemble, frozen, landmarks
 from seg1b.store.store import Store
@@ -112,14 +112,14 @@ def check_image(store: Store, stage: WorldStage) -> None:
 
 
 def keep_image(store: Store, policies: Policies, stage: WorldStage) -> None:
-    """Keep the model as it lies in memory for the next `fast` run, unless it came from there, is none of runs, or there
-    is no room.
+    """Keep the model as it lies in memory for the next `fast` run, unless that is done, it is none of runs, or there is
+    no room.
 
     It takes a second, most of it without Python's lock. Without it a run takes longer; so nothing that goes wrong here
     is worth more than a warning.
     """
     model, key = stage.world, world_image_key(stage.keys)
-    if stage.mapped or not (
+    if store.has(WORLD_IMAGE, key) or not (
         isinstance(model.surface, PopulationSurface) and isinstance(model.weights, TileWeights)
     ):
         return
