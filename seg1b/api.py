@@ -122,7 +122,8 @@ def tune(
 
     policies = load_policies(_path(config))
     compares = against is not None or recover
-    settled(policies, overrides, catalogue=_path(catalogue), compares_with_a_run=compares)
+    if not recover:  # an attempt begins with the integrated run's knobs, which the store knows
+        settled(policies, overrides, catalogue=_path(catalogue), compares_with_a_run=compares)
     runner = _runner(executor, workers, address)
     earth = load_world(_path(world))
     extra = {} if observer is None else {"observer": observer}

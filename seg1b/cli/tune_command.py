@@ -80,8 +80,8 @@ def tune(
         from seg1b.lanes.knob_effect import settled
 
         compares = against is not None or recover
-        settings, _ = settled(policies, overrides, catalogue=catalogue, compares_with_a_run=compares)
         if not recover:  # an attempt begins with the integrated run's knobs, which the store knows
+            settings, _ = settled(policies, overrides, catalogue=catalogue, compares_with_a_run=compares)
             note_knobs(session, settings)
         from seg1b.cli.progress import watching
         from seg1b.lanes.tune import tune as run_lane
