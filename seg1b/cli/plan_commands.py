@@ -184,9 +184,7 @@ def _show_integrated(session: Session, found: dict[str, Any]) -> None:
         f"{counters} of {len(found['counter_metrics'])} counter-metrics"
     )
     if not found["judged_by_these_gates"]:
-        session.line(
-            "judged by the gates that the run was made with, which are not those of --config", "yellow"
-        )
+        session.line("judged by gates of its own, which are not those of the policies in force", "yellow")
     for row in found["blockers"]:
         reason = f"{row['reason'].removesuffix('.')}. " if row["reason"] else ""
         session.item(f"{row['name']}: {reason}{row['advice']}")

@@ -119,7 +119,8 @@ def recommendation(failed: Sequence[str], locks: Collection[str]) -> list[dict[s
         )
         found.append(_entry("P1", mass, why))
     if sparse:
-        found.append(_entry("P3", sparse, "the neighbour tail: S6's sparse component, then S2's mix"))
+        why = "neighbours: S6's sparse component, then S4's dispersed share and areas (P2), then S2's mix"
+        found.append(_entry("P3", sparse, why))
     if placed:
         found.append(
             _entry("P2", placed, "how sites follow people: S4's areas and dispersed share, S2's mix")

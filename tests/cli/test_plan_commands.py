@@ -141,6 +141,8 @@ def test_baseline_promotion_lock_and_back(loop: Loop, kept: dict[str, Any], tmp_
     assert loop("promote", "--json").json()["run_id"] == run
     assert loop("last-good", "--json").json()["run_id"] == run
     text = " ".join(loop("integrate").stdout.split())
+    assert "judged by gates of its own" in text
+    assert loop("status").stdout.count(", by gates of its own") == 3  # of every pointer
     assert re.search(
         r" is (not [<>]=|below|above) [-.\de]*\d\. [A-Z]", text
     )  # the reason ends where advice begins
