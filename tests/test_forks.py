@@ -159,10 +159,13 @@ import os, sys, threading, time
 from seg1b import forks
 forks.usable_cpus = lambda: 3
 parent = os.getpid()
+wait, go = os.pipe()
 def work(item):
-    if os.getpid() == parent:
+    if os.getpid() == parent:  # which gets an item: its copies wait with theirs
+        os.write(go, b"go")
         print("at work", flush=True)
         time.sleep(60)
+    os.read(wait, 1)
     return bytes(1 << 20)
 forks.share_out(work, range(3))
 """
@@ -171,12 +174,14 @@ forks.share_out(work, range(3))
 @copies
 def test_a_process_that_is_killed_leaves_no_copy_waiting() -> None:
     """Its copies have more to say than a pipe takes: they end, and whoever reads its words is not kept waiting."""
-    process = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"at work\n"
-    time.sleep(0.5)  # for the copies to fill their pipes
-    process.kill()
-    assert process.communicate(timeout=30) == (b"", b"")
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"at work\n"
+        time.sleep(0.5)  # for the copies to fill their pipes
+        process.kill()
+        assert process.communicate(timeout=30) == (b"", b"")
 
 
 IGNORED = """
