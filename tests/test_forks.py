@@ -47,12 +47,15 @@ def no_child_is_left() -> Iterator[None]:
 
 
 def only_in_copies(action: Callable[[], object]) -> Callable[[int], int]:
-    """Work that squares its item; a copy of this process does something else first."""
+    """Work that squares its item; a copy of this process does something else first, and it is waited for to begin."""
     parent = os.getpid()
+    wait, begun = os.pipe()
 
     def work(item: int) -> int:
         if os.getpid() != parent:
+            os.write(begun, b"!" * 100)
             action()
+        os.read(wait, 1)
         return item * item
 
     return work
