@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import typer
 
@@ -79,9 +79,21 @@ def main() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the end
     try:
         code = run(sys.argv[1:])
+        sys.stdout.flush()  # nobody else does, as `_end` ends it
     except KeyboardInterrupt:  # before there was a command that could say more
         sys.stderr.write("\nInterrupted.\n")
         code = 130
+    except OSError as error:  # help or a usage error that is not taken: a command tells its own errors
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE):
+            raise
+        _send_nowhere(sys.stdout)
+        code = 0
+        if error.errno != errno.EPIPE:  # a reader that went away (`| head`) needs no more
+            sys.stderr.write(
+                f"error  E_OUTPUT_WRITE  standard output cannot be written: {error.strerror}\n"
+                "next   make room, or send the output elsewhere\n"
+            )
+            code = 2
     _end(code)
 
 
@@ -89,11 +101,19 @@ def _end(code: int) -> NoReturn:
     """End the process. Without threads there is nothing to wait for, and to take Python apart, object by object, would
     take longer than some commands do.
     """
+    try:
+        sys.stderr.flush()
+    except OSError:  # a full disk: words that cannot be told change no exit code
+        _send_nowhere(sys.stderr)
     if threading.active_count() > 1:
         sys.exit(code)
     atexit._run_exitfuncs()
-    sys.stderr.flush()
     os._exit(code)
+
+
+def _send_nowhere(stream: TextIO) -> None:
+    """What a stream has kept, and what comes, is lost: its other end takes nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -123,11 +143,6 @@ def _standalone(app: typer.Typer, arguments: Sequence[str]) -> int:
         app(list(arguments), prog_name="seg1b")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
-    except OSError as error:  # help that cannot be printed: a command tells its own errors
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise
-        sys.stderr.write(f"error  E_OUTPUT_WRITE  help cannot be written: {error.strerror}\n")
-        return 2
     return 0
 
 

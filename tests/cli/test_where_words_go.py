@@ -13,6 +13,8 @@ import pytest
 
 FULL = Path("/dev/full")
 KNOBS = ("config", "show")
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+"""As users have it: what is written into a pipe waits until it is flushed."""
 LACKS = ("screen", "no such file.csv")
 
 pytestmark = pytest.mark.skipif(not FULL.exists(), reason="there is no device that is always full")
@@ -22,7 +24,7 @@ def ended(*arguments: str, **where: Any) -> subprocess.CompletedProcess[str]:
     """A command that has ended; `where` its stdout and stderr go, PIPE unless it is said."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **where}
     command = [sys.executable, "-m", "seg1b", *arguments]
-    return subprocess.run(command, check=False, text=True, timeout=60, **pipes)
+    return subprocess.run(command, check=False, text=True, timeout=60, env=BUFFERED, **pipes)
 
 
 def nobody() -> int:
@@ -43,12 +45,31 @@ def test_a_full_disk_below_stdout_is_said(json_too: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_help_says_it_too() -> None:
-    """Help is printed before there is a command."""
-    with FULL.open("w") as full:
-        done = ended("--help", stdout=full)
-    assert (done.returncode, done.stderr.split()[1]) == (2, "E_OUTPUT_WRITE")
+def test_a_usage_error_arrives() -> None:
+    """It is told before there is a command, and by nobody else."""
+    for arguments in (("nonsense",), ("tune", "--nonsense")):
+        done = ended(*arguments, "--json")
+        assert done.returncode == 2
+        assert json.loads(done.stdout)["error"]["code"] == "E_USAGE"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("nonsense", "--json")])
+def test_what_there_is_to_say_without_a_command_may_find_no_reader(arguments: tuple[str, ...]) -> None:
+    """Nothing is said of it."""
+    write = nobody()
+    done = ended(*arguments, stdout=write)
+    os.close(write)
     assert "Traceback" not in done.stderr
+    assert "error" not in done.stderr
+
+
+def test_help_says_it_too() -> None:
+    """Help is printed before there is a command, and so is what is wrong with its name."""
+    for arguments in (("--help",), ("nonsense", "--json")):
+        with FULL.open("w") as full:
+            done = ended(*arguments, stdout=full)
+        assert (done.returncode, done.stderr.split()[1]) == (2, "E_OUTPUT_WRITE")
+        assert "Traceback" not in done.stderr
 
 
 def test_a_full_disk_below_stderr_stops_nothing() -> None:
