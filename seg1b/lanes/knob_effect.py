@@ -47,8 +47,7 @@ def settled(
 
 def own_values(policies: Policies) -> dict[str, Any]:
     """What differs from the packaged policies, of all that a seed depends on: with `--set` it makes the run again."""
-    packaged = knobs(default_policies())
-    prefixes = {file.prefix for file in _tunable(policies)}
+    packaged, prefixes = knobs(default_policies()), tunable_prefixes(policies)
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in knobs(policies).items()
@@ -62,8 +61,13 @@ def _tunable(policies: Policies) -> tuple[PolicyFile, ...]:
     return tuple(file for file in POLICY_FILES if file.model in models)
 
 
+def tunable_prefixes(policies: Policies) -> set[str]:
+    """What the knobs begin with that a seed depends on."""
+    return {file.prefix for file in _tunable(policies)}
+
+
 def _require_tunable(policies: Policies, settings: Settings) -> None:
-    known = {file.prefix for file in _tunable(policies)}
+    known = tunable_prefixes(policies)
     for one in settings.changes:
         if one.group not in known:
             path = next(file.path for file in POLICY_FILES if file.prefix == one.group)

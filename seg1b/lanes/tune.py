@@ -21,7 +21,7 @@ from seg1b.lanes.comparison import changed_knobs, compare, reruns, vetoed_by
 from seg1b.lanes.executor import Executor, ThreadExecutor
 from seg1b.lanes.guard import require_no_fail
 from seg1b.lanes.identity import SeedFacts, manifest_fingerprint, run_identity, seed_hashes
-from seg1b.lanes.knob_effect import own_values, settled
+from seg1b.lanes.knob_effect import own_values, settled, tunable_prefixes
 from seg1b.lanes.perf import require_not_red
 from seg1b.lanes.phase_locks import require_unlocked
 from seg1b.lanes.pruned import OWN_VALUES
@@ -228,7 +228,12 @@ def _conclude(
     reasons = reruns(reference.keys, keys, changed, reference.policy_digests, knobs_changed)
     differing = {reason.state for reason in reasons}
     run_id = str(known["run_id"]) if known else lane.run_id
-    besides = {name: both for name, both in knobs_changed.items() if name not in settings.values}
+    felt = tunable_prefixes(changed)
+    besides = {
+        name: both
+        for name, both in knobs_changed.items()
+        if name not in settings.values and name.split(".")[0] in felt
+    }
     scale = reference.score.scale_for(after, reference.gates)
     changes = compare(before.report, standing.report, neighbours_scale=scale)
     result = TuneResult(

@@ -33,7 +33,7 @@ class TuneResult:
     """What the knobs did to one seed.
 
     `reasons`: why the key of a state differs from the reference's; of these states, `found` had been made before.
-    `besides`: (before, after) of every knob that differs from the reference's and was not set here.
+    `besides`: (before, after) of every knob that a seed depends on, differs from the reference's and was not set here.
     `standing_before` and `standing`: the reference and the candidate held to the locks and the pinned baseline.
     `wave` is None, and `run_id` the reference's, where no key differs.
     """

@@ -243,6 +243,7 @@ def test_integrated_status_blockers_and_the_recovery_loop(root: Path, real_world
     for value in (0.2, 0.25):
         attempt = tried(root, real_world, {"s6.core_sd_tile": value}, policies=wide, recover=True)
         assert attempt.against.run_id == amber
+        assert not attempt.besides  # but for the rules of lanes, which no outlet feels
     with pytest.raises(InputError, match="E_RECOVERY_SPENT"):
         candidate(root, real_world, {"s6.core_sd_tile": 0.26}, policies=wide, recover=True)
     with opened(root) as store:
