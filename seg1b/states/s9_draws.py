@@ -48,7 +48,7 @@ class Redraw:
     policies: Policies
     seed: int
     manifest_fingerprint: str
-    _borders: dict[int, replay_containment.EdgeIndex] = field(default_factory=dict, repr=False)
+    _borders: dict[int, replay_containment.EdgeIndex] = field(default_factory=dict, init=False, repr=False)
 
     def borders(self, country: int) -> replay_containment.EdgeIndex:
         """The edges of a country as the replay finds them."""
