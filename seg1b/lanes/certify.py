@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 from seg1b.catalogue.verify import verify_bundle
 from seg1b.errors import ContractError
 from seg1b.lanes import baseline, certificate, certificate_folder
+from seg1b.lanes.beside import Beside
 from seg1b.lanes.executor import Completion, Executor, SerialExecutor, Task
 from seg1b.lanes.guard import require_no_fail
 from seg1b.lanes.identity import run_identity, seed_hashes
@@ -38,7 +39,7 @@ from seg1b.lanes.seed_tasks import (
 )
 from seg1b.lanes.shards import Shard, plan_shards
 from seg1b.lanes.stored_run import POLICIES, lineage_policies
-from seg1b.lanes.world_stage import WorldStage, check_image, keep_image, run_world
+from seg1b.lanes.world_stage import WorldStage, run_world
 from seg1b.policy.load import Policies
 from seg1b.states import s0_gate, s9_findings
 from seg1b.states.plan import SHARDED_STATES
@@ -119,42 +120,6 @@ class SeedProgress:
         return self.preparation, self.finish
 
 
-class _Beside:
-    """What goes on beside a run: pruning, and the world's image is compared with its digest, or written."""
-
-    def __init__(self, prune: Callable[[], object]) -> None:
-        self._pool = ThreadPoolExecutor(2)
-        self._pruning = self._pool.submit(prune)
-        self._checking: Future[None] | None = None
-
-    def __enter__(self) -> _Beside:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def has_world(self, store: Store, policies: Policies, stage: WorldStage) -> None:
-        """Begin with what is to be done about the image."""
-
-        def keep() -> None:
-            self.require_room()
-            keep_image(store, policies, stage)
-
-        if stage.mapped:
-            self._checking = self._pool.submit(check_image, store, stage)
-        else:
-            self._pool.submit(keep)
-
-    def require_room(self) -> None:
-        """Wait for pruning. Raises InputError E_STORE_CAP: a store that is too full takes no more shards."""
-        self._pruning.result()
-
-    def require_image(self) -> None:
-        """Wait for the comparison. Raises StoreError E_STORE_DAMAGED: nothing is placed by another world."""
-        if self._checking is not None:
-            self._checking.result()
-
-
 @dataclass
 class Certification:
     """One certification on its way.
@@ -182,7 +147,7 @@ class Certification:
         self.executor.start()
         self.observer(Event("world", None, 0, 1))
         authority, policy = self.executor.retention(self.store), self.policies.retention
-        with _Beside(partial(prune_before_run, authority, policy, self.store.root)) as beside:
+        with Beside(partial(prune_before_run, authority, policy, self.store.root)) as beside:
             stage = run_world(self.store, self.policies, self.world, fast=self.fast)
             self.observer(Event("world", None, 1, 1))
             beside.has_world(self.store, self.policies, stage)

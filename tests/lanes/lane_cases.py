@@ -112,7 +112,7 @@ def fast_world(cache: WorldCache) -> Iterator[None]:
     """Certifications and verifications take their world from the cache."""
     patch = pytest.MonkeyPatch()
     patch.setattr("seg1b.lanes.certify.run_world", cache.run)
-    patch.setattr("seg1b.lanes.certify.keep_image", lambda *_: None)
+    patch.setattr("seg1b.lanes.beside.keep_image", lambda *_: None)
     patch.setattr("seg1b.lanes.verify.compute_world", cache.compute)
     patch.setattr("seg1b.lanes.lock_phase.compute_world", cache.compute)
     patch.setattr("seg1b.lanes.world_stage.load_context", lambda _, *given: cache.compute(*given).context)

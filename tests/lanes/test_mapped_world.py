@@ -191,3 +191,16 @@ def test_a_store_that_is_too_full_is_given_no_image(
     monkeypatch.setattr(certify, "prune_before_run", lambda *_: None)
     candidate(root, real_world, {"s6.max_attempts": 63})
     assert (root / "objects" / WORLD_IMAGE).exists()
+
+
+def test_a_defect_in_keeping_the_image_is_not_swallowed(
+    root: Path, real_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what the disk or the store says is worth no more than a warning."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world_image, "publish", broken)
+    with pytest.raises(ZeroDivisionError):
+        candidate(root, real_world, {"s6.max_attempts": 63})
